@@ -1,0 +1,86 @@
+#pragma once
+
+#include <longspan/layout.h>
+#include <longspan/request.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace longspan {
+
+enum class ComputeType { kAuto, kBF16, kF32 };
+
+struct EngineOptions {
+  std::string model;  ///< Hugging Face folder
+  LayoutOptions layout;
+  std::string backend = "cpu";  ///< "cpu", or "reference" (plain loops, for checking)
+  std::string isa = "auto";     ///< cpu: auto, avx512_bf16, avx512, avx2, portable
+  ComputeType dtype =
+      ComputeType::kAuto;               ///< auto: a BF16 checkpoint computes in bf16, F32 and F16 ones in f32
+  int32_t page_size = 128;              ///< tokens per KV page, >= 1
+  int32_t max_running_requests = 32;    ///< rows in a batch, >= 1
+  int32_t chunked_prefill_size = 8192;  ///< most new tokens per step, >= 1; -1: no limit
+  int64_t context_length = 0;           ///< tokens; 0: what the model's config says; may only lower it
+  double mem_fraction = 0.7;            ///< of the device's memory, for weights and KV of all local ranks
+  int64_t max_total_tokens = 0;         ///< KV tokens in the pool; 0: what mem_fraction leaves
+  bool prefix_cache = true;             ///< keep KV of finished prompts for later ones with the same start
+  int32_t threads = 0;                  ///< cores for all local ranks; 0: the affinity mask
+  bool share_kv = true;                 ///< ranks in one process use one pool; false: one each, merged gather
+  int32_t min_tokens_to_cut = 0;        ///< prompts with fewer new tokens stay on one rank; 0: 2 * cp
+  double comm_timeout_s = 60;           ///< a collective that takes longer means a lost rank
+  std::string chat_template;            ///< "": the folder's; "chatml", "llama3"
+};
+
+/// What was built, for people and --json.
+struct EngineInfo {
+  std::string architecture;
+  std::string device;  ///< device, instruction set and arithmetic
+  int32_t ranks = 1;
+  int32_t threads_per_rank = 1;
+  int64_t weight_bytes = 0;  ///< resident, all ranks of this process together
+  int64_t kv_bytes = 0;      ///< reserved
+  int64_t kv_tokens = 0;     ///< that fit
+  int64_t context_length = 0;
+  int32_t page_size = 0;
+};
+
+struct EngineStats {
+  int64_t running = 0, waiting = 0;
+  int64_t free_pages = 0, cached_pages = 0, total_pages = 0;
+  int64_t steps = 0;
+  int64_t prefill_tokens = 0, decode_tokens = 0;  ///< computed so far
+};
+
+/// Runs requests on one model. submit and cancel may be called from any thread; step, run and the rest from
+/// one thread at a time. A request's failure is reported in its Result; Error(kRankLost) from step means that
+/// the engine is dead: every request in flight has been finished with that error.
+class Engine {
+ public:
+  /// Loads the model. Throws Error: kUsage, kUnreadable, kNotSupported, kCapacity.
+  static std::unique_ptr<Engine> open(const EngineOptions& options);
+  virtual ~Engine() = default;
+
+  /// Queues a request. A request that breaks a rule is accepted and finished with an error in the next step,
+  /// so that every request gets exactly one on_finish.
+  virtual RequestId submit(Request request) = 0;
+  /// Takes effect at the end of the step; an unknown or finished id does nothing.
+  virtual void cancel(RequestId id) = 0;
+  /// One forward step over everything that runs. False if there was nothing to do.
+  virtual bool step() = 0;
+  /// Steps until nothing is left to do.
+  virtual void run() = 0;
+  /// submit + run for one request. Throws Error if it fails.
+  virtual Result generate(Request request) = 0;
+
+  virtual std::vector<int32_t> tokenize(const Prompt& prompt) const = 0;
+  virtual std::string detokenize(const std::vector<int32_t>& token_ids) const = 0;
+
+  virtual EngineInfo info() const = 0;
+  virtual EngineStats stats() const = 0;
+  /// Verifies page accounting; throws Error(kInternal) on the first contradiction.
+  virtual void check_integrity() const = 0;
+};
+
+}  // namespace longspan

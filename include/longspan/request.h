@@ -1,0 +1,81 @@
+#pragma once
+
+#include <longspan/error.h>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace longspan {
+
+using RequestId = uint64_t;
+
+struct Message {
+  std::string role;  ///< "system", "user" or "assistant"
+  std::string content;
+};
+
+struct SamplingParams {
+  int32_t max_tokens = 16;        ///< >= 0 new tokens; 0 computes the prompt only
+  float temperature = 0;          ///< >= 0; 0: greedy, ties to the lowest id
+  float top_p = 1;                ///< (0, 1]
+  int32_t top_k = 0;              ///< >= 0; 0: off
+  uint64_t seed = 0;              ///< same seed, prompt and parameters: same tokens
+  std::vector<std::string> stop;  ///< generation ends before the first of these; none empty
+  bool ignore_eos = false;        ///< go on past end-of-sequence tokens
+  int32_t logprobs = -1;          ///< alternatives to report per generated token; -1: no log-probabilities
+  bool prompt_logprobs = false;   ///< log-probability of every prompt token given those before it
+};
+
+/// Text, token ids or chat messages.
+using Prompt = std::variant<std::string, std::vector<int32_t>, std::vector<Message>>;
+
+struct TokenLogprob {
+  int32_t token_id = 0;
+  float logprob = 0;                           ///< natural logarithm
+  std::vector<std::pair<int32_t, float>> top;  ///< the most likely (id, logprob), descending
+};
+
+enum class FinishReason { kStop, kLength, kError };
+const char* to_string(FinishReason reason);  // "stop", "length", "error"
+
+/// A finished request.
+struct Result {
+  RequestId id = 0;
+  std::string text;                ///< without the end-of-sequence token, cut before a stop string
+  std::vector<int32_t> token_ids;  ///< with the end-of-sequence token that stopped generation
+  FinishReason finish_reason = FinishReason::kLength;
+  std::vector<TokenLogprob> logprobs;                 ///< [token_ids.size()] if asked for
+  std::vector<std::optional<float>> prompt_logprobs;  ///< [prompt_tokens] if asked for; the first is empty
+  int32_t prompt_tokens = 0;
+  int32_t cached_tokens = 0;            ///< of the prompt, found in the prefix tree; < prompt_tokens
+  double ttft_ms = 0;                   ///< submit to first token
+  double prefill_ms = 0;                ///< first step with this request to first token
+  double decode_ms = 0;                 ///< first token to last
+  std::optional<ErrorCode> error_code;  ///< set if finish_reason is kError
+  std::string error_message;
+};
+
+/// Prefill progress of one request, in prompt tokens.
+struct Progress {
+  int32_t total = 0;
+  int32_t cached = 0;
+  int32_t processed = 0;  ///< cached ones included
+  double elapsed_ms = 0;  ///< since the request's first step
+};
+
+/// Callbacks run on the thread that calls Engine::step, between steps; they may call submit and cancel.
+struct Request {
+  Prompt prompt;
+  SamplingParams sampling;
+  std::function<void(const Progress&)> on_progress = {};
+  std::function<void(int32_t token_id, const std::string& text_delta)> on_token =
+      {};                                             ///< delta: whole characters
+  std::function<void(const Result&)> on_finish = {};  ///< exactly once, also for failures and cancellation
+};
+
+}  // namespace longspan

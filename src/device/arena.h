@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "tensor/matrix.h"
+
+namespace longspan {
+
+/// Where an arena's blocks come from: the device's allocator.
+class BlockSource {
+ public:
+  virtual ~BlockSource() = default;
+  virtual void* allocate(int64_t bytes) = 0;  // 64-byte aligned; throws Error(kCapacity)
+  virtual void release(void* block, int64_t bytes) = 0;
+};
+
+/// Scratch memory of one rank's step: allocations only move forward, a Scope gives them back in stack order.
+/// Blocks are kept between steps. Not thread-safe: a rank's master thread allocates.
+class Arena {
+ public:
+  explicit Arena(BlockSource& source) : source_(source) {}
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  /// Uninitialised, 64-byte aligned, valid until the enclosing Scope ends.
+  void* allocate(int64_t bytes);
+  Matrix matrix(int64_t rows, int64_t cols, DType dtype = DType::kF32);
+
+  class Scope {
+   public:
+    explicit Scope(Arena& arena) : arena_(arena), block_(arena.block_), used_(arena.used_) {}
+    ~Scope() {
+      arena_.block_ = block_;
+      arena_.used_ = used_;
+    }
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    Arena& arena_;
+    size_t block_;
+    int64_t used_;
+  };
+
+  int64_t reserved_bytes() const;
+
+ private:
+  struct Block {
+    char* data;
+    int64_t bytes;
+  };
+  BlockSource& source_;
+  std::vector<Block> blocks_;
+  size_t block_ = 0;  // the block being filled
+  int64_t used_ = 0;  // bytes of it in use
+};
+
+}  // namespace longspan

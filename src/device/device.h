@@ -1,0 +1,35 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "device/arena.h"
+#include "device/ops.h"
+
+namespace longspan {
+
+/// A device: its memory and its ops. One per process and kind; used by all local ranks at once.
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual BlockSource& memory() = 0;
+  virtual Ops& ops() = 0;
+  /// Bytes that weights, KV and scratch may take in all (on CPU: the cgroup's limit or the machine's memory).
+  virtual int64_t memory_bytes() const = 0;
+};
+
+struct DeviceOptions {
+  std::string backend = "cpu";   // a name of `backends()`
+  DType compute = DType::kBF16;  // kBF16 or kF32
+  std::string isa = "auto";      // cpu: "auto", "avx512_bf16", "avx512", "avx2", "portable"
+};
+
+/// Names this build accepts, in the order of preference: "cpu", "reference".
+std::vector<std::string> backends();
+
+/// Throws Error(kNotSupported) for a known backend that is not in this build, Error(kUsage) for an unknown
+/// name or an instruction set the machine lacks, naming the choices.
+std::unique_ptr<Device> make_device(const DeviceOptions& options);
+
+}  // namespace longspan

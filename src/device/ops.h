@@ -1,0 +1,175 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "device/arena.h"
+#include "plan/segment.h"
+#include "tensor/matrix.h"
+
+namespace longspan {
+
+/// The op contracts. One reference (device/reference), one implementation per device.
+///
+/// Letters: T rows of this rank in this step; H hidden; Hq, Hk, Hv query/key/value heads; Dk, Dv head dims
+/// (Dk of queries and keys); I width of an MLP; E experts; k experts chosen per row; V vocabulary.
+/// Activations are f32 matrices; weights and KV are in the compute dtype of the device's Ops, products
+/// accumulate in f32. The caller owns all outputs; scratch comes from `OpContext::arena` and is gone when the
+/// op returns. Shapes are checked at entry (Error kInternal names the symbol).
+
+/// int32 indices: `host` for planning and lengths, `device` for kernels. On a CPU both are the same array.
+struct IndexArray {
+  const int32_t* host = nullptr;
+  const int32_t* device = nullptr;
+  int64_t size = 0;
+};
+
+struct OpContext {
+  Arena& arena;
+  int threads = 1;  // cores this rank's ops may use
+};
+
+/// kF32 keeps the weight and the product in f32 whatever the compute dtype (routers: a rounded logit changes
+/// which experts run).
+enum class LinearPrecision { kCompute, kF32 };
+
+/// A weight prepared for multiplying: y = x W^T + b, W [out, in].
+class LinearWeight {
+ public:
+  virtual ~LinearWeight() = default;
+  int64_t out_features = 0;
+  int64_t in_features = 0;
+  int64_t bytes = 0;  // resident, packed
+};
+
+/// Experts first_expert .. first_expert + count - 1 of one layer, prepared for the grouped multiply.
+class ExpertWeights {
+ public:
+  virtual ~ExpertWeights() = default;
+  int64_t hidden = 0;
+  int64_t width = 0;  // I
+  int32_t first_expert = 0;
+  int32_t count = 0;
+  int64_t bytes = 0;
+};
+
+/// One expert as a checkpoint holds it: gate and up [I, H], down [H, I].
+struct ExpertSource {
+  WeightView gate, up, down;
+};
+
+struct KvShape {
+  int32_t layers = 0;
+  int32_t pages = 0;      // page 0 is never handed out
+  int32_t page_size = 0;  // tokens
+  int32_t heads_k = 0, dim_k = 0;
+  int32_t heads_v = 0, dim_v = 0;
+};
+
+/// Pages of K and V for every layer on one device. The layout within a page is the device's own affair;
+/// rows [K | V] are the wire form (kv_write, kv_read). Memory is reserved, zeroed, and touched on first
+/// write.
+class KvPool {
+ public:
+  virtual ~KvPool() = default;
+  KvShape shape;
+  int64_t bytes = 0;
+};
+
+/// Physical pages of each sequence: entries [rows, max_pages] int32, row-major.
+struct BlockTable {
+  IndexArray entries;
+  int32_t rows = 0;
+  int32_t max_pages = 0;
+};
+
+struct AttentionArgs {
+  Matrix q;  // f32 [T, Hq * Dk]
+  const KvPool* pool = nullptr;
+  int32_t layer = 0;
+  std::span<const Segment> segments;  // rows of q outside every segment are left untouched in `out`
+  BlockTable block_table;
+  int32_t heads_q = 0;
+  float scale = 0;     // multiplies q.k before the softmax
+  Matrix out;          // f32 [T, Hq * Dv]
+  Matrix lse_ln = {};  // optional f32 [T, Hq]: natural log of the sum of exp(scale * q.k)
+};
+
+struct QkNormRopeArgs {
+  Matrix x;  // f32 [T, heads * D], in place
+  int32_t heads = 0;
+  int32_t head_dim = 0;                // D
+  const float* norm_weight = nullptr;  // [D] RMS norm per head before rotation, or null
+  float eps = 0;
+  Matrix cos_sin = {};  // f32 [T, D]: D/2 cosines, then D/2 sines; data null: no rotation
+};
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  /// For people and --json: device, instruction set and arithmetic, e.g. "cpu avx512_bf16 bf16".
+  virtual std::string name() const = 0;
+
+  // Weights, prepared once. Views need to live only until the call returns, except make_embedding's.
+
+  /// Weights stacked along their output rows (q, k and v make one multiply); biases is empty or has one view
+  /// [1, out_i] (data null: none) per weight.
+  virtual std::unique_ptr<LinearWeight> pack_linear(std::span<const WeightView> stacked,
+                                                    std::span<const WeightView> biases,
+                                                    LinearPrecision precision) = 0;
+  virtual std::unique_ptr<ExpertWeights> pack_experts(std::span<const ExpertSource> experts,
+                                                      int32_t first_expert) = 0;
+  /// Bytes that pack_linear / pack_experts would keep resident, without doing it.
+  virtual int64_t packed_linear_bytes(int64_t out_features, int64_t in_features) const = 0;
+  virtual int64_t packed_expert_bytes(int64_t hidden, int64_t width) const = 0;
+
+  /// Throws Error(kCapacity) where the memory can't be reserved.
+  virtual std::unique_ptr<KvPool> make_kv_pool(const KvShape& shape) = 0;
+  virtual int64_t kv_page_bytes(const KvShape& shape) const = 0;  // one page over all layers, K and V
+
+  /// Host integers to where kernels read them; they live in the context's arena.
+  virtual IndexArray upload(OpContext& ctx, std::span<const int32_t> values) = 0;
+  /// Device rows to host f32, row-major without gaps; waits for everything enqueued before it.
+  virtual void download(OpContext& ctx, Matrix src, std::span<float> dst) = 0;
+
+  /// out[t] = table[ids[t]] as f32; table [V, H] stays where the checkpoint maps it.
+  virtual void embedding(OpContext& ctx, IndexArray ids, WeightView table, Matrix out) = 0;
+  /// out = x / sqrt(mean(x^2) + eps) * weight; weight f32 [H]; out may be x.
+  virtual void rms_norm(OpContext& ctx, Matrix x, const float* weight, float eps, Matrix out) = 0;
+  /// out = x W^T + b, or out += x W^T + b. x [T, in], out [T, out].
+  virtual void linear(OpContext& ctx, Matrix x, const LinearWeight& w, Matrix out, bool accumulate) = 0;
+  /// cos_sin [T, D] for rotary embedding: angle = position * inv_freq[i] in f32, both scaled by `factor`.
+  virtual void rope_table(OpContext& ctx, IndexArray positions, std::span<const float> inv_freq, float factor,
+                          Matrix cos_sin) = 0;
+  /// Rotation pairs element i with i + D/2 of a head ("rotate half", as Hugging Face stores weights).
+  virtual void qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) = 0;
+  /// Row t of k [T, Hk*Dk] and v [T, Hv*Dv] goes to slots[t] = page * page_size + offset of `layer`.
+  /// Rows of different ranks may be written at the same time if their slots differ.
+  virtual void kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v,
+                        IndexArray slots) = 0;
+  virtual void kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,
+                       Matrix v) = 0;
+  /// Grouped-query attention over pages; keys are reduced page by page from 0, whatever the segments.
+  virtual void attention(OpContext& ctx, const AttentionArgs& args) = 0;
+  /// out[t, i] = silu(gate_up[t, i]) * gate_up[t, I + i].
+  virtual void swiglu(OpContext& ctx, Matrix gate_up, Matrix out) = 0;
+  /// softmax over logits [T, E], then the k largest (ties to the lowest expert id) in descending order:
+  /// ids i32 [T, k], weights f32 [T, k], divided by their sum if `normalize`.
+  virtual void moe_route(OpContext& ctx, Matrix logits, bool normalize, Matrix ids, Matrix weights) = 0;
+  /// out[t] += sum over j of weights[t, j] * expert(ids[t, j])(x[t]); ids outside `experts` add nothing.
+  /// Rows are grouped per expert; a row's experts are summed in ascending order of j.
+  virtual void moe_experts(OpContext& ctx, Matrix x, Matrix ids, Matrix weights, const ExpertWeights& experts,
+                           Matrix out) = 0;
+  /// out[t] += sigmoid(gate[t, 0]) * y[t] (the shared expert of Qwen2-MoE).
+  virtual void add_gated(OpContext& ctx, Matrix gate, Matrix y, Matrix out) = 0;
+  /// out[i] = x[rows[i]].
+  virtual void gather_rows(OpContext& ctx, Matrix x, IndexArray rows, Matrix out) = 0;
+  /// out[i, 0] = log_softmax(logits[i])[targets[i]], natural logarithm.
+  virtual void log_softmax_at(OpContext& ctx, Matrix logits, IndexArray targets, Matrix out) = 0;
+};
+
+}  // namespace longspan

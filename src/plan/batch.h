@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace longspan {
+
+/// One sequence's part in a step.
+struct BatchRow {
+  int32_t new_tokens = 0;  // L_s: tokens computed in this step, >= 1
+  int32_t prefix_len = 0;  // P_s: tokens whose KV is in the pool already
+
+  bool operator==(const BatchRow&) const = default;
+};
+
+/// One forward step, integers only. bs = rows.size(), T = sum of L_s.
+struct Batch {
+  std::vector<BatchRow> rows;        // [bs]
+  std::vector<int32_t> token_ids;    // [T], sequence-major
+  std::vector<int32_t> block_table;  // [bs, max_pages], physical pages; entries past a sequence's end are 0
+  int32_t max_pages = 0;             // columns of block_table
+  int32_t page_size = 0;             // tokens per page
+
+  /// Slot (page * page_size + offset) of position `position` of sequence `seq`.
+  int32_t slot(int32_t seq, int32_t position) const {
+    const int32_t page = block_table[static_cast<size_t>(seq) * max_pages + position / page_size];
+    return page * page_size + position % page_size;
+  }
+};
+
+}  // namespace longspan
