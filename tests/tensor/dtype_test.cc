@@ -21,7 +21,9 @@ TEST(DType, Bf16RoundsToNearestEven) {
 TEST(DType, EveryBf16ValueSurvivesTheRoundTrip) {
   for (uint32_t bits = 0; bits < 0x10000; ++bits) {
     const float value = bf16_to_f32(static_cast<uint16_t>(bits));
-    if (!std::isnan(value)) ASSERT_EQ(f32_to_bf16(value), bits);
+    if (!std::isnan(value)) {
+      ASSERT_EQ(f32_to_bf16(value), bits);
+    }
   }
 }
 
