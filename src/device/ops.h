@@ -147,7 +147,7 @@ class Ops {
                           Matrix cos_sin) = 0;
   /// Rotation pairs element i with i + D/2 of a head ("rotate half", as Hugging Face stores weights).
   virtual void qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) = 0;
-  /// Row t of k [T, Hk*Dk] and v [T, Hv*Dv] goes to slots[t] = page * page_size + offset of `layer`.
+  /// Row t of k [T, Hk*Dk] and v [T, Hv*Dv], f32 or in the pool's dtype, goes to slots[t] = page * page_size + offset of `layer`.
   /// Rows of different ranks may be written at the same time if their slots differ.
   virtual void kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v,
                         IndexArray slots) = 0;
@@ -166,6 +166,8 @@ class Ops {
                            Matrix out) = 0;
   /// out[t] += sigmoid(gate[t, 0]) * y[t] (the shared expert of Qwen2-MoE).
   virtual void add_gated(OpContext& ctx, Matrix gate, Matrix y, Matrix out) = 0;
+  /// dst = src in dst's dtype (f32, bf16), rounded to nearest even; strides may differ.
+  virtual void convert(OpContext& ctx, Matrix src, Matrix dst) = 0;
   /// out[i] = x[rows[i]].
   virtual void gather_rows(OpContext& ctx, Matrix x, IndexArray rows, Matrix out) = 0;
   /// out[i, 0] = log_softmax(logits[i])[targets[i]], natural logarithm.
