@@ -1,0 +1,103 @@
+#include "model/kv_exchange.h"
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+
+namespace longspan {
+namespace {
+
+int64_t k_cols(const KvPool& pool) {
+  return int64_t{pool.shape.heads_k} * pool.shape.dim_k;
+}
+int64_t v_cols(const KvPool& pool) {
+  return int64_t{pool.shape.heads_v} * pool.shape.dim_v;
+}
+
+void write_rows(Ops& ops, OpContext& ctx, KvPool& pool, int32_t layer, Matrix kv, IndexArray slots) {
+  if (kv.rows == 0) return;
+  ops.kv_write(ctx, pool, layer, kv.slice_cols(0, k_cols(pool)), kv.slice_cols(k_cols(pool), v_cols(pool)),
+               slots);
+}
+
+class SharedPoolExchange final : public KvExchange {
+ public:
+  SharedPoolExchange(Ops& ops, KvPool& pool, Communicator* comm) : ops_(ops), pool_(pool), comm_(comm) {}
+
+  KvPool& pool() override { return pool_; }
+  bool gathers() const override { return false; }
+
+  void exchange(OpContext& ctx, int32_t layer, Matrix kv, const KvSlots& slots) override {
+    write_rows(ops_, ctx, pool_, layer, kv, slots.local);
+    if (comm_) comm_->barrier(fmt::format("kv of layer {}", layer));
+  }
+
+ private:
+  Ops& ops_;
+  KvPool& pool_;
+  Communicator* comm_;
+};
+
+class MergedGatherExchange final : public KvExchange {
+ public:
+  MergedGatherExchange(Ops& ops, KvPool& pool, Communicator& comm, DType wire)
+      : ops_(ops), pool_(pool), comm_(comm), wire_(wire) {}
+
+  KvPool& pool() override { return pool_; }
+  bool gathers() const override { return true; }
+
+  void exchange(OpContext& ctx, int32_t layer, Matrix kv, const KvSlots& slots) override {
+    const Arena::Scope scope(ctx.arena);
+    check(kv.cols == k_cols(pool_) + v_cols(pool_), "kv rows are [K | V]");
+    const Matrix send = ctx.arena.matrix(kv.rows, kv.cols, wire_);
+    const Matrix recv = ctx.arena.matrix(slots.gathered.size, kv.cols, wire_);
+    if (kv.rows > 0) ops_.convert(ctx, kv, send);
+    const int64_t row_bytes = kv.cols * size_of(wire_);
+    std::vector<int64_t> recv_bytes;
+    for (const int32_t rows : slots.rank_counts) recv_bytes.push_back(rows * row_bytes);
+    comm_.all_gather_v({static_cast<const std::byte*>(send.data), static_cast<size_t>(send.rows * row_bytes)},
+                       {static_cast<std::byte*>(recv.data), static_cast<size_t>(recv.rows * row_bytes)},
+                       recv_bytes, fmt::format("kv of layer {}", layer));
+    write_rows(ops_, ctx, pool_, layer, recv, slots.gathered);
+  }
+
+ private:
+  Ops& ops_;
+  KvPool& pool_;
+  Communicator& comm_;
+  DType wire_;
+};
+
+}  // namespace
+
+KvSlots make_kv_slots(OpContext& ctx, Ops& ops, const Batch& batch, const CpPlan& plan, int32_t rank,
+                      bool gather) {
+  const RankPlan& mine = plan.ranks[rank];
+  std::vector<int32_t> local;
+  local.reserve(mine.position.size());
+  for (size_t i = 0; i < mine.position.size(); ++i)
+    local.push_back(batch.slot(mine.sequence[i], mine.position[i]));
+  KvSlots slots{.local = ops.upload(ctx, local), .gathered = {}, .rank_counts = plan.rank_counts()};
+  if (gather) {
+    std::vector<int32_t> gathered;
+    gathered.reserve(batch.token_ids.size());
+    for (const RankPlan& from : plan.ranks) {
+      for (size_t i = 0; i < from.position.size(); ++i) {
+        gathered.push_back(batch.slot(from.sequence[i], from.position[i]));
+      }
+    }
+    slots.gathered = ops.upload(ctx, gathered);
+  }
+  return slots;
+}
+
+std::unique_ptr<KvExchange> make_shared_pool_exchange(Ops& ops, KvPool& pool, Communicator* comm) {
+  return std::make_unique<SharedPoolExchange>(ops, pool, comm);
+}
+
+std::unique_ptr<KvExchange> make_merged_gather_exchange(Ops& ops, KvPool& pool, Communicator& comm,
+                                                        DType wire) {
+  return std::make_unique<MergedGatherExchange>(ops, pool, comm, wire);
+}
+
+}  // namespace longspan
