@@ -1,0 +1,203 @@
+"""A small trainable Qwen3-MoE with the arithmetic of transformers' Qwen3MoeForCausalLM (tied embeddings).
+
+Letters: B rows, T tokens, C hidden, H query heads, K key/value heads, D head size, E experts, I expert width, N = B*T.
+"""
+import dataclasses
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+@dataclasses.dataclass
+class Config:
+    vocab_size: int = 4096
+    hidden_size: int = 256
+    layers: int = 4
+    heads: int = 8
+    kv_heads: int = 2
+    head_dim: int = 128
+    experts: int = 8
+    experts_per_token: int = 2
+    expert_width: int = 128
+    rope_theta: float = 1e6
+    eps: float = 1e-6
+    max_positions: int = 32768
+
+
+def rms_norm(x, weight, eps):
+    x = x.float()
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight
+
+
+def norm_rope(x, weight, cos, sin, eps):
+    """Head norm, then rotation. x [B, T, heads, D], cos/sin [B, T, 1, D]."""
+    x = rms_norm(x, weight, eps)
+    half = x.shape[-1] // 2
+    rotated = torch.cat((-x[..., half:], x[..., :half]), -1)
+    return (x * cos + rotated * sin).to(torch.bfloat16)
+
+
+def silu_mul(gate_up):
+    gate, up = gate_up.float().chunk(2, -1)
+    return (F.silu(gate) * up).to(gate_up.dtype)
+
+
+def compile_pieces():
+    """Fuses the elementwise pieces; worth it for training, not needed for evaluation."""
+    global rms_norm, norm_rope, silu_mul
+    norm_rope = torch.compile(norm_rope, dynamic=False)
+    silu_mul = torch.compile(silu_mul, dynamic=True)
+    rms_norm = torch.compile(rms_norm, dynamic=False)
+
+
+class ShortAttention(torch.autograd.Function):
+    """Causal attention with the scores held whole: faster than the fused kernel up to about 512 tokens.
+
+    q [B*K, G*T, D] already scaled, k and v [B*K, T, D], mask [T, T] additive, G = H / K.
+    """
+
+    @staticmethod
+    def forward(ctx, q, k, v, mask):
+        s = torch.bmm(q, k.transpose(1, 2))
+        t = k.shape[1]
+        s.view(s.shape[0], -1, t, t).add_(mask)
+        p = torch.softmax(s, -1)
+        o = torch.bmm(p, v)
+        ctx.save_for_backward(q, k, v, p, o)
+        return o
+
+    @staticmethod
+    def backward(ctx, do):
+        q, k, v, p, o = ctx.saved_tensors
+        dv = torch.bmm(p.transpose(1, 2), do)
+        ds = torch.bmm(do, v.transpose(1, 2))
+        ds.sub_((do * o).sum(-1, keepdim=True)).mul_(p)
+        return torch.bmm(ds, k), torch.bmm(ds.transpose(1, 2), q), dv, None
+
+
+class Permute(torch.autograd.Function):
+    """Rows of x [N, C] repeated for their k experts and sorted by expert: [N*k, C]; its gradient is a gather as well."""
+
+    @staticmethod
+    def forward(ctx, x, order, inverse, k):
+        ctx.save_for_backward(inverse)
+        ctx.k = k
+        return x.index_select(0, order // k)
+
+    @staticmethod
+    def backward(ctx, g):
+        (inverse,) = ctx.saved_tensors
+        return g.index_select(0, inverse).view(-1, ctx.k, g.shape[-1]).sum(1), None, None, None
+
+
+class Unpermute(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, y, order, inverse):
+        ctx.save_for_backward(order)
+        return y.index_select(0, inverse)
+
+    @staticmethod
+    def backward(ctx, g):
+        return g.index_select(0, ctx.saved_tensors[0]), None, None
+
+
+class Layer(nn.Module):
+    def __init__(self, c, depth_scale):
+        super().__init__()
+        self.c = c
+        h, d = c.hidden_size, c.head_dim
+
+        def matrix(*shape, scale=1.0):
+            return nn.Parameter(torch.randn(*shape) * scale / math.sqrt(shape[-1]))
+
+        self.ln1, self.ln2 = nn.Parameter(torch.ones(h)), nn.Parameter(torch.ones(h))
+        self.q_norm, self.k_norm = nn.Parameter(torch.full((d,), 1.2)), nn.Parameter(torch.full((d,), 1.2))
+        self.wq, self.wk, self.wv = matrix(c.heads * d, h), matrix(c.kv_heads * d, h), matrix(c.kv_heads * d, h)
+        self.wo = matrix(h, c.heads * d, scale=depth_scale)
+        self.router = matrix(c.experts, h)
+        self.gate, self.up = matrix(c.experts, c.expert_width, h), matrix(c.experts, c.expert_width, h)
+        self.down = matrix(c.experts, h, c.expert_width, scale=depth_scale)
+
+    def qkv(self, x, cos, sin):
+        c, (b, t, _) = self.c, x.shape
+        n = rms_norm(x, self.ln1, c.eps).to(torch.bfloat16)
+        q = F.linear(n, self.wq.bfloat16()).view(b, t, c.heads, c.head_dim)
+        k = F.linear(n, self.wk.bfloat16()).view(b, t, c.kv_heads, c.head_dim)
+        v = F.linear(n, self.wv.bfloat16()).view(b, t, c.kv_heads, c.head_dim)
+        q, k = norm_rope(q, self.q_norm, cos, sin, c.eps), norm_rope(k, self.k_norm, cos, sin, c.eps)
+        return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+
+    def attention(self, q, k, v, mask):
+        """q [B, H, T, D], k and v [B, K, S, D] -> [B, T, H*D]; mask None means causal with S == T."""
+        c, (b, _, t, d) = self.c, q.shape
+        if mask is None and t <= 512 and torch.is_grad_enabled():
+            g = c.heads // c.kv_heads
+            causal = torch.full((t, t), float("-inf"), dtype=q.dtype).triu(1)
+            o = ShortAttention.apply((q * (1 / math.sqrt(d))).reshape(b * c.kv_heads, g * t, d),
+                                     k.reshape(b * c.kv_heads, t, d), v.reshape(b * c.kv_heads, t, d), causal)
+            o = o.view(b, c.heads, t, d)
+        else:
+            o = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True)
+        return F.linear(o.transpose(1, 2).reshape(b, t, c.heads * d), self.wo.bfloat16())
+
+    def moe(self, x):
+        """x [B, T, C] -> (output, load-balance loss)."""
+        c, shape = self.c, x.shape
+        n = rms_norm(x, self.ln2, c.eps).to(torch.bfloat16).view(-1, shape[-1])
+        prob = torch.softmax(F.linear(n, self.router.bfloat16()).float(), -1)
+        top, chosen = torch.topk(prob, c.experts_per_token, -1)
+        top = top / top.sum(-1, keepdim=True)
+        flat = chosen.reshape(-1)
+        order = torch.argsort(flat, stable=True)
+        inverse = torch.empty_like(order)
+        inverse[order] = torch.arange(order.numel())
+        counts = torch.bincount(flat, minlength=c.experts).tolist()
+        rows = Permute.apply(n, order, inverse, c.experts_per_token).split(counts)
+        gate_up, down = torch.cat((self.gate, self.up), 1).bfloat16(), self.down.bfloat16()
+        y = torch.cat([F.linear(silu_mul(F.linear(r, gate_up[e])), down[e]) for e, r in enumerate(rows)])
+        y = Unpermute.apply(y, order, inverse).view(-1, c.experts_per_token, shape[-1])
+        y = (y * top.unsqueeze(-1).to(y.dtype)).sum(1)
+        share = torch.tensor(counts) / flat.numel()
+        return y.view(shape), c.experts * (share * prob.mean(0)).sum()
+
+
+class Model(nn.Module):
+    def __init__(self, c):
+        super().__init__()
+        self.c = c
+        self.embed = nn.Parameter(torch.randn(c.vocab_size, c.hidden_size) * 0.5)
+        self.layers = nn.ModuleList(Layer(c, 1 / math.sqrt(2 * c.layers)) for _ in range(c.layers))
+        self.norm = nn.Parameter(torch.full((c.hidden_size,), 0.2))
+
+    def angles(self, positions):
+        """cos, sin [B, T, 1, D] for positions [B, T]."""
+        half = torch.arange(0, self.c.head_dim, 2, dtype=torch.float32) / self.c.head_dim
+        a = positions.float().unsqueeze(-1) / self.c.rope_theta ** half
+        a = torch.cat((a, a), -1).unsqueeze(2)
+        return a.cos(), a.sin()
+
+    def forward(self, ids, positions, cache=None, mask=None):
+        """Hidden states [B, T, C] after the last norm, and the mean load-balance loss.
+
+        cache: per layer (k, v) of the tokens before, or an empty list to be filled; mask: additive [T, S] with a cache.
+        """
+        cos, sin = self.angles(positions)
+        x = self.embed[ids].float()
+        balance = 0.0
+        for i, layer in enumerate(self.layers):
+            q, k, v = layer.qkv(x, cos, sin)
+            if cache is not None:
+                if i < len(cache):
+                    k, v = torch.cat((cache[i][0], k), 2), torch.cat((cache[i][1], v), 2)
+                else:
+                    cache.append((k, v))
+            x = x + layer.attention(q, k, v, mask)
+            y, aux = layer.moe(x)
+            x = x + y
+            balance = balance + aux / self.c.layers
+        return rms_norm(x, self.norm, self.c.eps), balance
+
+    def logits(self, hidden):
+        return F.linear(hidden.to(torch.bfloat16), self.embed.bfloat16()).float()
