@@ -26,12 +26,16 @@ struct RankPlan {
   std::vector<Segment> segments;     // <= 2*bs, in local row order, none empty, covering every local row
   int32_t total_q_prev_tokens = 0;   // local rows before the first next half: the split point
   int64_t causal_work = 0;           // sum over local rows of the keys each sees
+
+  bool operator==(const RankPlan&) const = default;
 };
 
 /// Where a sequence's last token of this step is computed.
 struct RowLocation {
   int32_t rank = 0;
   int32_t local_row = 0;
+
+  bool operator==(const RowLocation&) const = default;
 };
 
 /// The whole of context parallelism's arithmetic for one step; the same on every rank; knows no device.
@@ -48,12 +52,15 @@ struct CpPlan {
   /// Global token index of each row of the gather's receive buffer (rank-major, exact counts): [T].
   /// A row's page slot follows from it directly; there is no reorder pass.
   std::vector<int32_t> gather_order() const;
+
+  bool operator==(const CpPlan&) const = default;
 };
 
 /// Cuts every sequence's new tokens into 2*cp blocks, of which rank r owns blocks r ("prev") and 2*cp-1-r
-/// ("next"); sequences too short to cut go whole to the rank with the least causal work so far (longest
-/// first, ties to the lowest rank). Pure; throws Error(kInternal) for a row with new_tokens < 1, prefix_len <
-/// 0, or cp < 1. Zigzag: design as in ring-flash-attention and Llama 3 (arXiv 2407.21783, section 3.3.2).
+/// ("next"); sequences too short to cut go whole to the rank with the least causal work so far (the
+/// heaviest first, ties to the lowest rank); at cp = 1 nothing is cut. Pure; throws Error(kInternal) for a
+/// row with new_tokens < 1, prefix_len < 0 or more than 2^31 - 1 tokens in all, or cp < 1. Zigzag: design as
+/// in ring-flash-attention and Llama 3 (arXiv 2407.21783, section 3.3.2).
 CpPlan plan_context_parallel(std::span<const BatchRow> rows, int32_t cp, const CpPolicy& policy);
 
 }  // namespace longspan

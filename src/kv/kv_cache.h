@@ -1,0 +1,88 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "kv/page_allocator.h"
+#include "kv/page_table.h"
+#include "kv/prefix_tree.h"
+
+namespace longspan {
+
+struct KvCacheOptions {
+  int32_t num_pages = 1;     // pages of the pool, page 0 (never handed out) included
+  int32_t page_size = 128;   // tokens per page
+  bool prefix_cache = true;  // keep full pages for later sequences with the same start
+};
+
+/// A sequence's claim on the pool. Made by KvCache::admit, given back by KvCache::release, else its pages
+/// stay taken. Moves, but does not copy.
+class KvSequence {
+ public:
+  /// Physical pages, enough for all tokens it was admitted for. The pages from cached_tokens / page_size on
+  /// were fresh at admission: their memory holds an earlier owner's rows.
+  const std::vector<int32_t>& pages() const { return table_.pages(); }
+  /// Tokens found in the prefix tree at admission: whole pages, fewer than the prompt.
+  int64_t cached_tokens() const { return cached_tokens_; }
+  /// Tokens whose KV is in the pages: cached_tokens at first, then what commit was told.
+  int64_t length() const { return table_.length(); }
+  /// Block-table row [>= pages().size()], padded with page 0.
+  void export_row(std::span<int32_t> row) const { table_.export_row(row); }
+
+ private:
+  friend class KvCache;
+  PageTable table_;
+  int64_t cached_tokens_ = 0;
+  int64_t tree_pages_ = 0;  // the first pages of the table that are in the prefix tree
+};
+
+/// Accounts for every page of one KV pool: free, used by sequences, or cached for later ones. Pure
+/// accounting; knows no memory. Not thread-safe. Only full pages are ever shared, so shared pages are never
+/// written.
+class KvCache {
+ public:
+  /// Throws Error(kInternal) unless num_pages >= 1 and page_size >= 1.
+  explicit KvCache(const KvCacheOptions& options);
+
+  int64_t pages_needed(int64_t tokens) const { return pages_for(tokens, options_.page_size); }
+  /// Whether so many tokens fit into an otherwise empty pool.
+  bool can_ever_fit(int64_t max_tokens_total) const {
+    return pages_needed(max_tokens_total) <= total_pages();
+  }
+
+  /// Takes pages for a sequence of up to max_tokens_total tokens (>= prompt.size() >= 1), the longest cached
+  /// start of the prompt among them; at least the prompt's last token is left to compute. With reuse_prefix
+  /// off nothing is looked up (for prompts of which every position is to be scored). Evicts cached pages
+  /// where free ones run short. nullopt, and nothing changed, if there are not enough right now.
+  std::optional<KvSequence> admit(std::span<const int32_t> prompt, int64_t max_tokens_total,
+                                  bool reuse_prefix = true);
+
+  /// The KV of the first `computed` tokens is in the pages; `tokens` are the sequence's tokens, at least
+  /// these. Never goes back: computed >= length. Full pages become available to later prompts. Where the tree
+  /// has a page with the same tokens already, the sequence changes over to it and its own is freed: call
+  /// between steps, and take the block table from pages() for each step.
+  void commit(KvSequence& sequence, std::span<const int32_t> tokens, int64_t computed);
+
+  /// Gives the sequence's pages back; those in the prefix tree stay cached. The sequence is empty afterwards.
+  void release(KvSequence& sequence);
+
+  /// total = free + cached + used, in pages.
+  int64_t total_pages() const { return allocator_.total_pages(); }
+  int64_t free_pages() const { return allocator_.free_pages(); }
+  int64_t cached_pages() const { return tree_.evictable_pages(); }  // only the prefix tree owns them
+  int64_t used_pages() const { return total_pages() - free_pages() - cached_pages(); }
+  int32_t page_size() const { return options_.page_size; }
+
+  /// `live`: every sequence admitted and not yet released. Accounts for each page's every owner; throws
+  /// Error(kInternal) on the first contradiction.
+  void check_integrity(std::span<const KvSequence* const> live) const;
+
+ private:
+  KvCacheOptions options_;
+  PageAllocator allocator_;
+  PrefixTree tree_;
+};
+
+}  // namespace longspan
