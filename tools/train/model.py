@@ -44,9 +44,20 @@ def silu_mul(gate_up):
     return (F.silu(gate) * up).to(gate_up.dtype)
 
 
+def masked_softmax(s, mask):
+    return torch.softmax(s.float() + mask, -1).to(s.dtype)
+
+
+def softmax_grad(dp, p, do, o):
+    delta = (do.float() * o.float()).sum(-1, keepdim=True)
+    return ((dp.float() - delta) * p.float()).to(dp.dtype)
+
+
 def compile_pieces():
     """Fuses the elementwise pieces; worth it for training, not needed for evaluation."""
-    global rms_norm, norm_rope, silu_mul
+    global rms_norm, norm_rope, silu_mul, masked_softmax, softmax_grad
+    masked_softmax = torch.compile(masked_softmax, dynamic=False)
+    softmax_grad = torch.compile(softmax_grad, dynamic=False)
     norm_rope = torch.compile(norm_rope, dynamic=False)
     silu_mul = torch.compile(silu_mul, dynamic=True)
     rms_norm = torch.compile(rms_norm, dynamic=False)
@@ -62,8 +73,7 @@ class ShortAttention(torch.autograd.Function):
     def forward(ctx, q, k, v, mask):
         s = torch.bmm(q, k.transpose(1, 2))
         t = k.shape[1]
-        s.view(s.shape[0], -1, t, t).add_(mask)
-        p = torch.softmax(s, -1)
+        p = masked_softmax(s.view(s.shape[0], -1, t, t), mask).view(s.shape)
         o = torch.bmm(p, v)
         ctx.save_for_backward(q, k, v, p, o)
         return o
@@ -73,34 +83,55 @@ class ShortAttention(torch.autograd.Function):
         q, k, v, p, o = ctx.saved_tensors
         dv = torch.bmm(p.transpose(1, 2), do)
         ds = torch.bmm(do, v.transpose(1, 2))
-        ds.sub_((do * o).sum(-1, keepdim=True)).mul_(p)
+        ds = softmax_grad(ds, p, do, o)
         return torch.bmm(ds, k), torch.bmm(ds.transpose(1, 2), q), dv, None
 
 
-class Permute(torch.autograd.Function):
-    """Rows of x [N, C] repeated for their k experts and sorted by expert: [N*k, C]; its gradient is a gather as well."""
+class Dispatch(torch.autograd.Function):
+    """Rows of x [N, C] copied to their experts' places: [R, C]. `source` [R] names the token, `place` [N*k] the row."""
 
     @staticmethod
-    def forward(ctx, x, order, inverse, k):
-        ctx.save_for_backward(inverse)
+    def forward(ctx, x, source, place, k):
+        ctx.save_for_backward(place)
         ctx.k = k
-        return x.index_select(0, order // k)
+        return x.index_select(0, source)
 
     @staticmethod
     def backward(ctx, g):
-        (inverse,) = ctx.saved_tensors
-        return g.index_select(0, inverse).view(-1, ctx.k, g.shape[-1]).sum(1), None, None, None
+        (place,) = ctx.saved_tensors
+        return g.index_select(0, place).view(-1, ctx.k, g.shape[-1]).sum(1), None, None, None
 
 
-class Unpermute(torch.autograd.Function):
+class Combine(torch.autograd.Function):
+    """The inverse: [R, C] -> [N*k, C]; rows that only pad get a zero gradient."""
+
     @staticmethod
-    def forward(ctx, y, order, inverse):
-        ctx.save_for_backward(order)
-        return y.index_select(0, inverse)
+    def forward(ctx, y, place):
+        ctx.save_for_backward(place)
+        ctx.rows = y.shape[0]
+        return y.index_select(0, place)
 
     @staticmethod
     def backward(ctx, g):
-        return g.index_select(0, ctx.saved_tensors[0]), None, None
+        return g.new_zeros(ctx.rows, g.shape[-1]).index_copy_(0, ctx.saved_tensors[0], g), None
+
+
+def expert_places(chosen, experts):
+    """chosen [N, k] -> (source [R], place [N*k], padded rows per expert, true rows per expert).
+
+    Each expert's rows are padded to a multiple of 256, so that the matrix library meets few different shapes.
+    """
+    flat = chosen.reshape(-1)
+    counts = torch.bincount(flat, minlength=experts)
+    padded = (counts + 255) // 256 * 256
+    order = torch.argsort(flat, stable=True)
+    shift = (padded.cumsum(0) - padded) - (counts.cumsum(0) - counts)
+    place_sorted = torch.arange(flat.numel()) + shift[flat[order]]
+    place = torch.empty_like(order)
+    place[order] = place_sorted
+    source = torch.zeros(int(padded.sum()), dtype=torch.long)
+    source[place_sorted] = order // chosen.shape[1]
+    return source, place, padded.tolist(), counts
 
 
 class Layer(nn.Module):
@@ -149,17 +180,14 @@ class Layer(nn.Module):
         prob = torch.softmax(F.linear(n, self.router.bfloat16()).float(), -1)
         top, chosen = torch.topk(prob, c.experts_per_token, -1)
         top = top / top.sum(-1, keepdim=True)
-        flat = chosen.reshape(-1)
-        order = torch.argsort(flat, stable=True)
-        inverse = torch.empty_like(order)
-        inverse[order] = torch.arange(order.numel())
-        counts = torch.bincount(flat, minlength=c.experts).tolist()
-        rows = Permute.apply(n, order, inverse, c.experts_per_token).split(counts)
+        source, place, sizes, counts = expert_places(chosen, c.experts)
+        rows = Dispatch.apply(n, source, place, c.experts_per_token).split(sizes)
         gate_up, down = torch.cat((self.gate, self.up), 1).bfloat16(), self.down.bfloat16()
-        y = torch.cat([F.linear(silu_mul(F.linear(r, gate_up[e])), down[e]) for e, r in enumerate(rows)])
-        y = Unpermute.apply(y, order, inverse).view(-1, c.experts_per_token, shape[-1])
+        inner = silu_mul(torch.cat([F.linear(r, w) for r, w in zip(rows, gate_up)])).split(sizes)
+        y = torch.cat([F.linear(r, w) for r, w in zip(inner, down)])
+        y = Combine.apply(y, place).view(-1, c.experts_per_token, shape[-1])
         y = (y * top.unsqueeze(-1).to(y.dtype)).sum(1)
-        share = torch.tensor(counts) / flat.numel()
+        share = counts / chosen.numel()
         return y.view(shape), c.experts * (share * prob.mean(0)).sum()
 
 
