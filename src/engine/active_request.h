@@ -1,0 +1,52 @@
+#pragma once
+
+#include <longspan/request.h>
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/stop_matcher.h"
+#include "schedule/scheduler.h"
+#include "text/detokenizer.h"
+
+namespace longspan {
+
+/// One request on its way through the engine: what it asked for, and what has been found out so far. Turns
+/// computed tokens into text, progress and the final Result; knows no batch and no device.
+class ActiveRequest {
+ public:
+  ActiveRequest(RequestId id, Request request, double submitted_ms, const Tokenizer& tokenizer);
+
+  RequestId id() const { return result_.id; }
+  const SamplingParams& sampling() const { return request_.sampling; }
+
+  /// The prompt's tokens are known: prepares the result and the scheduler's view of it.
+  std::unique_ptr<Sequence> start(std::vector<int32_t> prompt, int32_t new_tokens_limit);
+
+  void note_step_begin(double now_ms);
+  void note_prefill(const Sequence& sequence, double now_ms);
+  void note_prompt_score(int32_t position, float logprob) { result_.prompt_logprobs[position] = logprob; }
+  /// Takes a generated token; `logits` [V] is what it was drawn from. True if the request is done.
+  bool accept(int32_t token, std::span<const float> logits, bool end_token, double now_ms);
+  /// More tokens were asked for and fit the context.
+  bool wants_tokens() const { return std::ssize(result_.token_ids) < new_tokens_limit_; }
+
+  void finish(double now_ms);
+  void fail(ErrorCode code, const std::string& message);
+
+ private:
+  void emit(int32_t token, const std::string& text);
+
+  Request request_;
+  Result result_;
+  Detokenizer detokenizer_;
+  StopMatcher stop_matcher_;
+  int32_t new_tokens_limit_ = 0;
+  double submitted_ms_;
+  std::optional<double> first_step_ms_, first_token_ms_;
+};
+
+}  // namespace longspan

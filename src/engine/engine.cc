@@ -1,0 +1,320 @@
+#include <fmt/format.h>
+#include <longspan/engine.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+#include <mutex>
+
+#include "checkpoint/checkpoint.h"
+#include "engine/active_request.h"
+#include "engine/request_rules.h"
+#include "engine/sampler.h"
+#include "engine/step_runner.h"
+#include "schedule/scheduler.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace longspan {
+namespace {
+
+using Clock = std::function<double()>;  // milliseconds from any fixed point
+
+double steady_ms() {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+class EngineImpl final : public Engine {
+ public:
+  EngineImpl(const EngineOptions& options, ModelConfig config, Checkpoint checkpoint, Tokenizer tokenizer,
+             ChatTemplate chat_template, Clock now)
+      : options_(options),
+        config_(std::move(config)),
+        tokenizer_(std::move(tokenizer)),
+        chat_template_(chat_template),
+        now_(std::move(now)),
+        runner_(options_, config_, std::move(checkpoint)),
+        kv_({.num_pages = runner_.pages(),
+             .page_size = options_.page_size,
+             .prefix_cache = options_.prefix_cache}),
+        scheduler_(kv_, {.max_running = options_.max_running_requests,
+                         .max_tokens_per_step = options_.chunked_prefill_size < 0
+                                                    ? std::numeric_limits<int64_t>::max()
+                                                    : options_.chunked_prefill_size,
+                         .page_size = options_.page_size}) {}
+
+  RequestId submit(Request request) override;
+  void cancel(RequestId id) override;
+  bool step() override;
+  void run() override {
+    while (step()) {
+    }
+  }
+  Result generate(Request request) override;
+
+  std::vector<int32_t> tokenize(const Prompt& prompt) const override;
+  std::string detokenize(const std::vector<int32_t>& token_ids) const override {
+    return tokenizer_.decode(token_ids, /*skip_special=*/true);
+  }
+  EngineInfo info() const override { return runner_.info(); }
+  EngineStats stats() const override;
+  void check_integrity() const override { scheduler_.check_integrity(); }
+
+ private:
+  // A request as submit left it: tokenised, or with the reason why it can't be.
+  struct Arrival {
+    std::unique_ptr<ActiveRequest> request;
+    std::vector<int32_t> prompt;
+    std::optional<Error> refusal;
+  };
+  struct Running {
+    std::unique_ptr<ActiveRequest> request;
+    Sequence* sequence;
+  };
+
+  bool take_arrivals();
+  bool take_cancellations();
+  void start(Arrival arrival);
+  StepWants wants_of(const ScheduledStep& step) const;
+  void advance(const ScheduledStep& step, size_t row, std::span<const int32_t> targets,
+               const StepOutput& output, int64_t first_token);
+  void close(RequestId id);
+  [[noreturn]] void die(const Error& error);
+
+  const EngineOptions options_;
+  const ModelConfig config_;
+  const Tokenizer tokenizer_;
+  const ChatTemplate chat_template_;
+  const Clock now_;
+  StepRunner runner_;
+  KvCache kv_;
+  Scheduler scheduler_;
+  std::map<RequestId, Running> running_;
+  EngineStats counters_;
+  std::optional<Error> dead_;
+
+  std::mutex inbox_mutex_;  // guards the three below
+  RequestId next_id_ = 1;
+  std::vector<Arrival> arrivals_;
+  std::vector<RequestId> cancellations_;
+};
+
+RequestId EngineImpl::submit(Request request) {
+  Arrival arrival;
+  try {
+    check_sampling(request.sampling);
+    arrival.prompt = tokenize(request.prompt);
+    check_prompt(arrival.prompt, config_.vocab_size, info().context_length);
+  } catch (const Error& error) {
+    arrival.refusal = error;
+  }
+  const std::lock_guard lock(inbox_mutex_);
+  const RequestId id = next_id_++;
+  arrival.request = std::make_unique<ActiveRequest>(id, std::move(request), now_(), tokenizer_);
+  arrivals_.push_back(std::move(arrival));
+  return id;
+}
+
+void EngineImpl::cancel(RequestId id) {
+  const std::lock_guard lock(inbox_mutex_);
+  cancellations_.push_back(id);
+}
+
+bool EngineImpl::take_arrivals() {
+  std::vector<Arrival> arrivals;
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    arrivals.swap(arrivals_);
+  }
+  const bool any = !arrivals.empty();
+  for (Arrival& arrival : arrivals) start(std::move(arrival));
+  return any;
+}
+
+void EngineImpl::start(Arrival arrival) {
+  if (dead_) arrival.refusal = dead_;
+  if (!arrival.refusal) {
+    const int64_t prompt_len = std::ssize(arrival.prompt);
+    const int64_t room = info().context_length - prompt_len;
+    const auto new_tokens =
+        static_cast<int32_t>(std::min<int64_t>(arrival.request->sampling().max_tokens, room));
+    auto sequence = arrival.request->start(std::move(arrival.prompt), new_tokens);
+    if (kv_.can_ever_fit(sequence->max_computed)) {
+      Sequence& added = scheduler_.add(std::move(sequence));
+      running_.emplace(added.id, Running{std::move(arrival.request), &added});
+      return;
+    }
+    arrival.refusal = pool_too_small(prompt_len, new_tokens, kv_.pages_needed(sequence->max_computed),
+                                     kv_.total_pages(), options_.page_size);
+  }
+  arrival.request->fail(arrival.refusal->code(), arrival.refusal->what());
+}
+
+bool EngineImpl::take_cancellations() {
+  std::vector<RequestId> ids;
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    ids.swap(cancellations_);
+  }
+  bool any = false;
+  for (const RequestId id : ids) {
+    const auto found = running_.find(id);
+    if (found == running_.end()) continue;
+    const auto request = std::move(found->second.request);
+    close(id);
+    request->fail(ErrorCode::kCancelled, "the request was cancelled");
+    any = true;
+  }
+  return any;
+}
+
+void EngineImpl::close(RequestId id) {
+  const auto found = running_.find(id);
+  scheduler_.remove(*found->second.sequence);
+  running_.erase(found);
+}
+
+StepWants EngineImpl::wants_of(const ScheduledStep& step) const {
+  StepWants wants;
+  for (size_t row = 0; row < step.sequences.size(); ++row) {
+    const ActiveRequest& request = *running_.at(step.sequences[row]->id).request;
+    wants.logits.push_back(step.reaches_end(row) && request.wants_tokens());
+  }
+  const auto scored = [&](const Sequence* sequence) {
+    return !sequence->decoding() && running_.at(sequence->id).request->sampling().prompt_logprobs;
+  };
+  if (std::none_of(step.sequences.begin(), step.sequences.end(), scored)) return wants;
+  for (size_t row = 0; row < step.sequences.size(); ++row) {
+    const Sequence& sequence = *step.sequences[row];
+    for (int32_t i = 0; i < step.batch.rows[row].new_tokens; ++i) {
+      const int32_t next = sequence.computed + i + 1;
+      wants.score_targets.push_back(scored(&sequence) && next < sequence.prompt_len ? sequence.tokens[next]
+                                                                                    : -1);
+    }
+  }
+  return wants;
+}
+
+bool EngineImpl::step() {
+  if (dead_) {
+    take_arrivals();
+    throw Error(*dead_);
+  }
+  // Arrivals first: a request may be cancelled before its first step.
+  bool worked = take_arrivals();
+  worked |= take_cancellations();
+  const std::optional<ScheduledStep> step = scheduler_.next();
+  if (!step) return worked;
+
+  for (const Sequence* sequence : step->sequences) running_.at(sequence->id).request->note_step_begin(now_());
+  const StepWants wants = wants_of(*step);
+  StepOutput output;
+  try {
+    output = runner_.run(step->batch, wants);
+  } catch (const Error& error) {
+    die(error);
+  }
+  ++counters_.steps;
+  std::vector<char> was_prompt;
+  for (const Sequence* sequence : step->sequences) was_prompt.push_back(!sequence->decoding());
+  scheduler_.complete(*step);
+  int64_t first_token = 0;
+  for (size_t row = 0; row < step->sequences.size(); ++row) {
+    const int32_t count = step->batch.rows[row].new_tokens;
+    (was_prompt[row] ? counters_.prefill_tokens : counters_.decode_tokens) += count;
+    if (was_prompt[row])
+      running_.at(step->sequences[row]->id).request->note_prefill(*step->sequences[row], now_());
+    advance(*step, row, wants.score_targets, output, first_token);
+    first_token += count;
+  }
+  take_cancellations();
+  return true;
+}
+
+// Takes what a step computed for one row: prompt scores, and the next token where the row reached the end.
+void EngineImpl::advance(const ScheduledStep& step, size_t row, std::span<const int32_t> targets,
+                         const StepOutput& output, int64_t first_token) {
+  Sequence& sequence = *step.sequences[row];
+  ActiveRequest& request = *running_.at(sequence.id).request;
+  const BatchRow& computed = step.batch.rows[row];
+  for (int32_t i = 0; !targets.empty() && i < computed.new_tokens; ++i) {
+    if (targets[first_token + i] < 0) continue;
+    request.note_prompt_score(computed.prefix_len + i + 1, output.scores[first_token + i]);
+  }
+  if (sequence.computed < std::ssize(sequence.tokens)) return;
+
+  bool done = true;
+  if (request.wants_tokens()) {
+    const std::vector<float>& logits = output.logits[row];
+    const int32_t token = sample(logits, request.sampling(), std::ssize(sequence.tokens));
+    const auto& ends = config_.eos_token_ids;
+    const bool is_end = std::find(ends.begin(), ends.end(), token) != ends.end();
+    done = request.accept(token, logits, is_end, now_());
+    sequence.tokens.push_back(token);
+  }
+  if (!done) return;
+  const auto finished = std::move(running_.at(sequence.id).request);
+  close(sequence.id);
+  finished->finish(now_());
+}
+
+void EngineImpl::die(const Error& error) {
+  dead_ = error;
+  auto lost = std::move(running_);
+  running_.clear();
+  for (auto& [id, entry] : lost) {
+    scheduler_.remove(*entry.sequence);
+    entry.request->fail(error.code(), error.what());
+  }
+  take_arrivals();
+  throw Error(error);
+}
+
+Result EngineImpl::generate(Request request) {
+  Result result;
+  bool finished = false;
+  request.on_finish = [&, inner = std::move(request.on_finish)](const Result& done) {
+    result = done;
+    finished = true;
+    if (inner) inner(done);
+  };
+  submit(std::move(request));
+  while (!finished) step();
+  if (result.error_code) throw Error(*result.error_code, result.error_message);
+  return result;
+}
+
+std::vector<int32_t> EngineImpl::tokenize(const Prompt& prompt) const {
+  if (const auto* text = std::get_if<std::string>(&prompt))
+    return tokenizer_.encode(*text, /*add_special=*/true);
+  if (const auto* ids = std::get_if<std::vector<int32_t>>(&prompt)) return *ids;
+  std::vector<ChatTurn> turns;
+  for (const Message& message : std::get<std::vector<Message>>(prompt)) {
+    turns.push_back({.role = message.role, .content = message.content});
+  }
+  return tokenizer_.encode(chat_template_.render(turns), /*add_special=*/false);
+}
+
+EngineStats EngineImpl::stats() const {
+  EngineStats stats = counters_;
+  stats.running = scheduler_.running();
+  stats.waiting = scheduler_.waiting();
+  stats.free_pages = kv_.free_pages();
+  stats.cached_pages = kv_.cached_pages();
+  stats.total_pages = kv_.total_pages();
+  return stats;
+}
+
+}  // namespace
+
+std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
+  ModelConfig config = load_model_config(options.model);
+  check_options(options, config);
+  return std::make_unique<EngineImpl>(options, std::move(config), Checkpoint::open(options.model),
+                                      Tokenizer::load(options.model),
+                                      ChatTemplate::load(options.model, options.chat_template), steady_ms);
+}
+
+}  // namespace longspan

@@ -1,0 +1,76 @@
+#include "engine/request_rules.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+namespace longspan {
+namespace {
+
+void require(bool ok, ErrorCode code, const std::string& message) {
+  if (!ok) throw Error(code, message);
+}
+
+}  // namespace
+
+void check_options(const EngineOptions& options, const ModelConfig& config) {
+  const auto at_least = [](const char* name, auto value, auto least) {
+    require(value >= least, ErrorCode::kUsage,
+            fmt::format("{} must be at least {}; got {}", name, least, value));
+  };
+  at_least("page_size", options.page_size, 1);
+  at_least("max_running_requests", options.max_running_requests, 1);
+  at_least("threads", options.threads, 0);
+  at_least("context_length", options.context_length, int64_t{0});
+  at_least("max_total_tokens", options.max_total_tokens, int64_t{0});
+  at_least("min_tokens_to_cut", options.min_tokens_to_cut, 0);
+  require(options.chunked_prefill_size == -1 || options.chunked_prefill_size >= 1, ErrorCode::kUsage,
+          fmt::format("chunked_prefill_size must be at least 1, or -1 for no limit; got {}",
+                      options.chunked_prefill_size));
+  require(options.mem_fraction > 0 && options.mem_fraction <= 1, ErrorCode::kUsage,
+          fmt::format("mem_fraction must be above 0 and at most 1; got {}", options.mem_fraction));
+  require(options.comm_timeout_s > 0 && std::isfinite(options.comm_timeout_s), ErrorCode::kUsage,
+          fmt::format("comm_timeout_s must be above 0; got {}", options.comm_timeout_s));
+  require(options.context_length <= config.context_length, ErrorCode::kUsage,
+          fmt::format("context_length {} is more than the model's {}; the largest is {}",
+                      options.context_length, config.context_length, config.context_length));
+}
+
+void check_sampling(const SamplingParams& sampling) {
+  constexpr ErrorCode kCode = ErrorCode::kInvalidRequest;
+  require(sampling.max_tokens >= 0, kCode,
+          fmt::format("max_tokens must be at least 0; got {}", sampling.max_tokens));
+  require(sampling.temperature >= 0 && std::isfinite(sampling.temperature), kCode,
+          fmt::format("temperature must be 0 (greedy) or above; got {}", sampling.temperature));
+  require(sampling.top_p > 0 && sampling.top_p <= 1, kCode,
+          fmt::format("top_p must be above 0 and at most 1; got {}", sampling.top_p));
+  require(sampling.top_k >= 0, kCode,
+          fmt::format("top_k must be at least 0 (0: off); got {}", sampling.top_k));
+  require(sampling.logprobs >= -1, kCode,
+          fmt::format("logprobs must be at least 0 (-1: none); got {}", sampling.logprobs));
+  for (const std::string& stop : sampling.stop)
+    require(!stop.empty(), kCode, "stop strings must not be empty");
+}
+
+void check_prompt(std::span<const int32_t> prompt, int64_t vocab_size, int64_t context_length) {
+  require(!prompt.empty(), ErrorCode::kInvalidRequest, "the prompt is empty; it needs at least one token");
+  for (size_t i = 0; i < prompt.size(); ++i) {
+    require(
+        prompt[i] >= 0 && prompt[i] < vocab_size, ErrorCode::kInvalidRequest,
+        fmt::format("prompt token {} is {}, outside the vocabulary [0, {}]", i, prompt[i], vocab_size - 1));
+  }
+  require(std::ssize(prompt) <= context_length, ErrorCode::kContextLength,
+          fmt::format("the prompt has {} tokens, but the context holds {}; shorten it by {}", prompt.size(),
+                      context_length, std::ssize(prompt) - context_length));
+}
+
+Error pool_too_small(int64_t prompt_len, int64_t new_tokens, int64_t pages_needed, int64_t pages,
+                     int64_t page_size) {
+  return Error(
+      ErrorCode::kCapacity,
+      fmt::format("a prompt of {} tokens with up to {} new ones needs {} KV pages of {} tokens, but the pool "
+                  "has {}; ask for at most {} tokens in all, or raise --mem-fraction-static",
+                  prompt_len, new_tokens, pages_needed, page_size, pages, pages * page_size + 1));
+}
+
+}  // namespace longspan

@@ -1,0 +1,78 @@
+#include "schedule/scheduler.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "schedule/policy.h"
+
+namespace longspan {
+
+Sequence& Scheduler::add(std::unique_ptr<Sequence> sequence) {
+  check(sequence->prompt_len >= 1 && kv_.can_ever_fit(sequence->max_computed),
+        "a sequence that can never run");
+  waiting_.push_back(std::move(sequence));
+  return *waiting_.back();
+}
+
+void Scheduler::admit() {
+  while (!waiting_.empty() && std::ssize(running_) < options_.max_running) {
+    Sequence& next = *waiting_.front();
+    next.kv = kv_.admit(next.tokens, next.max_computed, next.reuse_prefix);
+    if (!next.kv) return;
+    next.computed = static_cast<int32_t>(next.kv->cached_tokens());
+    running_.push_back(std::move(waiting_.front()));
+    waiting_.pop_front();
+  }
+}
+
+std::optional<ScheduledStep> Scheduler::next() {
+  admit();
+  if (running_.empty()) return std::nullopt;
+
+  std::vector<Demand> demands;
+  for (const auto& sequence : running_) {
+    demands.push_back({.pending = static_cast<int32_t>(std::ssize(sequence->tokens) - sequence->computed),
+                       .decoding = sequence->decoding()});
+  }
+  const std::vector<int32_t> allotted = allot_tokens(demands, options_.max_tokens_per_step, round_++);
+
+  ScheduledStep step;
+  step.batch.page_size = options_.page_size;
+  for (size_t i = 0; i < running_.size(); ++i) {
+    if (allotted[i] == 0) continue;
+    Sequence& sequence = *running_[i];
+    step.sequences.push_back(&sequence);
+    step.batch.rows.push_back({.new_tokens = allotted[i], .prefix_len = sequence.computed});
+    const auto first = sequence.tokens.begin() + sequence.computed;
+    step.batch.token_ids.insert(step.batch.token_ids.end(), first, first + allotted[i]);
+    step.batch.max_pages = std::max(step.batch.max_pages, static_cast<int32_t>(sequence.kv->pages().size()));
+  }
+  step.batch.block_table.resize(step.sequences.size() * step.batch.max_pages);
+  for (size_t i = 0; i < step.sequences.size(); ++i) {
+    step.sequences[i]->kv->export_row(
+        std::span(step.batch.block_table).subspan(i * step.batch.max_pages, step.batch.max_pages));
+  }
+  return step;
+}
+
+void Scheduler::complete(const ScheduledStep& step) {
+  for (size_t i = 0; i < step.sequences.size(); ++i) {
+    Sequence& sequence = *step.sequences[i];
+    sequence.computed += step.batch.rows[i].new_tokens;
+    kv_.commit(*sequence.kv, sequence.tokens, sequence.computed);
+  }
+}
+
+void Scheduler::remove(Sequence& sequence) {
+  if (sequence.kv) kv_.release(*sequence.kv);
+  const auto is_it = [&](const auto& other) { return other.get() == &sequence; };
+  if (std::erase_if(running_, is_it) == 0) std::erase_if(waiting_, is_it);
+}
+
+void Scheduler::check_integrity() const {
+  std::vector<const KvSequence*> live;
+  for (const auto& sequence : running_) live.push_back(&*sequence->kv);
+  kv_.check_integrity(live);
+}
+
+}  // namespace longspan

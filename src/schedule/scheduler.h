@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "kv/kv_cache.h"
+#include "plan/batch.h"
+
+namespace longspan {
+
+/// A request as the scheduler sees it: tokens, and the KV they have.
+struct Sequence {
+  uint64_t id = 0;
+  std::vector<int32_t> tokens;   // prompt, then generated ones
+  int32_t prompt_len = 0;        // tokens, >= 1
+  int32_t max_computed = 0;      // tokens whose KV may ever be needed: what is reserved on admission
+  bool reuse_prefix = true;      // may start from cached KV
+  int32_t computed = 0;          // tokens whose KV is in the pool
+  std::optional<KvSequence> kv;  // once admitted
+
+  bool decoding() const { return computed >= prompt_len; }
+};
+
+struct SchedulerOptions {
+  int32_t max_running = 32;
+  int64_t max_tokens_per_step = std::numeric_limits<int64_t>::max();
+  int32_t page_size = 128;
+};
+
+/// One step: the batch, and which sequence each of its rows is.
+struct ScheduledStep {
+  Batch batch;
+  std::vector<Sequence*> sequences;  // [bs]
+
+  /// The row ends at its sequence's last known token: its logits give the next one.
+  bool reaches_end(size_t row) const {
+    return sequences[row]->computed + batch.rows[row].new_tokens == std::ssize(sequences[row]->tokens);
+  }
+};
+
+/// Continuous batching: first come, first admitted, once pages for a sequence's whole life are there (so that
+/// a running one never runs out of them). Knows tokens and pages, no tensors and no text. Not thread-safe.
+class Scheduler {
+ public:
+  Scheduler(KvCache& kv, const SchedulerOptions& options) : kv_(kv), options_(options) {}
+
+  /// Queues a sequence; it must fit the pool (KvCache::can_ever_fit).
+  Sequence& add(std::unique_ptr<Sequence> sequence);
+  /// Admits what fits and chooses the next step's rows; nothing if there is nothing to run.
+  std::optional<ScheduledStep> next();
+  /// Notes that a step's tokens have KV now, and offers full pages to later prompts.
+  void complete(const ScheduledStep& step);
+  /// Forgets a sequence, waiting or running, and gives its pages back. Invalidates the reference.
+  void remove(Sequence& sequence);
+
+  int64_t running() const { return std::ssize(running_); }
+  int64_t waiting() const { return std::ssize(waiting_); }
+  /// Throws Error(kInternal) if pages and sequences contradict each other.
+  void check_integrity() const;
+
+ private:
+  void admit();
+
+  KvCache& kv_;
+  SchedulerOptions options_;
+  std::deque<std::unique_ptr<Sequence>> waiting_;
+  std::vector<std::unique_ptr<Sequence>> running_;
+  uint64_t round_ = 0;
+};
+
+}  // namespace longspan
