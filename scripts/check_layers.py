@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""Refuses an include that goes up, sideways, or to a vendor header outside its backend's folder.
+
+usage: check_layers.py [SOURCE_DIR]
+"""
+import pathlib
+import re
+import sys
+
+# What each folder of src/ may include besides itself, base and the public headers.
+ALLOWED = {
+    "base": set(),
+    "tensor": set(),
+    "text": set(),
+    "plan": set(),
+    "kv": set(),
+    "checkpoint": {"tensor"},
+    "device": {"tensor", "plan"},
+    "comm": set(),
+    "schedule": {"plan", "kv"},
+    "model": {"device", "comm", "checkpoint", "plan", "tensor"},
+    "engine": {"model", "device", "comm", "checkpoint", "schedule", "plan", "kv", "text", "tensor"},
+    "cli": {"plan", "device", "checkpoint"},
+}
+PUBLIC_ONLY = re.compile(r"^longspan/")
+VENDOR = {
+    "device/cpu": re.compile(r"^(oneapi/|dnnl|immintrin)"),
+    "device/cuda": re.compile(r"^(cuda|cublas|nccl)"),
+    "device/ascend": re.compile(r"^(acl/|aclnn|hccl)"),
+}
+INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
+MAX_LINES = 800
+
+
+def includes(path):
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if match := INCLUDE.match(line):
+            yield number, match.group(1)
+
+
+def problems(root):
+    for path in sorted((root / "include").rglob("*.h")):
+        for number, name in includes(path):
+            if "/" in name and not PUBLIC_ONLY.match(name):
+                yield f"{path.relative_to(root)}:{number}: public headers include standard headers only, not {name}"
+    for path in sorted((root / "src").rglob("*")):
+        if path.suffix not in {".h", ".cc"}:
+            continue
+        relative = path.relative_to(root / "src")
+        layer = relative.parts[0]
+        if layer not in ALLOWED:
+            yield f"src/{relative}: unknown layer {layer}; add it to scripts/check_layers.py"
+            continue
+        lines = path.read_text().count("\n")
+        if lines > MAX_LINES:
+            yield f"src/{relative}: {lines} lines; at most {MAX_LINES}"
+        for number, name in includes(path):
+            first = name.split("/")[0]
+            if first in ALLOWED and first not in ALLOWED[layer] | {layer, "base"}:
+                yield f"src/{relative}:{number}: {layer}/ may not include {name}"
+            for folder, vendor in VENDOR.items():
+                if vendor.match(name) and not str(relative).startswith(folder):
+                    yield f"src/{relative}:{number}: {name} belongs in src/{folder}/ only"
+
+
+def main():
+    root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve()
+    found = list(problems(root))
+    print("\n".join(found) or "layers: no include goes up")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
