@@ -1,0 +1,28 @@
+#include "device/cpu/cpu_device.h"
+
+#include "device/cpu/cpu_features.h"
+#include "device/cpu/cpu_ops.h"
+#include "device/host_memory.h"
+
+namespace longspan {
+namespace {
+
+class CpuDevice : public Device {
+ public:
+  CpuDevice(DType compute, Isa isa) : ops_(compute, isa) {}
+  BlockSource& memory() override { return memory_; }
+  Ops& ops() override { return ops_; }
+  int64_t memory_bytes() const override { return host_memory_bytes(); }
+
+ private:
+  HostMemory memory_;
+  CpuOps ops_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> make_cpu_device(DType compute, std::string_view isa) {
+  return std::make_unique<CpuDevice>(compute, parse_isa(isa));
+}
+
+}  // namespace longspan

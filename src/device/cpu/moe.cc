@@ -1,0 +1,223 @@
+#include "device/cpu/moe.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "device/cpu/parallel.h"
+#include "device/op_checks.h"
+
+namespace longspan {
+namespace {
+
+constexpr int64_t kPanel = PackedMatrix::kPanel;
+constexpr int64_t kOutputBytes = int64_t{64} << 20;  // of all experts' outputs held at a time
+
+/// The rows of one expert that one multiply takes.
+struct Tile {
+  int32_t expert;  // local
+  int32_t begin;   // of the grouped rows
+  int32_t rows;
+};
+
+/// Rows of the step in the order of their experts. R pairs (row t, choice j) have a local expert.
+struct Grouping {
+  int32_t* token;     // [R] row t of each grouped row
+  int32_t* position;  // [T, k] grouped row of each choice, or -1
+  int32_t rows = 0;   // R
+  Tile* tiles;
+  int64_t tile_count = 0;
+};
+
+Grouping group_rows(OpContext& ctx, Matrix ids, const ExpertWeights& experts) {
+  const auto ints = [&](int64_t n) {
+    return static_cast<int32_t*>(ctx.arena.allocate(n * static_cast<int64_t>(sizeof(int32_t))));
+  };
+  const int64_t pairs = ids.rows * ids.cols;
+  Grouping g{.token = ints(pairs), .position = ints(pairs), .tiles = nullptr};
+  int32_t* begin = ints(experts.count + 1);
+  std::fill(begin, begin + experts.count + 1, 0);
+  const auto local = [&](int64_t t, int64_t j) {
+    const int32_t e = ids.row<int32_t>(t)[j] - experts.first_expert;
+    return e >= 0 && e < experts.count ? e : -1;
+  };
+  for (int64_t t = 0; t < ids.rows; ++t)
+    for (int64_t j = 0; j < ids.cols; ++j)
+      if (const int32_t e = local(t, j); e >= 0) ++begin[e + 1];
+  for (int32_t e = 0; e < experts.count; ++e) begin[e + 1] += begin[e];
+  g.rows = begin[experts.count];
+
+  // Each expert's rows in tiles of nearly equal height, multiples of 16.
+  g.tiles = static_cast<Tile*>(
+      ctx.arena.allocate((experts.count + g.rows / 16 + 1) * static_cast<int64_t>(sizeof(Tile))));
+  for (int32_t e = 0; e < experts.count; ++e) {
+    const int32_t rows = begin[e + 1] - begin[e];
+    const auto parts = static_cast<int32_t>((rows + TileGemm::kMaxRows - 1) / TileGemm::kMaxRows);
+    const int32_t height = parts == 0 ? 0 : ((rows + parts - 1) / parts + 15) / 16 * 16;
+    for (int32_t done = 0; done < rows; done += height)
+      g.tiles[g.tile_count++] = {e, begin[e] + done, std::min(height, rows - done)};
+  }
+
+  for (int64_t t = 0; t < ids.rows; ++t) {
+    for (int64_t j = 0; j < ids.cols; ++j) {
+      const int32_t e = local(t, j);
+      g.position[t * ids.cols + j] = e < 0 ? -1 : begin[e];
+      if (e >= 0) g.token[begin[e]++] = static_cast<int32_t>(t);
+    }
+  }
+  return g;
+}
+
+/// Parts to cut each tile's `units` into, so that every thread gets a few.
+int64_t parts_per_tile(int64_t tiles, int64_t units, int threads) {
+  if (threads == 1 || tiles == 0) return 1;
+  return std::clamp<int64_t>((4 * threads + tiles - 1) / tiles, 1, units);
+}
+
+/// Part `part` of `parts` of [0, units).
+struct Range {
+  int64_t begin, end;
+  Range(int64_t units, int64_t parts, int64_t part)
+      : begin(units * part / parts), end(units * (part + 1) / parts) {}
+};
+
+}  // namespace
+
+std::unique_ptr<ExpertWeights> cpu_pack_experts(std::span<const ExpertSource> experts, int32_t first_expert,
+                                                Arithmetic arithmetic) {
+  check_expert_sources(experts);
+  auto result = std::make_unique<CpuExpertWeights>();
+  result->hidden = experts[0].gate.cols;
+  result->width = experts[0].gate.rows;
+  result->first_expert = first_expert;
+  result->count = static_cast<int32_t>(experts.size());
+  const auto row_of = [](const WeightView& w, int64_t row) {
+    return row < w.rows ? PackedMatrix::Column{w.slice_rows(row, 1).data, w.dtype} : PackedMatrix::Column{};
+  };
+  const int64_t gate_up_columns = 2 * result->pairs() * kPanel, down_columns = result->down_panels() * kPanel;
+  result->gate_up =
+      PackedMatrix(result->count * 2 * result->pairs(), result->hidden, arithmetic, [&](int64_t i) {
+        const ExpertSource& e = experts[static_cast<size_t>(i / gate_up_columns)];
+        const int64_t column = i % gate_up_columns;
+        const int64_t row = column / (2 * kPanel) * kPanel + column % kPanel;
+        return row_of(column / kPanel % 2 == 0 ? e.gate : e.up, row);
+      });
+  result->down =
+      PackedMatrix(result->count * result->down_panels(), result->width, arithmetic, [&](int64_t i) {
+        return row_of(experts[static_cast<size_t>(i / down_columns)].down, i % down_columns);
+      });
+  result->bytes = result->gate_up.bytes() + result->down.bytes();
+  return result;
+}
+
+int64_t cpu_packed_expert_bytes(int64_t hidden, int64_t width, Arithmetic arithmetic) {
+  return PackedMatrix::bytes_for(2 * PackedMatrix::panels_for(width), hidden, arithmetic) +
+         PackedMatrix::bytes_for(PackedMatrix::panels_for(hidden), width, arithmetic);
+}
+
+void cpu_moe_experts(OpContext& ctx, TileGemm& gemm, const RowKernels& kernels, Matrix x, Matrix ids,
+                     Matrix weights, const ExpertWeights& experts, Matrix out) {
+  check_moe_experts(x, ids, weights, experts, out);
+  const auto* packed = dynamic_cast<const CpuExpertWeights*>(&experts);
+  check(packed != nullptr, "moe_experts: the experts belong to another backend");
+  const OneThreadScope one_thread;
+  const Arena::Scope scope(ctx.arena);
+  const Grouping g = group_rows(ctx, ids, experts);
+  if (g.rows == 0) return;
+
+  const bool bf16 = packed->gate_up.arithmetic() == Arithmetic::kBf16;
+  const int64_t element = bf16 ? 2 : 4;
+  const int64_t hidden = experts.hidden;
+  const int64_t k_up = packed->gate_up.k_padded(), k_down = packed->down.k_padded();
+  const int64_t pairs = packed->pairs(), down_panels = packed->down_panels();
+
+  // Per thread: the gathered rows of a tile, gate and up of one panel pair, and the multiply's own scratch.
+  const int64_t gathered_bytes = TileGemm::kMaxRows * k_up * element;
+  const int64_t pair_bytes = TileGemm::kMaxRows * 2 * kPanel * 4;
+  const int64_t thread_bytes = (gathered_bytes + pair_bytes + TileGemm::kScratchBytes + 63) / 64 * 64;
+  char* scratch = static_cast<char*>(ctx.arena.allocate(thread_bytes * ctx.threads));
+  // A last tile reads up to its bucket's height past its rows; those products are dropped.
+  const int64_t activated_rows = g.rows + TileGemm::kMaxRows;
+  char* activated = static_cast<char*>(ctx.arena.allocate(activated_rows * k_down * element));
+  std::memset(activated + g.rows * k_down * element, 0,
+              static_cast<size_t>(TileGemm::kMaxRows * k_down * element));
+
+  const int64_t up_parts = parts_per_tile(g.tile_count, pairs, ctx.threads);
+  parallel_for(ctx.threads, g.tile_count * up_parts, 1, [&](int thread, int64_t item) {
+    const Tile& tile = g.tiles[item / up_parts];
+    char* gathered = scratch + thread * thread_bytes;
+    auto* gate_up = reinterpret_cast<float*>(gathered + gathered_bytes);
+    char* gemm_scratch = gathered + gathered_bytes + pair_bytes;
+    const int64_t rows = gemm.bucket_rows(tile.rows);
+    for (int64_t r = 0; r < rows; ++r) {
+      char* row = gathered + r * k_up * element;
+      const int64_t present = r < tile.rows ? hidden : 0;
+      const float* source = present > 0 ? x.f32(g.token[tile.begin + r]) : nullptr;
+      if (bf16)
+        kernels.to_bf16(source, present, reinterpret_cast<uint16_t*>(row));
+      else if (present > 0)
+        std::memcpy(row, source, static_cast<size_t>(present) * sizeof(float));
+      std::memset(row + present * element, 0, static_cast<size_t>((k_up - present) * element));
+    }
+    const Range range(pairs, up_parts, item % up_parts);
+    for (int64_t pair = range.begin; pair < range.end; ++pair) {
+      gemm.multiply(packed->gate_up,
+                    {.a = gathered,
+                     .a_stride = k_up,
+                     .rows = rows,
+                     .panel = (tile.expert * pairs + pair) * 2,
+                     .columns = 2 * kPanel,
+                     .c = gate_up,
+                     .c_stride = 2 * kPanel},
+                    gemm_scratch);
+      // The last pair's padded columns give silu(0) * 0 = 0, which is the padding that `down` wants.
+      const int64_t columns = std::min(kPanel, k_down - pair * kPanel);
+      for (int64_t r = 0; r < tile.rows; ++r) {
+        const float* gate = gate_up + r * 2 * kPanel;
+        char* row = activated + ((tile.begin + r) * k_down + pair * kPanel) * element;
+        if (bf16)
+          kernels.swiglu_bf16(gate, gate + kPanel, columns, reinterpret_cast<uint16_t*>(row));
+        else
+          kernels.swiglu(gate, gate + kPanel, columns, reinterpret_cast<float*>(row));
+      }
+    }
+  });
+
+  // Columns of the outputs in blocks, so that what waits to be summed stays small.
+  const int64_t block_panels =
+      std::clamp<int64_t>(kOutputBytes / (g.rows * kPanel * 4) / 2 * 2, 2, down_panels);
+  const int64_t block_columns = block_panels * kPanel;
+  auto* expert_out = static_cast<float*>(ctx.arena.allocate(g.rows * block_columns * 4));
+  for (int64_t first = 0; first < down_panels; first += block_panels) {
+    const int64_t panels = std::min(block_panels, down_panels - first);
+    const int64_t units = (panels + 1) / 2;
+    const int64_t parts = parts_per_tile(g.tile_count, units, ctx.threads);
+    parallel_for(ctx.threads, g.tile_count * parts, 1, [&](int thread, int64_t item) {
+      const Tile& tile = g.tiles[item / parts];
+      char* gemm_scratch = scratch + thread * thread_bytes + gathered_bytes + pair_bytes;
+      const Range range(units, parts, item % parts);
+      for (int64_t unit = range.begin; unit < range.end; ++unit)
+        gemm.multiply(packed->down,
+                      {.a = activated + tile.begin * k_down * element,
+                       .a_stride = k_down,
+                       .rows = tile.rows,
+                       .panel = tile.expert * down_panels + first + 2 * unit,
+                       .columns = std::min<int64_t>(2, panels - 2 * unit) * kPanel,
+                       .c = expert_out + tile.begin * block_columns + 2 * unit * kPanel,
+                       .c_stride = block_columns},
+                      gemm_scratch);
+    });
+    const int64_t column = first * kPanel;
+    const int64_t columns = std::min(panels * kPanel, hidden - column);
+    parallel_for(ctx.threads, x.rows, rows_per_turn(columns * ids.cols), [&](int, int64_t t) {
+      for (int64_t j = 0; j < ids.cols; ++j) {
+        const int32_t position = g.position[t * ids.cols + j];
+        if (position >= 0)
+          kernels.add_scaled(expert_out + position * block_columns, weights.f32(t)[j], columns,
+                             out.f32(t) + column);
+      }
+    });
+  }
+}
+
+}  // namespace longspan

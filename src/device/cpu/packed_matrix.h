@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "device/host_memory.h"
+#include "tensor/matrix.h"
+
+namespace longspan {
+
+/// How a weight is kept and multiplied (sums are always f32).
+///   kF32          f32 weights, f32 activations
+///   kF32FromBf16  bf16 weights turned into f32 chunk by chunk, f32 activations: CPUs without bf16 arithmetic
+///   kBf16         bf16 weights, activations rounded to bf16
+enum class Arithmetic { kF32, kF32FromBf16, kBf16 };
+
+/// The right-hand side of a multiply: output columns in panels of 64, the inner dimension k padded with zeros
+/// to a multiple of 32. The layouts are oneDNN's BA16a64b and BA16a64b2a:
+///   f32 and kF32FromBf16  [panels][k_padded][64]
+///   kBf16                 [panels][k_padded / 2][64][2 of k]
+class PackedMatrix {
+ public:
+  static constexpr int64_t kPanel = 64;
+  static constexpr int64_t kInnerMultiple = 32;
+
+  /// The weight row that a packed column holds; `data` null stands for zeros.
+  struct Column {
+    const void* data = nullptr;  // k elements
+    DType dtype = DType::kF32;
+  };
+
+  PackedMatrix() = default;
+  /// Packs on all threads of the caller; `column(i)` names the source of column i, 0 <= i < panels * 64.
+  PackedMatrix(int64_t panels, int64_t k, Arithmetic arithmetic,
+               const std::function<Column(int64_t)>& column);
+
+  static int64_t bytes_for(int64_t panels, int64_t k, Arithmetic arithmetic);
+  static int64_t padded_inner(int64_t k) {
+    return (k + kInnerMultiple - 1) / kInnerMultiple * kInnerMultiple;
+  }
+  static int64_t panels_for(int64_t columns) { return (columns + kPanel - 1) / kPanel; }
+
+  Arithmetic arithmetic() const { return arithmetic_; }
+  int64_t k_padded() const { return k_padded_; }
+  int64_t bytes() const { return data_.bytes(); }
+  const char* panel(int64_t index) const { return data_.data() + index * panel_bytes_; }
+
+ private:
+  Arithmetic arithmetic_ = Arithmetic::kF32;
+  int64_t k_padded_ = 0;
+  int64_t panel_bytes_ = 0;
+  HostBuffer data_;
+};
+
+}  // namespace longspan

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <omp.h>
+
+#include <cstdint>
+#include <exception>
+
+namespace longspan {
+
+/// While it lives, libraries called by this thread, and by the teams it starts, use one thread each: the ops
+/// cut the work themselves and name their team's size.
+class OneThreadScope {
+ public:
+  OneThreadScope() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~OneThreadScope() { omp_set_num_threads(before_); }
+  OneThreadScope(const OneThreadScope&) = delete;
+  OneThreadScope& operator=(const OneThreadScope&) = delete;
+
+ private:
+  int before_;
+};
+
+/// Calls f(thread, index) for every index in [0, count), `chunk` consecutive ones at a time, on up to
+/// `threads` threads; the first exception is thrown again here.
+template <class F>
+void parallel_for(int threads, int64_t count, int64_t chunk, F&& f) {
+  if (threads <= 1 || count <= chunk) {
+    for (int64_t i = 0; i < count; ++i) f(0, i);
+    return;
+  }
+  std::exception_ptr failure;
+#pragma omp parallel for schedule(dynamic, chunk) num_threads(threads)
+  for (int64_t i = 0; i < count; ++i) {
+    try {
+      f(omp_get_thread_num(), i);
+    } catch (...) {
+#pragma omp critical(longspan_parallel_for)
+      if (!failure) failure = std::current_exception();
+    }
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
+/// Rows that make one thread's turn worth its start, for work of `elements` a row.
+inline int64_t rows_per_turn(int64_t elements) {
+  constexpr int64_t kElements = 16384;
+  return elements >= kElements ? 1 : (kElements + elements) / (elements + 1);
+}
+
+}  // namespace longspan

@@ -1,0 +1,27 @@
+#include "device/reference/reference_device.h"
+
+#include "device/host_memory.h"
+#include "device/reference/reference_ops.h"
+
+namespace longspan {
+namespace {
+
+class ReferenceDevice : public Device {
+ public:
+  explicit ReferenceDevice(DType compute) : ops_(compute) {}
+  BlockSource& memory() override { return memory_; }
+  Ops& ops() override { return ops_; }
+  int64_t memory_bytes() const override { return host_memory_bytes(); }
+
+ private:
+  HostMemory memory_;
+  ReferenceOps ops_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> make_reference_device(DType compute) {
+  return std::make_unique<ReferenceDevice>(compute);
+}
+
+}  // namespace longspan

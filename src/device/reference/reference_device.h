@@ -1,0 +1,12 @@
+#pragma once
+
+#include <memory>
+
+#include "device/device.h"
+
+namespace longspan {
+
+/// The plain backend: ordinary memory, one thread.
+std::unique_ptr<Device> make_reference_device(DType compute);
+
+}  // namespace longspan

@@ -1,0 +1,132 @@
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "base/check.h"
+#include "device/op_checks.h"
+#include "device/reference/reference_ops.h"
+
+namespace longspan {
+namespace {
+
+float rounded(float value, DType dtype) {
+  return dtype == DType::kBF16 ? bf16_to_f32(f32_to_bf16(value)) : value;
+}
+
+/// y[out] = W x + b for one row.
+void multiply_row(const ReferenceLinear& w, const float* x, float* y) {
+  for (int64_t o = 0; o < w.out_features; ++o) {
+    const float* weight = w.weight.data() + o * w.in_features;
+    float sum = 0;
+    for (int64_t i = 0; i < w.in_features; ++i) sum += x[i] * weight[i];
+    y[o] = sum + (w.bias.empty() ? 0.0f : w.bias[static_cast<size_t>(o)]);
+  }
+}
+
+}  // namespace
+
+ReferenceLinear ReferenceOps::rounded_linear(std::span<const WeightView> stacked,
+                                             std::span<const WeightView> biases, DType dtype) const {
+  ReferenceLinear result;
+  result.out_features = check_stacked(stacked, biases);
+  result.in_features = stacked[0].cols;
+  for (const WeightView& w : stacked)
+    for (int64_t r = 0; r < w.rows; ++r)
+      for (int64_t c = 0; c < w.cols; ++c) result.weight.push_back(rounded(w.at(r, c), dtype));
+  const auto present = [](const WeightView& b) { return b.data != nullptr; };
+  if (std::any_of(biases.begin(), biases.end(), present)) {
+    for (size_t i = 0; i < stacked.size(); ++i)
+      for (int64_t r = 0; r < stacked[i].rows; ++r)
+        result.bias.push_back(present(biases[i]) ? load_f32(biases[i].data, biases[i].dtype, r) : 0.0f);
+  }
+  result.bytes = static_cast<int64_t>((result.weight.size() + result.bias.size()) * sizeof(float));
+  return result;
+}
+
+std::unique_ptr<LinearWeight> ReferenceOps::pack_linear(std::span<const WeightView> stacked,
+                                                        std::span<const WeightView> biases,
+                                                        LinearPrecision precision) {
+  const DType dtype = precision == LinearPrecision::kF32 ? DType::kF32 : compute_;
+  return std::make_unique<ReferenceLinear>(rounded_linear(stacked, biases, dtype));
+}
+
+std::unique_ptr<ExpertWeights> ReferenceOps::pack_experts(std::span<const ExpertSource> experts,
+                                                          int32_t first_expert) {
+  check_expert_sources(experts);
+  auto result = std::make_unique<ReferenceExperts>();
+  result->hidden = experts[0].gate.cols;
+  result->width = experts[0].gate.rows;
+  result->first_expert = first_expert;
+  result->count = static_cast<int32_t>(experts.size());
+  for (const ExpertSource& e : experts) {
+    result->gate.push_back(rounded_linear({&e.gate, 1}, {}, compute_));
+    result->up.push_back(rounded_linear({&e.up, 1}, {}, compute_));
+    result->down.push_back(rounded_linear({&e.down, 1}, {}, compute_));
+  }
+  result->bytes = result->count * packed_expert_bytes(result->hidden, result->width);
+  return result;
+}
+
+int64_t ReferenceOps::packed_linear_bytes(int64_t out_features, int64_t in_features) const {
+  return out_features * in_features * static_cast<int64_t>(sizeof(float));
+}
+
+int64_t ReferenceOps::packed_expert_bytes(int64_t hidden, int64_t width) const {
+  return 3 * hidden * width * static_cast<int64_t>(sizeof(float));
+}
+
+void ReferenceOps::linear(OpContext&, Matrix x, const LinearWeight& w, Matrix out, bool accumulate) {
+  check_linear(x, w, out);
+  const auto& weight = dynamic_cast<const ReferenceLinear&>(w);
+  std::vector<float> y(static_cast<size_t>(out.cols));
+  for (int64_t t = 0; t < x.rows; ++t) {
+    multiply_row(weight, x.f32(t), y.data());
+    for (int64_t o = 0; o < out.cols; ++o)
+      out.f32(t)[o] = (accumulate ? out.f32(t)[o] : 0.0f) + y[static_cast<size_t>(o)];
+  }
+}
+
+void ReferenceOps::moe_route(OpContext&, Matrix logits, bool normalize, Matrix ids, Matrix weights) {
+  check_moe_route(logits, ids, weights);
+  const int64_t experts = logits.cols;
+  std::vector<float> p(static_cast<size_t>(experts));
+  for (int64_t t = 0; t < logits.rows; ++t) {
+    const float* row = logits.f32(t);
+    const float max = *std::max_element(row, row + experts);
+    float sum = 0;
+    for (int64_t e = 0; e < experts; ++e) sum += p[static_cast<size_t>(e)] = std::exp(row[e] - max);
+    float chosen = 0;
+    std::vector<bool> taken(static_cast<size_t>(experts));
+    for (int64_t j = 0; j < ids.cols; ++j) {
+      int64_t best = -1;
+      for (int64_t e = 0; e < experts; ++e)
+        if (!taken[static_cast<size_t>(e)] && (best < 0 || row[e] > row[best])) best = e;
+      taken[static_cast<size_t>(best)] = true;
+      ids.row<int32_t>(t)[j] = static_cast<int32_t>(best);
+      weights.f32(t)[j] = p[static_cast<size_t>(best)] / sum;
+      chosen += weights.f32(t)[j];
+    }
+    for (int64_t j = 0; normalize && j < ids.cols; ++j) weights.f32(t)[j] /= chosen;
+  }
+}
+
+void ReferenceOps::moe_experts(OpContext&, Matrix x, Matrix ids, Matrix weights, const ExpertWeights& experts,
+                               Matrix out) {
+  check_moe_experts(x, ids, weights, experts, out);
+  const auto& e = dynamic_cast<const ReferenceExperts&>(experts);
+  const auto width = static_cast<size_t>(e.width);
+  std::vector<float> gate(width), up(width), y(static_cast<size_t>(e.hidden));
+  for (int64_t t = 0; t < x.rows; ++t) {
+    for (int64_t j = 0; j < ids.cols; ++j) {
+      const int32_t local = ids.row<int32_t>(t)[j] - e.first_expert;
+      if (local < 0 || local >= e.count) continue;
+      multiply_row(e.gate[static_cast<size_t>(local)], x.f32(t), gate.data());
+      multiply_row(e.up[static_cast<size_t>(local)], x.f32(t), up.data());
+      for (size_t i = 0; i < width; ++i) gate[i] = gate[i] / (1.0f + std::exp(-gate[i])) * up[i];
+      multiply_row(e.down[static_cast<size_t>(local)], gate.data(), y.data());
+      for (int64_t i = 0; i < e.hidden; ++i) out.f32(t)[i] += weights.f32(t)[j] * y[static_cast<size_t>(i)];
+    }
+  }
+}
+
+}  // namespace longspan

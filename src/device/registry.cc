@@ -1,0 +1,30 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <longspan/error.h>
+
+#include "device/cpu/cpu_device.h"
+#include "device/device.h"
+#include "device/reference/reference_device.h"
+
+namespace longspan {
+
+std::vector<std::string> backends() {
+  return {"cpu", "reference"};
+}
+
+std::unique_ptr<Device> make_device(const DeviceOptions& options) {
+  if (options.compute != DType::kBF16 && options.compute != DType::kF32)
+    throw Error(ErrorCode::kUsage,
+                fmt::format("compute dtype '{}' is not one of: bf16, f32", to_string(options.compute)));
+  if (options.backend == "cpu") return make_cpu_device(options.compute, options.isa);
+  if (options.backend == "reference") return make_reference_device(options.compute);
+  const std::string choices = fmt::format("{}", fmt::join(backends(), ", "));
+  for (const char* known : {"cuda", "ascend", "npu"}) {
+    if (options.backend == known)
+      throw Error(ErrorCode::kNotSupported,
+                  fmt::format("backend '{}' is not in this build yet; choices: {}", known, choices));
+  }
+  throw Error(ErrorCode::kUsage, fmt::format("unknown backend '{}'; choices: {}", options.backend, choices));
+}
+
+}  // namespace longspan
