@@ -76,7 +76,8 @@ class KvPool {
  public:
   virtual ~KvPool() = default;
   KvShape shape;
-  int64_t bytes = 0;
+  DType dtype = DType::kBF16;  // of the rows; also their wire form between ranks
+  int64_t bytes = 0;           // reserved
 };
 
 /// Physical pages of each sequence: entries [rows, max_pages] int32, row-major.

@@ -9,6 +9,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "engine/active_request.h"
+#include "engine/open.h"
 #include "engine/request_rules.h"
 #include "engine/sampler.h"
 #include "engine/step_runner.h"
@@ -19,8 +20,6 @@
 namespace longspan {
 namespace {
 
-using Clock = std::function<double()>;  // milliseconds from any fixed point
-
 double steady_ms() {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch())
       .count();
@@ -29,13 +28,14 @@ double steady_ms() {
 class EngineImpl final : public Engine {
  public:
   EngineImpl(const EngineOptions& options, ModelConfig config, Checkpoint checkpoint, Tokenizer tokenizer,
-             ChatTemplate chat_template, Clock now)
+             ChatTemplate chat_template, std::unique_ptr<Device> device, Clock now)
       : options_(options),
         config_(std::move(config)),
         tokenizer_(std::move(tokenizer)),
         chat_template_(chat_template),
         now_(std::move(now)),
-        runner_(options_, config_, std::move(checkpoint)),
+        runner_(options_, config_, std::move(checkpoint), std::move(device)),
+        context_length_(runner_.info().context_length),
         kv_({.num_pages = runner_.pages(),
              .page_size = options_.page_size,
              .prefix_cache = options_.prefix_cache}),
@@ -89,6 +89,7 @@ class EngineImpl final : public Engine {
   const ChatTemplate chat_template_;
   const Clock now_;
   StepRunner runner_;
+  const int64_t context_length_;
   KvCache kv_;
   Scheduler scheduler_;
   std::map<RequestId, Running> running_;
@@ -106,7 +107,7 @@ RequestId EngineImpl::submit(Request request) {
   try {
     check_sampling(request.sampling);
     arrival.prompt = tokenize(request.prompt);
-    check_prompt(arrival.prompt, config_.vocab_size, info().context_length);
+    check_prompt(arrival.prompt, config_.vocab_size, context_length_);
   } catch (const Error& error) {
     arrival.refusal = error;
   }
@@ -137,7 +138,7 @@ void EngineImpl::start(Arrival arrival) {
   if (dead_) arrival.refusal = dead_;
   if (!arrival.refusal) {
     const int64_t prompt_len = std::ssize(arrival.prompt);
-    const int64_t room = info().context_length - prompt_len;
+    const int64_t room = context_length_ - prompt_len;
     const auto new_tokens =
         static_cast<int32_t>(std::min<int64_t>(arrival.request->sampling().max_tokens, room));
     auto sequence = arrival.request->start(std::move(arrival.prompt), new_tokens);
@@ -309,12 +310,23 @@ EngineStats EngineImpl::stats() const {
 
 }  // namespace
 
-std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
+std::unique_ptr<Engine> open_engine(const EngineOptions& options, std::unique_ptr<Device> device, Clock now) {
   ModelConfig config = load_model_config(options.model);
   check_options(options, config);
-  return std::make_unique<EngineImpl>(options, std::move(config), Checkpoint::open(options.model),
-                                      Tokenizer::load(options.model),
-                                      ChatTemplate::load(options.model, options.chat_template), steady_ms);
+  return std::make_unique<EngineImpl>(
+      options, std::move(config), Checkpoint::open(options.model), Tokenizer::load(options.model),
+      ChatTemplate::load(options.model, options.chat_template), std::move(device), std::move(now));
+}
+
+std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
+  const DType stored = load_model_config(options.model).dtype;
+  const bool bf16 =
+      options.dtype == ComputeType::kBF16 || (options.dtype == ComputeType::kAuto && stored == DType::kBF16);
+  return open_engine(
+      options,
+      make_device(
+          {.backend = options.backend, .compute = bf16 ? DType::kBF16 : DType::kF32, .isa = options.isa}),
+      steady_ms);
 }
 
 }  // namespace longspan

@@ -12,18 +12,6 @@
 namespace longspan {
 namespace {
 
-DType compute_type(ComputeType wanted, DType checkpoint) {
-  switch (wanted) {
-    case ComputeType::kBF16:
-      return DType::kBF16;
-    case ComputeType::kF32:
-      return DType::kF32;
-    case ComputeType::kAuto:
-      break;
-  }
-  return checkpoint == DType::kBF16 ? DType::kBF16 : DType::kF32;
-}
-
 // Cores of each rank, and of the wide rank (all) if there is one.
 std::vector<std::vector<int>> share_cores(std::vector<int> cores, int32_t threads, int32_t ranks, bool wide) {
   if (threads > 0) {
@@ -81,14 +69,13 @@ Layout supported_layout(const EngineOptions& options, const ModelConfig& config)
 
 }  // namespace
 
-StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, Checkpoint checkpoint)
+StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, Checkpoint checkpoint,
+                       std::unique_ptr<Device> device)
     : options_(options),
       config_(config),
       checkpoint_(std::move(checkpoint)),
       cp_(supported_layout(options, config).cp),
-      device_(make_device({.backend = options.backend,
-                           .compute = compute_type(options.dtype, config.dtype),
-                           .isa = options.isa})),
+      device_(std::move(device)),
       has_wide_rank_(cp_ > 1 && options.share_kv) {
   const std::vector<int> cores = usable_cores();
   const auto shares = share_cores(cores, options.threads, cp_, has_wide_rank_);
@@ -116,13 +103,11 @@ StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, 
     cp_group_ = make_threads_group(
         cp_, std::chrono::milliseconds(static_cast<int64_t>(options.comm_timeout_s * 1e3)));
   }
-  const DType kv_type = compute_type(options.dtype, config.dtype);
   for (size_t i = 0; i < shares.size(); ++i) {
     Communicator* comm = i < cp_group_.size() ? cp_group_[i].get() : nullptr;
     Rank rank{.arena = std::make_unique<Arena>(device_->memory()),
-              .exchange = options.share_kv || !comm
-                              ? make_shared_pool_exchange(ops, *pools_[0], comm)
-                              : make_merged_gather_exchange(ops, *pools_[i], *comm, kv_type),
+              .exchange = options.share_kv || !comm ? make_shared_pool_exchange(ops, *pools_[0], comm)
+                                                    : make_merged_gather_exchange(ops, *pools_[i], *comm),
               .threads = static_cast<int>(shares[i].size())};
     ranks_.push_back(std::move(rank));
   }

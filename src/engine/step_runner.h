@@ -29,9 +29,10 @@ struct StepOutput {
 /// The ranks of this process: weights, KV pools, threads; runs one batch at a time on all of them.
 class StepRunner {
  public:
-  /// Loads and packs the weights and reserves the KV pool. Throws Error: kUsage, kUnreadable, kNotSupported,
-  /// kCapacity.
-  StepRunner(const EngineOptions& options, const ModelConfig& config, Checkpoint checkpoint);
+  /// Loads and packs the weights and reserves the KV pool. `config` must outlive the runner. Throws Error:
+  /// kUsage, kUnreadable, kNotSupported, kCapacity.
+  StepRunner(const EngineOptions& options, const ModelConfig& config, Checkpoint checkpoint,
+             std::unique_ptr<Device> device);
   ~StepRunner();
 
   /// Runs the batch as rank 0's plan says on every rank. A batch in which nothing is cut runs as one wide

@@ -40,8 +40,7 @@ class SharedPoolExchange final : public KvExchange {
 
 class MergedGatherExchange final : public KvExchange {
  public:
-  MergedGatherExchange(Ops& ops, KvPool& pool, Communicator& comm, DType wire)
-      : ops_(ops), pool_(pool), comm_(comm), wire_(wire) {}
+  MergedGatherExchange(Ops& ops, KvPool& pool, Communicator& comm) : ops_(ops), pool_(pool), comm_(comm) {}
 
   KvPool& pool() override { return pool_; }
   bool gathers() const override { return true; }
@@ -49,10 +48,10 @@ class MergedGatherExchange final : public KvExchange {
   void exchange(OpContext& ctx, int32_t layer, Matrix kv, const KvSlots& slots) override {
     const Arena::Scope scope(ctx.arena);
     check(kv.cols == k_cols(pool_) + v_cols(pool_), "kv rows are [K | V]");
-    const Matrix send = ctx.arena.matrix(kv.rows, kv.cols, wire_);
-    const Matrix recv = ctx.arena.matrix(slots.gathered.size, kv.cols, wire_);
+    const Matrix send = ctx.arena.matrix(kv.rows, kv.cols, pool_.dtype);
+    const Matrix recv = ctx.arena.matrix(slots.gathered.size, kv.cols, pool_.dtype);
     if (kv.rows > 0) ops_.convert(ctx, kv, send);
-    const int64_t row_bytes = kv.cols * size_of(wire_);
+    const int64_t row_bytes = kv.cols * size_of(pool_.dtype);
     std::vector<int64_t> recv_bytes;
     for (const int32_t rows : slots.rank_counts) recv_bytes.push_back(rows * row_bytes);
     comm_.all_gather_v({static_cast<const std::byte*>(send.data), static_cast<size_t>(send.rows * row_bytes)},
@@ -65,7 +64,6 @@ class MergedGatherExchange final : public KvExchange {
   Ops& ops_;
   KvPool& pool_;
   Communicator& comm_;
-  DType wire_;
 };
 
 }  // namespace
@@ -95,9 +93,8 @@ std::unique_ptr<KvExchange> make_shared_pool_exchange(Ops& ops, KvPool& pool, Co
   return std::make_unique<SharedPoolExchange>(ops, pool, comm);
 }
 
-std::unique_ptr<KvExchange> make_merged_gather_exchange(Ops& ops, KvPool& pool, Communicator& comm,
-                                                        DType wire) {
-  return std::make_unique<MergedGatherExchange>(ops, pool, comm, wire);
+std::unique_ptr<KvExchange> make_merged_gather_exchange(Ops& ops, KvPool& pool, Communicator& comm) {
+  return std::make_unique<MergedGatherExchange>(ops, pool, comm);
 }
 
 }  // namespace longspan

@@ -37,9 +37,8 @@ class KvExchange {
 /// a single rank, no barrier.
 std::unique_ptr<KvExchange> make_shared_pool_exchange(Ops& ops, KvPool& pool, Communicator* comm);
 
-/// Ranks with a pool each: one all_gather_v of rows [K | V] in `wire` type, scattered to their slots from the
-/// receive buffer (docs/cp.md).
-std::unique_ptr<KvExchange> make_merged_gather_exchange(Ops& ops, KvPool& pool, Communicator& comm,
-                                                        DType wire);
+/// Ranks with a pool each: one all_gather_v of rows [K | V] in the pool's dtype, scattered to their slots
+/// from the receive buffer (docs/cp.md).
+std::unique_ptr<KvExchange> make_merged_gather_exchange(Ops& ops, KvPool& pool, Communicator& comm);
 
 }  // namespace longspan

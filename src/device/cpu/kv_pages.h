@@ -26,7 +26,6 @@ class CpuKvPool : public KvPool {
   CpuKvPool(const CpuKvPool&) = delete;
   CpuKvPool& operator=(const CpuKvPool&) = delete;
 
-  DType dtype;
   int32_t panels = 0;          // of a page
   int64_t k_panel_bytes = 0;   // from one panel of 16 keys to the next
   int64_t k_head_bytes = 0;    // from one head's K to the next within a page
@@ -55,10 +54,10 @@ std::unique_ptr<KvPool> make_cpu_kv_pool(const KvShape& shape, DType dtype);
 int64_t cpu_kv_page_bytes(const KvShape& shape, DType dtype);
 
 /// Rows f32 [T, Hk*Dk] and [T, Hv*Dv] to slots i32 [T]; values round to nearest even where the pool is bf16.
-/// A negative slot skips its row. Distinct slots may be written by several threads at once.
+/// Distinct slots may be written by several threads at once.
 void cpu_kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, IndexArray slots);
 
-/// The rows at slots i32 [T] as f32; k or v without data is skipped.
+/// The rows at slots i32 [T] as f32.
 void cpu_kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k, Matrix v);
 
 }  // namespace longspan
