@@ -1,0 +1,14 @@
+#include "device/cpu/attention_avx512_vec.h"
+#include "device/cpu/attention_tile_body.h"
+
+namespace longspan {
+namespace {
+
+template <bool kBf16Pages>
+using Kernel = TileBody<F32Arch<Vec16, 6, 4, kBf16Pages>>;
+
+}  // namespace
+
+const IsaKernels kAvx512Kernels = {Kernel<false>::kernel(), Kernel<true>::kernel()};
+
+}  // namespace longspan
