@@ -49,22 +49,25 @@ int32_t count_pages(const EngineOptions& options, const ModelConfig& config, con
   return static_cast<int32_t>(std::min({wanted + 1, fitting, slots_limit}));  // page 0 is never handed out
 }
 
-Layout supported_layout(const EngineOptions& options, const ModelConfig& config) {
-  const Layout layout = make_layout(options.layout, {.heads_q = config.num_heads,
-                                                     .heads_kv = config.num_kv_heads,
-                                                     .experts = config.num_experts,
-                                                     .expert_width = config.moe_intermediate_size,
-                                                     .mlp_width = config.intermediate_size,
-                                                     .vocab = config.vocab_size});
+// The part of the process grid that this build runs: cp ranks, each with all heads and all experts.
+int32_t supported_cp(const EngineOptions& options, const ModelConfig& config) {
+  const Layout layout =
+      make_layout(options.layout, {.heads_q = config.num_heads,
+                                   .heads_kv = config.num_kv_heads,
+                                   .experts = config.num_experts,
+                                   .expert_width = config.moe_intermediate_size,
+                                   .shared_expert_width = config.shared_expert_intermediate_size,
+                                   .mlp_width = config.intermediate_size,
+                                   .vocab = config.vocab_size});
   if (layout.attn_tp != 1 || layout.ep != 1 || layout.moe_tp != 1) {
     throw Error(
         ErrorCode::kNotSupported,
         fmt::format(
-            "this build runs layouts with attn_tp 1, ep 1 and moe_tp 1 only (tp = cp = moe_dp); got tp "
-            "{}, cp {}, moe_dp {}, ep {}; nearest: --cp {}",
-            layout.tp, layout.cp, layout.moe_dp, layout.ep, layout.tp));
+            "this build runs attn_tp 1, ep 1 and moe_tp 1 only, so tp = cp = moe_dp; got tp {}, cp {}, "
+            "moe_dp {}, ep {}; nearest: --tp {} --cp {}",
+            layout.tp, layout.cp, layout.moe_dp, layout.ep, layout.tp, layout.tp));
   }
-  return layout;
+  return layout.cp;
 }
 
 }  // namespace
@@ -74,7 +77,7 @@ StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, 
     : options_(options),
       config_(config),
       checkpoint_(std::move(checkpoint)),
-      cp_(supported_layout(options, config).cp),
+      cp_(supported_cp(options, config)),
       device_(std::move(device)),
       has_wide_rank_(cp_ > 1 && options.share_kv) {
   const std::vector<int> cores = usable_cores();

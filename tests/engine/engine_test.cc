@@ -1,0 +1,246 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <longspan/engine.h>
+
+#include <atomic>
+#include <thread>
+
+#include "device/reference/reference_ops.h"
+#include "engine/open.h"
+
+namespace longspan {
+namespace {
+
+using testing::HasSubstr;
+
+EngineOptions small_options(int32_t cp = 1) {
+  EngineOptions options;
+  options.model = LONGSPAN_SOURCE_DIR "/models/recall-moe";
+  options.layout.cp = cp;
+  options.dtype = ComputeType::kF32;
+  options.page_size = 16;
+  options.max_total_tokens = 2048;
+  return options;
+}
+
+std::vector<int32_t> prompt_ids(int32_t length, int32_t seed = 0) {
+  std::vector<int32_t> ids;
+  for (int32_t i = 0; i < length; ++i) ids.push_back(100 + (i * 37 + seed * 11) % 900);
+  return ids;
+}
+
+Request request_for(Prompt prompt, int32_t max_tokens, std::vector<Result>& results) {
+  Request request;
+  request.prompt = std::move(prompt);
+  request.sampling.max_tokens = max_tokens;
+  request.sampling.ignore_eos = true;
+  request.on_finish = [&results](const Result& result) { results.push_back(result); };
+  return request;
+}
+
+// Every refusal is told in the request's own result; the others complete.
+TEST(Engine, BadRequestsFailAlone) {
+  const auto engine = Engine::open(small_options(2));
+  std::vector<Result> good, bad;
+  const auto refuse = [&](Prompt prompt, SamplingParams sampling = {}) {
+    Request request = request_for(std::move(prompt), 4, bad);
+    request.sampling = sampling;
+    engine->submit(std::move(request));
+  };
+  engine->submit(request_for(prompt_ids(40), 4, good));
+  refuse("");
+  refuse(std::vector<int32_t>{5, 1000000});
+  refuse(prompt_ids(100000));
+  refuse(prompt_ids(3000));
+  refuse(prompt_ids(4), {.max_tokens = -1});
+  refuse(prompt_ids(4), {.top_p = 0});
+  refuse(prompt_ids(4), {.stop = {""}});
+  refuse(std::vector<Message>{});
+  refuse(std::vector<Message>{{"wizard", "hello"}});
+  engine->submit(request_for("Some words.", 4, good));
+  engine->run();
+
+  ASSERT_EQ(good.size(), 2u);
+  for (const Result& result : good) EXPECT_EQ(result.token_ids.size(), 4u) << result.error_message;
+  using Code = ErrorCode;
+  const std::vector<std::pair<Code, std::string>> expected = {
+      {Code::kInvalidRequest, "empty"},        {Code::kInvalidRequest, "1000000"},
+      {Code::kContextLength, "100000"},        {Code::kCapacity, "--mem-fraction"},
+      {Code::kInvalidRequest, "max_tokens"},   {Code::kInvalidRequest, "top_p"},
+      {Code::kInvalidRequest, "stop strings"}, {Code::kInvalidRequest, ""},
+      {Code::kInvalidRequest, "wizard"}};
+  ASSERT_EQ(bad.size(), expected.size());
+  for (size_t i = 0; i < bad.size(); ++i) {
+    EXPECT_EQ(bad[i].finish_reason, FinishReason::kError);
+    EXPECT_EQ(bad[i].error_code, expected[i].first) << i << ": " << bad[i].error_message;
+    EXPECT_THAT(bad[i].error_message, HasSubstr(expected[i].second));
+  }
+  engine->check_integrity();
+  EXPECT_EQ(engine->stats().running + engine->stats().waiting, 0);
+}
+
+TEST(Engine, MaxTokensZeroComputesThePromptOnly) {
+  const auto engine = Engine::open(small_options());
+  Request request;
+  request.prompt = prompt_ids(20);
+  request.sampling.max_tokens = 0;
+  request.sampling.prompt_logprobs = true;
+  const Result result = engine->generate(std::move(request));
+  EXPECT_TRUE(result.token_ids.empty());
+  EXPECT_EQ(result.finish_reason, FinishReason::kLength);
+  ASSERT_EQ(result.prompt_logprobs.size(), 20u);
+  EXPECT_FALSE(result.prompt_logprobs[0]);
+  for (size_t i = 1; i < 20; ++i) EXPECT_LT(result.prompt_logprobs[i].value(), 0);
+}
+
+TEST(Engine, GenerationEndsAtTheContextLimit) {
+  EngineOptions options = small_options();
+  options.context_length = 24;
+  const auto engine = Engine::open(options);
+  std::vector<Result> results;
+  engine->submit(request_for(prompt_ids(20), 100, results));
+  engine->submit(request_for(prompt_ids(24), 100, results));
+  engine->submit(request_for(prompt_ids(25), 100, results));
+  engine->run();
+  ASSERT_EQ(results.size(), 3u);
+  EXPECT_EQ(results[0].error_code, ErrorCode::kContextLength);
+  EXPECT_EQ(results[1].token_ids.size(), 0u);
+  EXPECT_EQ(results[2].token_ids.size(), 4u);
+  EXPECT_EQ(results[2].finish_reason, FinishReason::kLength);
+}
+
+TEST(Engine, AStopStringEndsTheTextBeforeIt) {
+  const auto engine = Engine::open(small_options());
+  std::vector<Result> results;
+  engine->submit(request_for(prompt_ids(30), 12, results));
+  engine->run();
+  const std::string whole = results[0].text;
+  ASSERT_GT(whole.size(), 6u);
+  const std::string stop = whole.substr(whole.size() / 2, 3);
+
+  std::string streamed;
+  Request request = request_for(prompt_ids(30), 12, results);
+  request.sampling.stop = {stop};
+  request.on_token = [&](int32_t, const std::string& text) { streamed += text; };
+  engine->submit(std::move(request));
+  engine->run();
+  EXPECT_EQ(results[1].text, whole.substr(0, whole.find(stop)));
+  EXPECT_EQ(streamed, results[1].text);
+  EXPECT_EQ(results[1].finish_reason, FinishReason::kStop);
+}
+
+TEST(Engine, CancelledRequestsGiveTheirPagesBackAndOthersGoOn) {
+  EngineOptions options = small_options(2);
+  options.chunked_prefill_size = 32;
+  options.prefix_cache = false;
+  const auto engine = Engine::open(options);
+  std::vector<Result> results;
+  const int64_t free_pages = engine->stats().free_pages;
+  const RequestId first = engine->submit(request_for(prompt_ids(300, 1), 8, results));
+  engine->submit(request_for(prompt_ids(50, 2), 8, results));
+  engine->step();
+  engine->cancel(first);
+  engine->cancel(12345);
+  engine->run();
+  ASSERT_EQ(results.size(), 2u);
+  EXPECT_EQ(results[0].error_code, ErrorCode::kCancelled);
+  EXPECT_EQ(results[1].token_ids.size(), 8u);
+  EXPECT_EQ(engine->stats().free_pages, free_pages);
+  engine->check_integrity();
+}
+
+TEST(Engine, RequestsMayArriveFromOtherThreadsWhileStepping) {
+  const auto engine = Engine::open(small_options(2));
+  std::vector<Result> results;
+  std::atomic<bool> done = false;
+  std::thread producer([&] {
+    for (int i = 0; i < 20; ++i) engine->submit(request_for(prompt_ids(10 + i, i), 3, results));
+    done = true;
+  });
+  while (!done || results.size() < 20) {
+    engine->step();
+    engine->check_integrity();
+  }
+  producer.join();
+  for (const Result& result : results) EXPECT_EQ(result.token_ids.size(), 3u) << result.error_message;
+}
+
+TEST(Engine, ALaterPromptReusesTheCachedStart) {
+  const auto engine = Engine::open(small_options());
+  std::vector<Result> results;
+  for (const int32_t length : {100, 120, 100})
+    engine->submit(request_for(prompt_ids(length), 4, results)), engine->run();
+  ASSERT_EQ(results.size(), 3u);
+  EXPECT_EQ(results[0].cached_tokens, 0);
+  EXPECT_EQ(results[1].cached_tokens, 96);
+  EXPECT_EQ(results[2].cached_tokens,
+            96);  // six whole pages of 100 tokens; the last token is always computed
+  EXPECT_EQ(results[2].token_ids, results[0].token_ids);
+}
+
+class FailingOps final : public ReferenceOps {
+ public:
+  FailingOps() : ReferenceOps(DType::kF32) {}
+  void attention(OpContext& ctx, const AttentionArgs& args) override {
+    if (--calls_left == 0) throw std::runtime_error("the device is on fire");
+    ReferenceOps::attention(ctx, args);
+  }
+  std::atomic<int> calls_left = 21;
+};
+
+class FailingDevice final : public Device {
+ public:
+  BlockSource& memory() override { return reference_->memory(); }
+  Ops& ops() override { return ops_; }
+  int64_t memory_bytes() const override { return reference_->memory_bytes(); }
+
+ private:
+  std::unique_ptr<Device> reference_ = make_device({.backend = "reference", .compute = DType::kF32});
+  FailingOps ops_;
+};
+
+// One rank fails in the middle of a step: the others are released, every request ends with the reason, and
+// the engine stays dead instead of hanging.
+TEST(Engine, ALostRankFailsEveryRequestAndHangsNobody) {
+  const auto engine = open_engine(small_options(3), std::make_unique<FailingDevice>(), [] { return 0.0; });
+  std::vector<Result> results;
+  for (int i = 0; i < 3; ++i) engine->submit(request_for(prompt_ids(30, i), 50, results));
+  try {
+    engine->run();
+    ADD_FAILURE() << "expected Error(kRankLost)";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kRankLost);
+    EXPECT_THAT(error.what(), HasSubstr("the device is on fire"));
+  }
+  ASSERT_EQ(results.size(), 3u);
+  engine->submit(request_for(prompt_ids(5), 1, results));
+  EXPECT_THROW(engine->step(), Error);
+  ASSERT_EQ(results.size(), 4u);
+  for (const Result& result : results) EXPECT_EQ(result.error_code, ErrorCode::kRankLost);
+}
+
+TEST(Engine, OptionsOutOfRangeAndLayoutsOfOtherBuildsAreRefused) {
+  const auto code_of = [](auto change) {
+    EngineOptions options = small_options();
+    change(options);
+    try {
+      Engine::open(options);
+    } catch (const Error& error) {
+      return error.code();
+    }
+    return ErrorCode::kInternal;
+  };
+  EXPECT_EQ(code_of([](auto& o) { o.page_size = 0; }), ErrorCode::kUsage);
+  EXPECT_EQ(code_of([](auto& o) { o.mem_fraction = 1.5; }), ErrorCode::kUsage);
+  EXPECT_EQ(code_of([](auto& o) { o.context_length = int64_t{1} << 40; }), ErrorCode::kUsage);
+  EXPECT_EQ(code_of([](auto& o) { o.layout.tp = 3, o.layout.cp = 2; }), ErrorCode::kUsage);
+  EXPECT_EQ(code_of([](auto& o) { o.layout.tp = 4, o.layout.cp = 2; }), ErrorCode::kNotSupported);
+  EXPECT_EQ(code_of([](auto& o) { o.isa = "abacus"; }), ErrorCode::kUsage);
+  EXPECT_EQ(code_of([](auto& o) { o.backend = "cuda"; }), ErrorCode::kNotSupported);
+  EXPECT_EQ(code_of([](auto& o) { o.backend = "toaster"; }), ErrorCode::kUsage);
+  EXPECT_EQ(code_of([](auto& o) { o.model = "/nonexistent"; }), ErrorCode::kUnreadable);
+  EXPECT_EQ(code_of([](auto& o) { o.max_total_tokens = int64_t{1} << 40; }), ErrorCode::kCapacity);
+}
+
+}  // namespace
+}  // namespace longspan
