@@ -1,0 +1,15 @@
+#pragma once
+
+#include "cli/context.h"
+#include "cli/options.h"
+
+namespace longspan::cli {
+
+/// Each runs one command and returns the exit code. Errors that end the process are thrown.
+int run_generate(const CommonOptions& common, const GenerateOptions& options, Context& context);
+int run_batch(const CommonOptions& common, const BatchOptions& options, Context& context);
+int run_plan(const CommonOptions& common, const PlanOptions& options, Context& context);
+int run_bench(const CommonOptions& common, const BenchOptions& options, Context& context);
+int run_eval(const CommonOptions& common, const EvalOptions& options, Context& context);
+
+}  // namespace longspan::cli

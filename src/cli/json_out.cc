@@ -1,0 +1,73 @@
+#include "cli/json_out.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "cli/utf8.h"
+
+namespace longspan::cli {
+
+std::string json_string(std::string_view text) {
+  std::string out = "\"";
+  size_t valid_until = std::min(first_invalid_utf8(text), text.size());
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (i == valid_until) {
+      out += "\xEF\xBF\xBD";
+      const size_t next = first_invalid_utf8(text.substr(i + 1));
+      valid_until = next == std::string_view::npos ? text.size() : i + 1 + next;
+      continue;
+    }
+    const char c = text[i];
+    switch (c) {
+      case '"':
+        out += "\\\"";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      default:
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
+          out += fmt::format("\\u{:04x}", static_cast<int>(c));
+        } else {
+          out += c;
+        }
+    }
+  }
+  return out + "\"";
+}
+
+std::string json_number(double value) {
+  return std::isfinite(value) ? fmt::format("{}", value) : "null";
+}
+std::string json_number(float value) {
+  return std::isfinite(value) ? fmt::format("{}", value) : "null";
+}
+
+std::string json_array(const std::vector<std::string>& items) {
+  std::string out = "[";
+  for (size_t i = 0; i < items.size(); ++i) {
+    if (i) out += ',';
+    out += items[i];
+  }
+  return out + "]";
+}
+
+JsonObject& JsonObject::set_json(std::string_view key, std::string_view json) {
+  if (body_.size() > 1) body_ += ',';
+  body_ += json_string(key);
+  body_ += ':';
+  body_ += json;
+  return *this;
+}
+
+}  // namespace longspan::cli

@@ -1,0 +1,232 @@
+#include "cli/option_flags.h"
+
+#include <fmt/format.h>
+
+#include <limits>
+
+namespace longspan::cli {
+namespace {
+
+constexpr int64_t kMax32 = std::numeric_limits<int32_t>::max();
+constexpr int64_t kMax64 = std::numeric_limits<int64_t>::max();
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+void add_layout_flags(FlagSet& flags, LayoutOptions& layout, std::vector<int64_t>* cp_list) {
+  flags.integer("--tp,--tp-size,--tensor-parallel-size", layout.tp, 1, kMax32, "RANKS",
+                "ranks in all, cp x attn_tp; 0: as many as --cp");
+  const std::string cp_help = "ranks that share one prompt (context parallelism), carved out of --tp";
+  if (cp_list) {
+    flags.integers("--cp,--attn-cp-size", *cp_list, 1, kMax32, "RANKS,...", cp_help);
+  } else {
+    flags.integer("--cp,--attn-cp-size", layout.cp, 1, kMax32, "RANKS", cp_help);
+  }
+  flags.integer("--moe-dp,--moe-dp-size,--moe-data-parallel-size", layout.moe_dp, 1, kMax32, "GROUPS",
+                "groups that each hold all experts; 0: cp where cp x ep divides tp, else the largest fit");
+  flags.integer("--ep,--ep-size,--expert-parallel-size", layout.ep, 1, kMax32, "RANKS",
+                "ranks over which the experts of a group are spread");
+  flags.value("--dp,--dp-size,--data-parallel-size", "1", "RANKS",
+              "attention data parallelism; only 1 for now",
+              [](const std::string& flag, const std::string& text) {
+                if (parse_integer(flag, text, 1, kMax32) != 1) {
+                  throw Error(ErrorCode::kNotSupported,
+                              fmt::format("{} {}: attn_dp is 1 for now; leave it out", flag, text));
+                }
+              });
+}
+
+void add_memory_flags(FlagSet& flags, EngineOptions& engine) {
+  flags.integer("--page-size", engine.page_size, 1, 65536, "TOKENS", "tokens per KV page");
+  flags.number("--mem-fraction-static", engine.mem_fraction, 0, false, 1, "FRACTION",
+               "share of the memory for weights and KV of all local ranks");
+  flags.integer("--max-total-tokens", engine.max_total_tokens, 0, kMax64, "TOKENS",
+                "KV tokens in the pool; 0: what --mem-fraction-static leaves");
+  flags.integer("--context-length", engine.context_length, 0, kMax32, "TOKENS",
+                "longest prompt with its answer, at most the model's own; 0: the model's own");
+}
+
+void add_schedule_flags(FlagSet& flags, EngineOptions& engine) {
+  flags.integer("--max-running-requests", engine.max_running_requests, 1, 65536, "ROWS", "rows in a batch");
+  flags.value("--chunked-prefill-size", fmt::format("{}", engine.chunked_prefill_size), "TOKENS",
+              "most new tokens per forward step; -1: no limit",
+              [&engine](const std::string& flag, const std::string& text) {
+                engine.chunked_prefill_size =
+                    text == "-1" ? -1 : static_cast<int32_t>(parse_integer(flag, text, 1, kMax32));
+              });
+  flags.integer("--min-tokens-to-cut", engine.min_tokens_to_cut, 0, kMax32, "TOKENS",
+                "prompts with fewer new tokens stay on one rank; 0: 2 x cp");
+  flags.toggle("--disable-radix-cache", engine.prefix_cache, false,
+               "keep no KV of finished prompts for later ones");
+}
+
+void add_compute_flags(FlagSet& flags, EngineOptions& engine) {
+  const std::string elsewhere = "not in this build; use cpu";
+  flags.choice("--backend,--attention-backend,--device", engine.backend,
+               {{"cpu", "cpu"}, {"reference", "reference"}},
+               {{"cuda", elsewhere}, {"ascend", elsewhere}, {"npu", elsewhere}},
+               "where it runs; reference: plain loops, for checking");
+  flags.choice("--isa", engine.isa,
+               {{"auto", "auto"},
+                {"avx512_bf16", "avx512_bf16"},
+                {"avx512", "avx512"},
+                {"avx2", "avx2"},
+                {"portable", "portable"}},
+               {}, "instruction set of the cpu backend");
+  flags.value(
+      "--dtype", "auto", "auto|bf16|f32", "arithmetic; auto: bf16 for a BF16 checkpoint, f32 for F32 and F16",
+      [&engine](const std::string& flag, const std::string& text) {
+        if (text == "auto") {
+          engine.dtype = ComputeType::kAuto;
+        } else if (text == "bf16" || text == "bfloat16") {
+          engine.dtype = ComputeType::kBF16;
+        } else if (text == "f32" || text == "float32") {
+          engine.dtype = ComputeType::kF32;
+        } else if (text == "int8" || text == "f16" || text == "float16" || text == "half") {
+          throw Error(ErrorCode::kNotSupported,
+                      fmt::format("{} {}: not in this build; use auto, bf16 or f32", flag, text));
+        } else {
+          throw Error(ErrorCode::kUsage, fmt::format("{} {}: must be one of auto, bf16, f32", flag, text));
+        }
+      });
+  flags.integer("--threads", engine.threads, 0, 65536, "CORES",
+                "cores for all local ranks; 0: those the process may use");
+  flags.text("--chat-template", engine.chat_template, "chatml|llama3",
+             "how messages are rendered, instead of the folder's own template");
+}
+
+void add_exchange_flags(FlagSet& flags, EngineOptions& engine) {
+  const std::string elsewhere = "not in this build; use threads";
+  flags.fixed("--comm", "threads", {{"mpi", elsewhere}, {"nccl", elsewhere}, {"hccl", elsewhere}},
+              "how ranks talk; threads: all ranks in this process");
+  flags.fixed("--kv", "replicate", {{"shard", "not in this build; use replicate"}},
+              "every cp rank can read all KV");
+  flags.value("--kv-exchange", "auto", "auto|shared|gather",
+              "shared: one pool for ranks in one process; gather: a pool each, merged all-gather",
+              [&engine](const std::string& flag, const std::string& text) {
+                if (text != "auto" && text != "shared" && text != "gather") {
+                  throw Error(ErrorCode::kUsage,
+                              fmt::format("{} {}: must be one of auto, shared, gather", flag, text));
+                }
+                engine.share_kv = text != "gather";
+              });
+  flags.number("--comm-timeout", engine.comm_timeout_s, 0, false, kInfinity, "SECONDS",
+               "a collective that takes longer means a lost rank");
+}
+
+// Flags of other engines' command lines that must not stop ours.
+void add_foreign_flags(FlagSet& flags) {
+  for (const char* names : {"--trust-remote-code", "--enable-prefill-context-parallel,--enable-prefill-cp",
+                            "--disable-cuda-graph", "--disable-overlap-schedule", "--skip-server-warmup"}) {
+    flags.ignored(names, false);
+  }
+  for (const char* names : {"--cuda-graph-max-bs-decode", "--cuda-graph-max-bs", "--sampling-backend",
+                            "--watchdog-timeout", "--dist-timeout"}) {
+    flags.ignored(names, true);
+  }
+  flags.refused("--disaggregation-mode", true,
+                "separate prefill and decode processes are not in this build; leave it out");
+  flags.refused("--quantization", true, "quantised arithmetic is not in this build; leave it out");
+}
+
+void add_sampling_flags(FlagSet& flags, SamplingParams& sampling) {
+  flags.integer("-n,--max-tokens", sampling.max_tokens, 0, kMax32, "TOKENS", "most new tokens");
+  const auto number = [&flags](const std::string& names, float& target, double min, bool min_is_legal,
+                               double max, const std::string& help) {
+    flags.value(names, fmt::format("{}", target), "NUMBER", help,
+                [=, &target](const std::string& flag, const std::string& text) {
+                  target = static_cast<float>(parse_number(flag, text, min, min_is_legal, max));
+                });
+  };
+  number("--temperature", sampling.temperature, 0, true, std::numeric_limits<float>::max(), "0: greedy");
+  number("--top-p", sampling.top_p, 0, false, 1,
+         "sample from the likeliest tokens of this total probability");
+  flags.integer("--top-k", sampling.top_k, 0, kMax32, "TOKENS", "sample from the K likeliest tokens; 0: all");
+  flags.unsigned_integer("--seed", sampling.seed, "NUMBER", "same seed, same tokens");
+  flags.texts("--stop", sampling.stop, "TEXT", "end before this text; may be given several times");
+  flags.toggle("--ignore-eos", sampling.ignore_eos, true, "go on past end-of-sequence tokens");
+}
+
+void add_self_check_flag(FlagSet& flags, int64_t& self_check) {
+  flags.value(
+      "--self-check", "off", "1/N|off", "replay one request in N at cp 1 and compare log-probabilities",
+      [&self_check](const std::string& flag, const std::string& text) {
+        if (text == "off") {
+          self_check = 0;
+        } else if (text.starts_with("1/")) {
+          self_check = parse_integer(flag, text.substr(2), 1, kMax32);
+        } else {
+          throw Error(ErrorCode::kUsage, fmt::format("{} {}: must be 1/N or off, e.g. 1/10", flag, text));
+        }
+      });
+}
+
+}  // namespace
+
+void add_common_flags(FlagSet& flags, CommonOptions& options, std::vector<int64_t>* cp_list) {
+  flags.text("-m,--model,--model-path", options.engine.model, "FOLDER", "Hugging Face model folder");
+  add_layout_flags(flags, options.engine.layout, cp_list);
+  add_memory_flags(flags, options.engine);
+  add_schedule_flags(flags, options.engine);
+  add_compute_flags(flags, options.engine);
+  add_exchange_flags(flags, options.engine);
+  add_foreign_flags(flags);
+  flags.choice("--log-level", options.log_level,
+               {{"debug", "debug"},
+                {"info", "info"},
+                {"warn", "warn"},
+                {"warning", "warn"},
+                {"error", "error"},
+                {"off", "off"}},
+               {}, "least severe message logged to stderr");
+  flags.toggle("--json", options.json, true, "one machine-readable object on stdout");
+  flags.toggle("-q,--quiet", options.quiet, true, "no progress and no closing lines on stderr");
+}
+
+void add_generate_flags(FlagSet& flags, GenerateOptions& options) {
+  flags.value("-p,--prompt", "", "TEXT", "the prompt",
+              [&options](const std::string&, const std::string& text) { options.prompt = text; });
+  flags.text("-f,--file", options.file, "FILE", "the prompt is this file's text; -: standard input");
+  flags.positional("input", options.stdin_mark, "-: the prompt is standard input");
+  flags.toggle("--chat", options.chat, true, "the prompt is a user's message, rendered by the chat template");
+  flags.text("--system", options.system, "TEXT", "system message before it, with --chat");
+  add_sampling_flags(flags, options.sampling);
+  add_self_check_flag(flags, options.self_check);
+}
+
+void add_batch_flags(FlagSet& flags, BatchOptions& options) {
+  flags.text("-i,--input", options.input, "FILE", "requests, one JSON object a line; -: standard input");
+  flags.text("-o,--output", options.output, "FILE", "results, one JSON object a line; -: standard output");
+  add_self_check_flag(flags, options.self_check);
+}
+
+void add_plan_flags(FlagSet& flags, PlanOptions& options) {
+  flags.integers("--lengths", options.lengths, 1, kMax32, "TOKENS,...", "prompt lengths to plan a step for");
+}
+
+void add_bench_flags(FlagSet& flags, BenchOptions& options) {
+  flags.integers("-p,--prompt-tokens", options.prompt_tokens, 1, kMax32, "TOKENS,...", "prompt lengths");
+  flags.integers("-b,--batch-sizes", options.batch, 1, 65536, "ROWS,...", "requests at a time");
+  flags.integer("-n,--decode-steps", options.decode_steps, 0, kMax32, "STEPS",
+                "decode steps timed; 0: prefill only");
+  flags.integer("-r,--repeats", options.repeats, 1, 1000, "TIMES", "prefill repeats");
+  flags.unsigned_integer("--seed", options.seed, "NUMBER", "of the random prompts");
+}
+
+void add_eval_flags(FlagSet& flags, EvalOptions& options) {
+  flags.positional("task", options.task, "gsm8k, recall or ppl");
+  flags.integer("--limit", options.limit, 0, kMax32, "COUNT",
+                "questions (recall: per length; ppl: windows); 0: all, recall: 20");
+  flags.integer("--parallel", options.parallel, 0, 65536, "COUNT",
+                "requests in flight; 0: --max-running-requests");
+  flags.text("--data", options.data, "PATH",
+             "gsm8k, recall: folder, instead of the one that comes along; ppl: text file");
+  flags.integers("--lengths", options.lengths, 1, kMax32, "TOKENS,...", "recall: prompt lengths");
+  flags.integer("--shots", options.shots, 0, 1000, "COUNT", "gsm8k: worked examples before each question");
+  flags.integer("-n,--max-tokens", options.max_tokens, 0, kMax32, "TOKENS",
+                "most new tokens per answer; 0: gsm8k 512, recall 48");
+  flags.integer("--context", options.context, 0, kMax32, "TOKENS", "ppl: window; 0: the model's, up to 4096");
+  flags.integer("--stride", options.stride, 0, kMax32, "TOKENS",
+                "ppl: from window to window; 0: half a window");
+  flags.unsigned_integer("--seed", options.seed, "NUMBER", "recall: of the documents");
+}
+
+}  // namespace longspan::cli

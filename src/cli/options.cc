@@ -1,0 +1,180 @@
+#include "cli/options.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <algorithm>
+#include <map>
+
+#include "cli/nearest.h"
+#include "cli/option_flags.h"
+
+namespace longspan::cli {
+namespace {
+
+constexpr const char* kVersion = "0.1.0";
+const std::vector<std::string> kCommands = {"generate", "batch", "plan", "bench", "eval"};
+
+struct CommandHelp {
+  const char* summary;
+  const char* footer;
+};
+
+const std::map<std::string, CommandHelp> kHelp = {
+    {"generate",
+     {"Answer one prompt, streaming", "longspan generate -m models/recall-moe -f book.txt --cp 2 --chat"}},
+    {"batch",
+     {"Answer many requests from a file", "longspan batch -m MODEL -i requests.jsonl -o results.jsonl"}},
+    {"plan",
+     {"Explain a layout before anything is loaded", "longspan plan -m MODEL --cp 4 --lengths 4096,131072"}},
+    {"bench", {"Time prefill and decode", "longspan bench -m MODEL -p 512,4096 --cp 1,2 -b 1,4 -r 5"}},
+    {"eval",
+     {"Score a model: gsm8k, recall or ppl",
+      "longspan eval recall -m models/recall-moe --lengths 1024,4096"}},
+};
+
+std::string program_help() {
+  std::string text =
+      "Longspan: long prompts on several ranks\n\nUsage: longspan COMMAND [flags]\n\nCommands:\n";
+  for (const std::string& command : kCommands) {
+    text += fmt::format("  {:<10} {}\n", command, kHelp.at(command).summary);
+  }
+  return text +
+         "\nlongspan COMMAND --help lists a command's flags; each has an environment form, "
+         "LONGSPAN_<FLAG>.\n";
+}
+
+[[noreturn]] void unknown_command(const std::string& word) {
+  if (word == "serve" || word == "doctor") {
+    throw Error(ErrorCode::kNotSupported,
+                fmt::format("{} is not in this build; commands: {}", word, fmt::join(kCommands, ", ")));
+  }
+  const std::string near = nearest(word, kCommands);
+  throw Error(ErrorCode::kUsage,
+              near.empty() ? fmt::format("unknown command {}; commands: {}", word, fmt::join(kCommands, ", "))
+                           : fmt::format("unknown command {}; did you mean {}?", word, near));
+}
+
+[[noreturn]] void unexpected_argument(const CLI::App& app, const std::string& argument) {
+  if (!argument.starts_with("-")) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("unexpected argument \"{}\"; longspan {} --help lists the flags", argument,
+                            app.get_name()));
+  }
+  const std::string word = argument.substr(0, argument.find('='));
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  const std::string near = nearest(word, names);
+  throw Error(ErrorCode::kUsage,
+              near.empty()
+                  ? fmt::format("unknown flag {}; longspan {} --help lists the flags", word, app.get_name())
+                  : fmt::format("unknown flag {}; did you mean {}?", word, near));
+}
+
+// Declares the command's flags and gives it its place in `line`.
+void add_command(const std::string& name, FlagSet& flags, CommandLine& line) {
+  std::vector<int64_t>* cp_list = nullptr;
+  if (name == "generate") {
+    add_generate_flags(flags, line.command.emplace<GenerateOptions>());
+  } else if (name == "batch") {
+    add_batch_flags(flags, line.command.emplace<BatchOptions>());
+  } else if (name == "plan") {
+    add_plan_flags(flags, line.command.emplace<PlanOptions>());
+  } else if (name == "bench") {
+    auto& options = line.command.emplace<BenchOptions>();
+    add_bench_flags(flags, options);
+    cp_list = &options.cp;
+  } else {
+    add_eval_flags(flags, line.command.emplace<EvalOptions>());
+  }
+  add_common_flags(flags, line.common, cp_list);
+}
+
+void check_rules(const CommandLine& line) {
+  const auto require = [](bool ok, const std::string& message) {
+    if (!ok) throw Error(ErrorCode::kUsage, message);
+  };
+  require(!line.common.engine.model.empty(), "-m is missing: which model folder? (-m FOLDER)");
+  if (const auto* generate = std::get_if<GenerateOptions>(&line.command)) {
+    require(generate->stdin_mark.empty() || generate->stdin_mark == "-",
+            fmt::format("unexpected argument \"{}\"; a prompt goes after -p, a file after -f",
+                        generate->stdin_mark));
+    const int sources =
+        generate->prompt.has_value() + !generate->file.empty() + !generate->stdin_mark.empty();
+    require(sources > 0, "no prompt: give one of -p TEXT, -f FILE or - (standard input)");
+    require(sources == 1, "more than one prompt: give one of -p TEXT, -f FILE or - (standard input)");
+    require(generate->system.empty() || generate->chat, "--system needs --chat");
+  } else if (const auto* batch = std::get_if<BatchOptions>(&line.command)) {
+    require(!batch->input.empty(), "-i is missing: where are the requests? (-i FILE, - for standard input)");
+    require(!batch->output.empty(), "-o is missing: where do results go? (-o FILE, - for standard output)");
+    require(!line.common.json || batch->output != "-",
+            "--json and -o - both write to standard output; give -o FILE");
+  } else if (const auto* eval = std::get_if<EvalOptions>(&line.command)) {
+    const std::vector<std::string> tasks = {"gsm8k", "recall", "ppl"};
+    if (std::find(tasks.begin(), tasks.end(), eval->task) == tasks.end()) {
+      const std::string near = nearest(eval->task, tasks);
+      throw Error(ErrorCode::kUsage,
+                  eval->task.empty()
+                      ? "no task: longspan eval gsm8k, recall or ppl"
+                      : fmt::format("unknown task {}; tasks: gsm8k, recall, ppl{}", eval->task,
+                                    near.empty() ? "" : fmt::format("; did you mean {}?", near)));
+    }
+    require(eval->task != "ppl" || !eval->data.empty(), "--data is missing: which text file? (--data FILE)");
+  }
+}
+
+}  // namespace
+
+CommandLine parse_command_line(const std::vector<std::string>& args) {
+  CommandLine line;
+  if (args.empty()) throw Error(ErrorCode::kUsage, "no command; longspan --help lists them");
+  const std::string& name = args[0];
+  if (name == "--help" || name == "-h" || name == "help") {
+    line.information = program_help();
+    return line;
+  }
+  if (name == "--version" || name == "-V") {
+    line.information = fmt::format("longspan {}\n", kVersion);
+    return line;
+  }
+  if (std::find(kCommands.begin(), kCommands.end(), name) == kCommands.end()) unknown_command(name);
+
+  CLI::App app(kHelp.at(name).summary, name);
+  app.allow_extras();
+  app.footer(fmt::format("Example: {}", kHelp.at(name).footer));
+  app.get_formatter()->column_width(44);
+  std::vector<std::string> without_effect;
+  FlagSet flags(app, without_effect);
+  bool version = false;
+  add_command(name, flags, line);
+  flags.toggle("-V,--version", version, true, "print the version");
+  try {
+    app.parse(std::vector<std::string>(args.rbegin(), args.rend() - 1));
+  } catch (const CLI::CallForHelp&) {
+    line.information = app.help("longspan " + name);
+    return line;
+  } catch (const CLI::ArgumentMismatch& e) {
+    const std::string what = e.what();
+    throw Error(ErrorCode::kUsage, fmt::format("{} needs a value", what.substr(0, what.find(':'))));
+  } catch (const CLI::ParseError& e) {
+    throw Error(ErrorCode::kUsage, e.what());
+  }
+  if (version) {
+    line.information = fmt::format("longspan {}\n", kVersion);
+    return line;
+  }
+  if (const auto extras = app.remaining(); !extras.empty()) unexpected_argument(app, extras[0]);
+  if (!without_effect.empty()) {
+    line.notes.push_back(fmt::format("{} {} no effect here", fmt::join(without_effect, ", "),
+                                     without_effect.size() > 1 ? "have" : "has"));
+  }
+  check_rules(line);
+  return line;
+}
+
+}  // namespace longspan::cli

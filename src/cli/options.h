@@ -1,0 +1,81 @@
+#pragma once
+
+#include <longspan/engine.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace longspan::cli {
+
+/// Flags that every command takes.
+struct CommonOptions {
+  EngineOptions engine;
+  std::string log_level = "warn";
+  bool json = false;   // one object on stdout
+  bool quiet = false;  // no progress and no closing lines on stderr
+};
+
+inline SamplingParams with_max_tokens(int32_t max_tokens) {
+  SamplingParams sampling;
+  sampling.max_tokens = max_tokens;
+  return sampling;
+}
+
+struct GenerateOptions {
+  std::optional<std::string> prompt;  // -p
+  std::string file;                   // -f; "-": standard input
+  std::string stdin_mark;             // "-" given alone, else empty
+  bool chat = false;                  // wrap the prompt as a user message
+  std::string system;                 // system message, with chat
+  SamplingParams sampling = with_max_tokens(256);
+  int64_t self_check = 0;  // 1: replay at cp 1 and compare; 0: off
+};
+
+struct BatchOptions {
+  std::string input;       // "-": standard input
+  std::string output;      // "-": standard output
+  int64_t self_check = 0;  // replay one request in N at cp 1; 0: off
+};
+
+struct PlanOptions {
+  std::vector<int64_t> lengths{4096, 131072};  // new tokens of the rows drawn, one row each
+};
+
+struct BenchOptions {
+  std::vector<int64_t> prompt_tokens{512, 4096};
+  std::vector<int64_t> cp;  // layouts to compare; empty: the layout's own
+  std::vector<int64_t> batch{1};
+  int32_t repeats = 5;
+  int32_t decode_steps = 32;
+  uint64_t seed = 0;
+};
+
+struct EvalOptions {
+  std::string task;      // gsm8k, recall, ppl
+  int64_t limit = 0;     // questions (per length for recall), windows for ppl; 0: the task's own
+  int64_t parallel = 0;  // requests in flight; 0: rows in a batch
+  std::string data;      // folder or file; "": the one that comes with the program or the model
+  uint64_t seed = 0;
+  std::vector<int64_t> lengths{1024, 4096, 16384};  // recall: prompt tokens
+  int64_t shots = 5;                                // gsm8k
+  int64_t max_tokens = 0;                           // per answer; 0: the task's own
+  int64_t context = 0;                              // ppl: tokens a window; 0: up to 4096
+  int64_t stride = 0;                               // ppl: tokens between windows; 0: half the context
+};
+
+struct CommandLine {
+  CommonOptions common;
+  std::variant<std::monostate, GenerateOptions, BatchOptions, PlanOptions, BenchOptions, EvalOptions> command;
+  std::string information;         // --help, --version: print this and stop
+  std::vector<std::string> notes;  // one line each, for stderr
+};
+
+/// Reads arguments (without the program's name) and LONGSPAN_<FLAG> variables; an argument wins over its
+/// variable. Throws Error(kUsage) for an unknown flag or a bad value, with the nearest legal choice, and
+/// Error(kNotSupported) for what is known and not in this build.
+CommandLine parse_command_line(const std::vector<std::string>& args);
+
+}  // namespace longspan::cli

@@ -1,0 +1,61 @@
+#include "cli/process.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <iostream>
+#include <string>
+
+namespace longspan::cli {
+namespace {
+
+// A signal handler can reach nothing but globals.
+volatile std::sig_atomic_t g_catching = 0;
+volatile std::sig_atomic_t g_interrupted = 0;
+
+void on_interrupt(int) {
+  if (!g_catching || g_interrupted) {
+    constexpr char message[] = "\nlongspan: interrupted\n";
+    [[maybe_unused]] const auto written = write(STDERR_FILENO, message, sizeof message - 1);
+    _exit(kExitInterrupted);
+  }
+  g_interrupted = 1;
+}
+
+}  // namespace
+
+int64_t peak_memory_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    int64_t kib = 0;
+    if (word == "VmHWM:" && status >> kib) return kib * 1024;
+  }
+  return 0;
+}
+
+Context process_context() {
+  struct sigaction action = {};
+  action.sa_handler = on_interrupt;  // no SA_RESTART: a wait for input ends
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  std::signal(SIGPIPE, SIG_IGN);
+
+  Context context{std::cout, std::cerr};
+  context.in_fd = STDIN_FILENO;
+  context.out_is_terminal = isatty(STDOUT_FILENO);
+  context.err_is_terminal = isatty(STDERR_FILENO);
+  std::error_code ignored;
+  context.executable = std::filesystem::read_symlink("/proc/self/exe", ignored);
+  context.open_engine = [](const EngineOptions& options) { return Engine::open(options); };
+  context.now = [] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  };
+  context.peak_memory_bytes = peak_memory_bytes;
+  context.catch_interrupts = [] { g_catching = 1; };
+  context.interrupted = [] { return g_interrupted != 0; };
+  return context;
+}
+
+}  // namespace longspan::cli
