@@ -20,15 +20,15 @@ struct Message {
 };
 
 struct SamplingParams {
-  int32_t max_tokens = 16;        ///< >= 0 new tokens; 0 computes the prompt only
-  float temperature = 0;          ///< >= 0; 0: greedy, ties to the lowest id
-  float top_p = 1;                ///< (0, 1]
-  int32_t top_k = 0;              ///< >= 0; 0: off
-  uint64_t seed = 0;              ///< same seed, prompt and parameters: same tokens
-  std::vector<std::string> stop;  ///< generation ends before the first of these; none empty
-  bool ignore_eos = false;        ///< go on past end-of-sequence tokens
-  int32_t logprobs = -1;          ///< alternatives to report per generated token; -1: no log-probabilities
-  bool prompt_logprobs = false;   ///< log-probability of every prompt token given those before it
+  int32_t max_tokens = 16;             ///< >= 0 new tokens; 0 computes the prompt only
+  float temperature = 0;               ///< >= 0; 0: greedy, ties to the lowest id
+  float top_p = 1;                     ///< (0, 1]
+  int32_t top_k = 0;                   ///< >= 0; 0: off
+  uint64_t seed = 0;                   ///< same seed, prompt and parameters: same tokens
+  std::vector<std::string> stop = {};  ///< generation ends before the first of these; none empty
+  bool ignore_eos = false;             ///< go on past end-of-sequence tokens
+  int32_t logprobs = -1;         ///< alternatives to report per generated token; -1: no log-probabilities
+  bool prompt_logprobs = false;  ///< log-probability of every prompt token given those before it
 };
 
 /// Text, token ids or chat messages.
