@@ -176,7 +176,10 @@ class Chat:
 
 
 def sample_chat(rng, chat, filler, pool, length, k, turns):
-    """One training sequence: ids, loss weights (0 where nothing is asked), cut after `length`."""
+    """One training sequence of at most `length` ids with loss weights (0 where nothing is asked).
+
+    Fewer facts are used where k of them, asked in `turns` turns, leave no room for text.
+    """
     facts = pool.facts(rng, k)
     asked = rng.sample(facts, min(turns, k))
     tail_ids, tail_w = [], []
@@ -199,9 +202,9 @@ def sample_chat(rng, chat, filler, pool, length, k, turns):
             break
         room -= len(head) + len(tail_ids) - length + 20
     ids, w = head + tail_ids, [0.0] * len(head) + tail_w
-    if len(ids) > length:  # drop text from the front, keep the questions
-        ids, w = ids[-length:], w[-length:]
-    return ids, w
+    if len(ids) > length and k > 1:
+        return sample_chat(rng, chat, filler, pool, length, k - 1, min(turns, k - 1))
+    return ids[:length], w[:length]
 
 
 def sample_repeats(rng, length, vocab):
@@ -229,7 +232,8 @@ def sample_repeats(rng, length, vocab):
 def skip_positions(rng, length, limit):
     """Positions 0..length-1 with up to 4 random jumps, so that distances up to `limit` are seen (PoSE)."""
     pos = np.arange(length)
-    total = int(np.exp(rng.uniform(0, np.log(max(2, limit - length)))))
+    room = max(2, limit - length)
+    total = int(np.exp(rng.uniform(0, np.log(room)))) if rng.random() < 0.5 else rng.randrange(room)
     cuts = sorted(rng.randrange(1, length) for _ in range(rng.randint(1, 4)))
     shares = np.array([rng.random() + 1e-3 for _ in cuts])
     for c, g in zip(cuts, np.floor(shares / shares.sum() * total).astype(int)):

@@ -21,7 +21,7 @@ class Config:
     experts: int = 8
     experts_per_token: int = 2
     expert_width: int = 128
-    rope_theta: float = 1e6
+    rope_theta: float = 1e7
     eps: float = 1e-6
     max_positions: int = 32768
 
@@ -229,3 +229,67 @@ class Model(nn.Module):
 
     def logits(self, hidden):
         return F.linear(hidden.to(torch.bfloat16), self.embed.bfloat16()).float()
+
+
+@torch.no_grad()
+def seed_induction(model):
+    """Start from a hand-made induction circuit instead of pure noise; training refines all of it.
+
+    Residual dims: 0 constant, 1..127 the token, 128..191 a projection of the token before, 192..223 and 224..255 of the
+    ones two and three before. Layer 0 fills the latter (heads that look a fixed offset back, made of RoPE's fast pairs);
+    layer 1 looks for the place whose previous tokens are the present ones (RoPE's slow pairs) and copies its token.
+    """
+    c = model.c
+    assert c.hidden_size == 256 and c.head_dim == 128 and c.heads == 8 and c.kv_heads == 2
+    d, half = c.head_dim, c.head_dim // 2
+    sigma = 0.8
+    model.embed.mul_(0.04)
+    model.embed[:, 1:128] = torch.randn(c.vocab_size, 127) * sigma
+    model.embed[:, 0] = 5.0
+    for layer in model.layers:
+        layer.wo.mul_(0.3)
+        layer.down.mul_(0.5)
+
+    project = torch.linalg.qr(torch.randn(127, 64))[0].T  # [64, 127], orthonormal rows
+    freq = c.rope_theta ** (-torch.arange(half, dtype=torch.float32) / half)
+    amp = torch.zeros(half)
+    amp[:4], amp[4:16] = 1.5, 0.7
+    first = model.layers[0]
+    first.q_norm.fill_(1.8)
+    first.k_norm.fill_(1.8)
+    first.wk[:d] *= 0.1
+    first.wk[:half, 0] = amp
+    first.wv[:d] = 0
+    first.wv[torch.arange(127), torch.arange(1, 128)] = 1.0
+    for h, (start, rows) in enumerate([(128, 64), (192, 32), (224, 32)]):
+        first.wq[h * d:(h + 1) * d] *= 0.1
+        first.wq[h * d:h * d + half, 0] = amp * torch.cos((h + 1) * freq)
+        first.wq[h * d + half:(h + 1) * d, 0] = -amp * torch.sin((h + 1) * freq)
+        first.wo[:, h * d:(h + 1) * d] = 0
+        first.wo[start:start + rows, h * d:h * d + 127] = 0.64 * project[:rows]
+
+    second = model.layers[1]
+    second.q_norm.fill_(1.5)
+    second.k_norm.fill_(1.5)
+    slow = torch.cat((torch.arange(40, half), torch.arange(40, half) + half))  # 48 dims
+    slow = slow[torch.randperm(48)]
+    for kv in range(2):
+        key = second.wk[kv * d:(kv + 1) * d]
+        key *= 0.05
+        r1, r2 = kv * 24, kv * 12
+        for n in range(24):
+            key[slow[n], 128 + r1 + n] = 1.0
+        for n in range(12):
+            key[slow[24 + n], 192 + r2 + n] = 1.0
+            key[slow[36 + n], 224 + r2 + n] = 1.0
+        second.wv[kv * d:(kv + 1) * d] = 0
+        second.wv[kv * d + torch.arange(127), torch.arange(1, 128)] = 1.0
+        for h in range(4 * kv, 4 * kv + 4):
+            query = second.wq[h * d:(h + 1) * d]
+            query *= 0.05
+            query[slow[:24], 1:128] = project[r1:r1 + 24]
+            for n in range(12):
+                query[slow[24 + n], 128 + r2 + n] = 1.0
+                query[slow[36 + n], 192 + r2 + n] = 1.0
+            second.wo[:, h * d:(h + 1) * d] *= 0.3
+            second.wo[torch.arange(1, 128), h * d + torch.arange(127)] = 0.32

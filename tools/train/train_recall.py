@@ -83,7 +83,7 @@ class Batches:
             kind = 0
         else:
             k = rng.randint(2, max(2, min(a.max_facts, a.seq // 50)))
-            ids, w = data.sample_chat(rng, self.chat, self.filler, self.pool, a.seq, k, k)
+            ids, w = data.sample_chat(rng, self.chat, self.filler, self.pool, a.seq, k, rng.randint(1, k))
             kind = 1
             pad = a.seq - len(ids)
             ids, w = ids + [self.chat.end] * pad, w + [0.0] * pad
@@ -95,7 +95,7 @@ class Batches:
         rows = [self.row(rng) for _ in range(self.args.batch)]
         ids, w = torch.tensor([r[0] for r in rows]), torch.tensor([r[1] for r in rows])
         lm = (torch.rand(w.shape, generator=torch.Generator().manual_seed(step)) < self.args.text_share) & (w == 0)
-        lm &= torch.tensor([r[3] for r in rows]).unsqueeze(1) == 1
+        lm &= (torch.tensor([r[3] for r in rows]).unsqueeze(1) == 1) & (ids != self.chat.end)
         return ids, w, lm, torch.tensor([list(r[2]) for r in rows]), torch.tensor([r[3] for r in rows])
 
 
@@ -149,6 +149,7 @@ def main():
     tok = Tokenizer.from_file(str(args.model / "tokenizer.json"))
     config = Config(vocab_size=tok.get_vocab_size())
     net = Model(config)
+    model_module.seed_induction(net)
     opt = Optimizer(list(net.named_parameters()))
     step, elapsed, tokens = 0, 0.0, 0
     if args.state.exists():
@@ -170,7 +171,7 @@ def main():
     sums, last_save = {}, time.time()
     while step < args.steps:
         began = time.time()
-        loss, stats = loss_of(net, batches.batch(step), 0.01, args.text_weight)
+        loss, stats = loss_of(net, batches.batch(step), 0.03, args.text_weight)
         for q in net.parameters():
             q.grad = None
         loss.backward()
