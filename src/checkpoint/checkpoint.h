@@ -26,12 +26,14 @@ class Checkpoint {
 
   bool has(const std::string& name) const;
   /// A tensor of shape [rows, cols], or [cols] where rows is 1. Throws Error(kUnreadable) if it is missing or
-  /// has another shape, naming both shapes.
+  /// has another shape, naming both shapes. The data is aligned to its dtype.
   WeightView view(const std::string& name, int64_t rows, int64_t cols) const;
-  std::vector<std::string> names() const;
-  int64_t bytes() const;  // of all tensors
+  std::vector<std::string> names() const;  // ascending
+  int64_t bytes() const;                   // of all tensors
+  DType main_dtype() const;                // of most bytes; F32 if there are none
 
-  /// Tells the kernel that the mapped pages of `view` are not needed any more (they can be read again).
+  /// Tells the kernel that the mapped pages of `view` are not needed any more (they can be read again). Does
+  /// nothing for data outside the maps.
   void drop_pages(const WeightView& view) const;
 
  private:

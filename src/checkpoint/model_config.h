@@ -25,6 +25,8 @@ struct RopeConfig {
   std::optional<double> attention_factor;            // yarn; unset: 0.1 ln(factor) + 1
   std::optional<double> mscale, mscale_all_dim;      // yarn
   bool truncate = true;                              // yarn: whole-number correction range
+
+  bool operator==(const RopeConfig&) const = default;
 };
 
 /// One model, every supported family. Spellings of transformers 4 and 5 are both read; a field that is
@@ -40,8 +42,8 @@ struct ModelConfig {
   int32_t head_dim = 0;           // D
   int64_t intermediate_size = 0;  // dense MLP width
   double rms_norm_eps = 1e-6;
-  int64_t context_length =
-      0;  // max_position_embeddings, times the factor under yarn where the config means it
+  /// Tokens: max_position_embeddings; under yarn at least original_max_position times the factor.
+  int64_t context_length = 0;
   RopeConfig rope;
   bool qkv_bias = false;  // attention_bias of Qwen3 and Llama also covers o_proj
   bool o_bias = false;
