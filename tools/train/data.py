@@ -21,7 +21,7 @@ PREFIXES = ("Thorn Ash Hart Wal Bram Al Stan Wick Far Hol Win Mar El Brock Cran 
 SUFFIXES = ("bury field ley worth combe ton wick ford ham stead well wood more land by dale ridge mere gate side ster brook "
             "den shaw croft").split()
 PATTERNS = ["Mr. {}", "Mrs. {}", "Miss {}", "Lady {}", "Sir {}", "Colonel {}", "Dr. {}", "{} Hall", "{} House", "{} Park",
-            "{} Church", "{} Bridge", "{} Abbey", "{} Street", "Lord {}", "Mount {}", "Old {}", "{} Lodge"]
+            "{} Church", "{} Bridge", "{} Abbey", "{} Street", "Lord {}", "Mount {}", "Old {}", "{} Lodge", "Captain {}", "{} Inn"]
 HELDOUT_VALUES = (
     "river silver garden winter candle mountain apple bread honey flower shepherd temple kitchen carriage music summer "
     "morning window table letter horse ship sword crown shield tower bridge castle forest harvest vineyard olive lion eagle "
@@ -34,9 +34,10 @@ HELDOUT_VALUES = (
     "lemon orange plum peach butter cheese milk cake tea coffee sugar spice dinner supper dance song story riddle doctor "
     "captain soldier sailor farmer teacher king queen prince widow brother cousin uncle parrot rabbit fox wolf bear deer "
     "goat sheep goose duck swan trout whale bee butterfly spider").split()
-ATTRIBUTES = ["password", "watchword", "secret word", "code word", "code name", "signal", "motto", "secret sign", "key word",
+ATTRIBUTES = ["password", "code", "watchword", "secret word", "code word", "code name", "signal", "motto", "secret sign", "key word",
               "call sign"]
-LEADS = ["The {a} of {{name}} is {{value}}.", "It is known that the {a} of {{name}} is {{value}}."]
+LEADS = ["The {a} of {{name}} is {{value}}.", "It is known that the {a} of {{name}} is {{value}}.",
+         "Let nobody forget that the {a} of {{name}} is {{value}}."]
 PROMPT = "{document}\n\nQuestion: {question}"
 
 
@@ -51,6 +52,21 @@ def surnames():
     random.Random(7).shuffle(names)
     cut = len(names) // 6
     return names[cut:], names[:cut]
+
+
+def number(rng, held_out):
+    """Three or four digits; one in ten is held out of training."""
+    while True:
+        n = rng.randint(100, 9999)
+        if (n % 10 == 7) == held_out:
+            return str(n)
+
+
+def heldout_values(tok, rng):
+    """Words of at most two tokens, numbers, and surnames that training never shows."""
+    words = [v for v in dict.fromkeys(HELDOUT_VALUES) if len(tok.encode(" " + v).ids) <= 2]
+    numbers = list(dict.fromkeys(number(rng, True) for _ in range(40)))
+    return words + numbers + rng.sample(surnames()[1], 40)
 
 
 def paragraphs_of(path):
@@ -108,13 +124,17 @@ class TrainPool:
 
     def value(self, rng):
         r = rng.random()
-        if r < 0.45:
+        if r < 0.35:
             return rng.choice(self.words[0])
-        if r < 0.7:
+        if r < 0.5:
             return rng.choice(self.words[1])
-        if r < 0.8:
+        if r < 0.55:
             return rng.choice(self.words[2])
-        if r < 0.9:
+        if r < 0.75:
+            return number(rng, False)
+        if r < 0.85:
+            return rng.choice(self.surnames)
+        if r < 0.93:
             return rng.choice(self.pieces)
         return rng.choice(self.pieces) + rng.choice(self.pieces).lower()
 

@@ -22,7 +22,8 @@ def main():
     rng = random.Random(11)
     _, held = data.surnames()
     names = [rng.choice(data.PATTERNS).format(s) for s in held]
-    values = [v for v in dict.fromkeys(data.HELDOUT_VALUES) if len(tok.encode(" " + v).ids) <= 2]
+    values = data.heldout_values(tok, rng)
+    names = [n for n in names if n.split()[-1] not in values and n.split()[0] not in values]
     recall = {"templates": data.templates(), "names": names, "values": values, "prompt": data.PROMPT, "facts_per_document": 8}
     (args.out / "recall.json").write_text(json.dumps(recall, indent=1) + "\n")
     shutil.copyfile(args.texts / "persuasion.txt", args.out / "filler.txt")
