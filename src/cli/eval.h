@@ -38,6 +38,9 @@ struct EvalRun {
   Context& context;
   Engine& engine;
   size_t parallel;  // requests in flight
+
+  /// Where the score is told in words: standard output, unless that holds a JSON object.
+  std::ostream& people() const { return common.json ? context.err : context.out; }
 };
 
 /// Asks `count` questions, made one by one as there is room, and counts right answers. `label` starts
@@ -47,7 +50,7 @@ EvalScore ask_questions(
     const std::function<EvalQuestion(size_t)>& make,
     const std::function<bool(const std::string& answer, const std::string& expected)>& is_right);
 
-/// Each runs a task, tells its result on standard error and adds it to `report`. Returns how many requests
+/// Each runs a task, tells its result in words and adds it to `report`. Returns how many requests
 /// failed.
 int64_t eval_gsm8k(const EvalRun& run, JsonObject& report);
 int64_t eval_recall(const EvalRun& run, JsonObject& report);

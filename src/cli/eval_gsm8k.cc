@@ -86,10 +86,10 @@ int64_t eval_gsm8k(const EvalRun& run, JsonObject& report) {
     return last_number(answer) == expected;
   };
   const EvalScore score = ask_questions(run, "gsm8k", count, make, is_right);
-  run.context.err << fmt::format("gsm8k: {} of {} right, exact match {:.4f}, {}-shot", score.correct,
-                                 score.total, score.exact_match(), run.options.shots)
-                  << (score.failed ? fmt::format("; {} failed: {}", score.failed, score.failure) : "")
-                  << std::endl;
+  run.people() << fmt::format("gsm8k: {} of {} right, exact match {:.4f}, {}-shot", score.correct,
+                              score.total, score.exact_match(), run.options.shots)
+               << (score.failed ? fmt::format("; {} failed: {}", score.failed, score.failure) : "")
+               << std::endl;
   report.set("shots", run.options.shots)
       .set("total", score.total)
       .set("correct", score.correct)

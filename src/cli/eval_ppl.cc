@@ -83,9 +83,9 @@ int64_t eval_ppl(const EvalRun& run, JsonObject& report) {
   for (const double window_sum : sums) sum += window_sum;  // in order: the same sum whatever finished first
 
   const double mean = scored > 0 ? sum / static_cast<double>(scored) : NAN;
-  run.context.err << fmt::format("ppl: perplexity {:.4f} over {} tokens, windows of {}, stride {}",
-                                 std::exp(mean), scored, context, stride)
-                  << (failed ? fmt::format("; {} failed: {}", failed, failure) : "") << std::endl;
+  run.people() << fmt::format("ppl: perplexity {:.4f} over {} tokens, windows of {}, stride {}",
+                              std::exp(mean), scored, context, stride)
+               << (failed ? fmt::format("; {} failed: {}", failed, failure) : "") << std::endl;
   report.set("perplexity", std::exp(mean))
       .set("mean_negative_logprob", mean)
       .set("tokens_scored", scored)

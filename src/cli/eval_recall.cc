@@ -8,7 +8,7 @@
 namespace longspan::cli {
 namespace {
 
-constexpr int32_t kMaxTokens = 48;
+constexpr int32_t kMaxTokens = 40;
 constexpr int64_t kDocumentsPerLength = 20;
 
 /// A fixed random sequence on every platform.
@@ -111,6 +111,10 @@ std::string trimmed(const std::string& text) {
 
 EvalQuestion make_recall_question(const RecallData& data, const Engine& engine, int64_t tokens, uint64_t seed,
                                   uint64_t index) {
+  if (const int64_t longest = engine.info().context_length; tokens > longest) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("--lengths {}: over the model's context; nearest: {}", tokens, longest));
+  }
   Random random(seed, index);
   const std::vector<Fact> facts = draw_facts(data, random);
   const Fact& asked = facts[random.below(facts.size())];
@@ -164,10 +168,10 @@ int64_t eval_recall(const EvalRun& run, JsonObject& report) {
     };
     const EvalScore score =
         ask_questions(run, fmt::format("recall {}", length), static_cast<size_t>(count), make, is_right);
-    run.context.err << fmt::format("recall at {} tokens: {} of {} right, exact match {:.4f}", length,
-                                   score.correct, score.total, score.exact_match())
-                    << (score.failed ? fmt::format("; {} failed: {}", score.failed, score.failure) : "")
-                    << std::endl;
+    run.people() << fmt::format("recall at {} tokens: {} of {} right, exact match {:.4f}", length,
+                                score.correct, score.total, score.exact_match())
+                 << (score.failed ? fmt::format("; {} failed: {}", score.failed, score.failure) : "")
+                 << std::endl;
     overall.total += score.total;
     overall.correct += score.correct;
     overall.failed += score.failed;
@@ -178,9 +182,9 @@ int64_t eval_recall(const EvalRun& run, JsonObject& report) {
                        .set("exact_match", score.exact_match())
                        .str());
   }
-  run.context.err << fmt::format("recall: {} of {} right, exact match {:.4f}", overall.correct, overall.total,
-                                 overall.exact_match())
-                  << std::endl;
+  run.people() << fmt::format("recall: {} of {} right, exact match {:.4f}", overall.correct, overall.total,
+                              overall.exact_match())
+               << std::endl;
   report.set_json("lengths", json_array(rows))
       .set("total", overall.total)
       .set("correct", overall.correct)

@@ -222,7 +222,7 @@ void add_eval_flags(FlagSet& flags, EvalOptions& options) {
   flags.integers("--lengths", options.lengths, 1, kMax32, "TOKENS,...", "recall: prompt lengths");
   flags.integer("--shots", options.shots, 0, 1000, "COUNT", "gsm8k: worked examples before each question");
   flags.integer("-n,--max-tokens", options.max_tokens, 0, kMax32, "TOKENS",
-                "most new tokens per answer; 0: gsm8k 512, recall 48");
+                "most new tokens per answer; 0: gsm8k 512, recall 40");
   flags.integer("--context", options.context, 0, kMax32, "TOKENS", "ppl: window; 0: the model's, up to 4096");
   flags.integer("--stride", options.stride, 0, kMax32, "TOKENS",
                 "ppl: from window to window; 0: half a window");

@@ -18,19 +18,13 @@ struct CommonOptions {
   bool quiet = false;  // no progress and no closing lines on stderr
 };
 
-inline SamplingParams with_max_tokens(int32_t max_tokens) {
-  SamplingParams sampling;
-  sampling.max_tokens = max_tokens;
-  return sampling;
-}
-
 struct GenerateOptions {
   std::optional<std::string> prompt;  // -p
   std::string file;                   // -f; "-": standard input
   std::string stdin_mark;             // "-" given alone, else empty
   bool chat = false;                  // wrap the prompt as a user message
   std::string system;                 // system message, with chat
-  SamplingParams sampling = with_max_tokens(256);
+  SamplingParams sampling{.max_tokens = 256};
   int64_t self_check = 0;  // 1: replay at cp 1 and compare; 0: off
 };
 
@@ -41,7 +35,8 @@ struct BatchOptions {
 };
 
 struct PlanOptions {
-  std::vector<int64_t> lengths{4096, 131072};  // new tokens of the rows drawn, one row each
+  std::vector<int64_t>
+      lengths;  // tokens, one row of the step each; empty: 4096 and 131072, within the context
 };
 
 struct BenchOptions {

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "checkpoint/model_config.h"
+#include "device/ops.h"
+#include "plan/cost.h"
+#include "plan/layout_rules.h"
+
+namespace longspan::cli {
+
+/// What a layout makes of a model, from the config alone: predictions, no weights are read.
+
+LayoutModel layout_model(const ModelConfig& config);
+
+/// The slice of the model that one rank computes.
+struct RankSlice {
+  int32_t heads_q = 0;
+  int32_t heads_kv = 0;  // at least one: kv heads are copied where attn_tp passes their number
+  int32_t experts = 0;
+  int64_t expert_width = 0;
+};
+
+RankSlice rank_slice(const ModelConfig& config, const Layout& layout, int32_t rank);
+CostShape cost_shape(const ModelConfig& config, const Layout& layout);
+
+struct RankBytes {
+  int64_t weights = 0;       // packed; the embedding stays in the file's map
+  int64_t kv_per_token = 0;  // K and V over all layers
+};
+
+/// [layout.tp]
+std::vector<RankBytes> rank_bytes(const ModelConfig& config, const Layout& layout, int32_t page_size,
+                                  const Ops& ops);
+
+struct ProcessBytes {
+  int64_t weights = 0;       // all ranks in one process: each slice once
+  int64_t kv_per_token = 0;  // over all pools
+  int64_t kv_pools = 0;
+};
+
+ProcessBytes process_bytes(const ModelConfig& config, const Layout& layout, int32_t page_size, bool share_kv,
+                           const Ops& ops);
+
+}  // namespace longspan::cli

@@ -1,0 +1,216 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "cli/commands.h"
+#include "cli/engine_report.h"
+#include "cli/json_out.h"
+#include "cli/model_cost.h"
+#include "device/device.h"
+#include "plan/cp_plan.h"
+#include "plan/plan_text.h"
+
+namespace longspan::cli {
+namespace {
+
+constexpr int32_t kWidth = 100;  // columns
+
+struct Prediction {
+  ModelConfig config;
+  Layout layout;
+  std::string device;
+  std::vector<RankBytes> ranks;
+  ProcessBytes process;
+  int64_t budget = 0;          // bytes for weights and KV
+  int64_t fitting_tokens = 0;  // of KV; negative: not even the weights fit
+  std::vector<BatchRow> rows;
+  CpPlan plan;
+  PlanCost cost;
+};
+
+std::vector<BatchRow> rows_of(const PlanOptions& options, const ModelConfig& config, int64_t context_limit) {
+  const int64_t context =
+      context_limit > 0 ? std::min(context_limit, config.context_length) : config.context_length;
+  std::vector<int64_t> lengths = options.lengths;
+  if (lengths.empty()) {
+    lengths = {std::min<int64_t>(4096, context), std::min<int64_t>(131072, context)};
+  }
+  std::vector<BatchRow> rows;
+  for (const int64_t length : lengths) {
+    if (length > context) {
+      throw Error(ErrorCode::kUsage, fmt::format("--lengths {}: over the context of {} tokens; nearest: {}",
+                                                 length, context, context));
+    }
+    rows.push_back({.new_tokens = static_cast<int32_t>(length), .prefix_len = 0});
+  }
+  return rows;
+}
+
+Prediction predict(const EngineOptions& engine, const PlanOptions& options) {
+  Prediction p;
+  p.config = load_model_config(engine.model);
+  p.layout = make_layout(engine.layout, layout_model(p.config));
+  p.rows = rows_of(options, p.config, engine.context_length);
+
+  const bool bf16 = engine.dtype == ComputeType::kBF16 ||
+                    (engine.dtype == ComputeType::kAuto && p.config.dtype == DType::kBF16);
+  const auto device = make_device(
+      {.backend = engine.backend, .compute = bf16 ? DType::kBF16 : DType::kF32, .isa = engine.isa});
+  const Ops& ops = device->ops();
+  p.device = ops.name();
+  p.ranks = rank_bytes(p.config, p.layout, engine.page_size, ops);
+  p.process = process_bytes(p.config, p.layout, engine.page_size, engine.share_kv, ops);
+  p.budget = static_cast<int64_t>(engine.mem_fraction * static_cast<double>(device->memory_bytes()));
+  const int64_t page_bytes = p.process.kv_per_token * engine.page_size;
+  const int64_t pages = (p.budget - p.process.weights) / page_bytes - 1;  // page 0 is never handed out
+  p.fitting_tokens = p.budget < p.process.weights ? -1 : std::max<int64_t>(pages, 0) * engine.page_size;
+
+  p.plan = plan_context_parallel(p.rows, p.layout.cp, {.min_tokens_to_cut = engine.min_tokens_to_cut});
+  p.cost = plan_cost(p.plan, cost_shape(p.config, p.layout));
+  return p;
+}
+
+bool runs_in_this_build(const Layout& layout) {
+  return layout.attn_tp == 1 && layout.ep == 1 && layout.moe_tp == 1;
+}
+
+void print_layout(const Prediction& p, std::ostream& out) {
+  const Layout& l = p.layout;
+  out << fmt::format("{}: {} layers, {} heads, {} kv heads, {} experts, context {}\n",
+                     p.config.architecture_name, p.config.num_layers, p.config.num_heads,
+                     p.config.num_kv_heads, p.config.num_experts, p.config.context_length);
+  out << fmt::format("layout: legal: tp {} = cp {} x attn_tp {}", l.tp, l.cp, l.attn_tp);
+  if (p.config.num_experts > 0)
+    out << fmt::format(" = moe_dp {} x ep {} x moe_tp {}", l.moe_dp, l.ep, l.moe_tp);
+  out << "\n";
+  if (!runs_in_this_build(l)) {
+    out << "        this build runs layouts with attn_tp 1, ep 1 and moe_tp 1 only\n";
+  }
+  out << fmt::format("\n{:>4} {:>4} {:>8} {:>7} {:>4} {:>7} {:>8} {:>9} {:>8} {:>13} {:>14}\n", "rank", "cp",
+                     "attn_tp", "moe_dp", "ep", "moe_tp", "q heads", "kv heads", "experts", "weights",
+                     "KV per token");
+  for (int32_t rank = 0; rank < l.tp; ++rank) {
+    const RankCoordinates at = l.coordinates(rank);
+    const RankSlice slice = rank_slice(p.config, l, rank);
+    const RankBytes& bytes = p.ranks[static_cast<size_t>(rank)];
+    out << fmt::format("{:>4} {:>4} {:>8} {:>7} {:>4} {:>7} {:>8} {:>9} {:>8} {:>13} {:>14}\n", rank,
+                       at.cp_rank, at.attn_tp_rank, at.moe_dp_rank, at.ep_rank, at.moe_tp_rank, slice.heads_q,
+                       slice.heads_kv, slice.experts, bytes_text(bytes.weights),
+                       bytes_text(bytes.kv_per_token));
+  }
+}
+
+void print_memory(const Prediction& p, const EngineOptions& engine, std::ostream& out) {
+  out << fmt::format("\npredicted, all ranks in one process on {}:\n", p.device);
+  out << fmt::format("  weights {}, each slice once\n", bytes_text(p.process.weights));
+  out << fmt::format("  KV {} per token in {} pool{}, pages of {} tokens\n",
+                     bytes_text(p.process.kv_per_token), p.process.kv_pools,
+                     p.process.kv_pools == 1 ? "" : "s", engine.page_size);
+  out << fmt::format("  memory {} (--mem-fraction-static {}): ", bytes_text(p.budget), engine.mem_fraction);
+  if (p.fitting_tokens < 0) {
+    out << "the weights alone don't fit\n";
+  } else {
+    out << fmt::format("{} KV tokens fit\n", p.fitting_tokens);
+  }
+}
+
+void print_plan(const Prediction& p, const EngineOptions& engine, std::ostream& out) {
+  out << "\none step with " << p.rows.size() << (p.rows.size() == 1 ? " prompt" : " prompts");
+  int64_t tokens = 0;
+  for (const BatchRow& row : p.rows) tokens += row.new_tokens;
+  if (engine.chunked_prefill_size > 0 && tokens > engine.chunked_prefill_size) {
+    out << fmt::format(" (run in steps of at most {} new tokens, each cut the same way)",
+                       engine.chunked_prefill_size);
+  }
+  out << ":\n\n" << draw_plan(p.rows, p.plan, p.cost, kWidth);
+}
+
+std::string layout_json(const Layout& l) {
+  return JsonObject()
+      .set("tp", l.tp)
+      .set("attn_dp", l.attn_dp)
+      .set("cp", l.cp)
+      .set("attn_tp", l.attn_tp)
+      .set("moe_dp", l.moe_dp)
+      .set("ep", l.ep)
+      .set("moe_tp", l.moe_tp)
+      .str();
+}
+
+std::string ranks_json(const Prediction& p) {
+  std::vector<std::string> ranks;
+  for (int32_t rank = 0; rank < p.layout.tp; ++rank) {
+    const RankCoordinates at = p.layout.coordinates(rank);
+    const RankSlice slice = rank_slice(p.config, p.layout, rank);
+    const RankBytes& bytes = p.ranks[static_cast<size_t>(rank)];
+    const auto cp_rank = static_cast<size_t>(at.cp_rank);
+    const RankPlan& plan = p.plan.ranks[cp_rank];
+    std::vector<std::string> owned;
+    for (const Segment& segment : plan.segments) {
+      owned.push_back(JsonObject()
+                          .set("sequence", segment.block_table_row)
+                          .set("begin", segment.kv_len - segment.q_len)
+                          .set("end", segment.kv_len)
+                          .str());
+    }
+    ranks.push_back(JsonObject()
+                        .set("rank", rank)
+                        .set("cp_rank", at.cp_rank)
+                        .set("attn_tp_rank", at.attn_tp_rank)
+                        .set("moe_dp_rank", at.moe_dp_rank)
+                        .set("ep_rank", at.ep_rank)
+                        .set("moe_tp_rank", at.moe_tp_rank)
+                        .set("heads_q", slice.heads_q)
+                        .set("heads_kv", slice.heads_kv)
+                        .set("experts", slice.experts)
+                        .set("weight_bytes", bytes.weights)
+                        .set("kv_bytes_per_token", bytes.kv_per_token)
+                        .set("tokens", plan.token_index.size())
+                        .set("causal_work", plan.causal_work)
+                        .set("flops", p.cost.ranks[cp_rank].total())
+                        .set_json("owns", json_array(owned))
+                        .str());
+  }
+  return json_array(ranks);
+}
+
+std::string plan_json(const Prediction& p) {
+  std::vector<std::string> lengths;
+  for (const BatchRow& row : p.rows) lengths.push_back(std::to_string(row.new_tokens));
+  return JsonObject()
+      .set("architecture", p.config.architecture_name)
+      .set("legal", true)
+      .set("runs_in_this_build", runs_in_this_build(p.layout))
+      .set_json("layout", layout_json(p.layout))
+      .set("device", p.device)
+      .set("predicted", true)
+      .set("weight_bytes", p.process.weights)
+      .set("kv_bytes_per_token", p.process.kv_per_token)
+      .set("kv_pools", p.process.kv_pools)
+      .set("memory_bytes", p.budget)
+      .set("weights_fit", p.fitting_tokens >= 0)
+      .set("kv_tokens", std::max<int64_t>(p.fitting_tokens, 0))
+      .set_json("lengths", json_array(lengths))
+      .set("flops", p.cost.total_flops)
+      .set("imbalance", p.cost.imbalance)
+      .set_json("ranks", ranks_json(p))
+      .str();
+}
+
+}  // namespace
+
+int run_plan(const CommonOptions& common, const PlanOptions& options, Context& context) {
+  const Prediction prediction = predict(common.engine, options);
+  if (common.json) {
+    context.out << plan_json(prediction) << std::endl;
+    return kExitOk;
+  }
+  print_layout(prediction, context.out);
+  print_memory(prediction, common.engine, context.out);
+  print_plan(prediction, common.engine, context.out);
+  context.out << std::flush;
+  return kExitOk;
+}
+
+}  // namespace longspan::cli
