@@ -1,0 +1,106 @@
+#include "kv/page_allocator.h"
+
+#include <gtest/gtest.h>
+#include <longspan/error.h>
+
+#include <algorithm>
+#include <random>
+#include <set>
+
+namespace longspan {
+namespace {
+
+TEST(PageAllocator, NeverHandsOutPageZero) {
+  PageAllocator allocator(6);
+  EXPECT_EQ(allocator.total_pages(), 5);
+  auto pages = allocator.allocate(5);
+  ASSERT_TRUE(pages);
+  std::ranges::sort(*pages);
+  EXPECT_EQ(*pages, (std::vector<int32_t>{1, 2, 3, 4, 5}));
+  EXPECT_EQ(allocator.free_pages(), 0);
+  allocator.check_integrity();
+
+  PageAllocator only_page_zero(1);
+  EXPECT_FALSE(only_page_zero.allocate(1));
+  EXPECT_TRUE(only_page_zero.allocate(0));
+}
+
+TEST(PageAllocator, AllOrNothing) {
+  PageAllocator allocator(4);
+  EXPECT_FALSE(allocator.allocate(4));
+  EXPECT_EQ(allocator.free_pages(), 3);
+  EXPECT_EQ(allocator.allocate(0)->size(), 0u);
+  EXPECT_TRUE(allocator.allocate(3));
+  EXPECT_FALSE(allocator.allocate(1));
+}
+
+TEST(PageAllocator, FreedLastComesFirst) {
+  PageAllocator allocator(9);
+  ASSERT_EQ(*allocator.allocate(4), (std::vector<int32_t>{1, 2, 3, 4}));
+  allocator.drop_ref(2);
+  allocator.drop_ref(4);
+  EXPECT_EQ(*allocator.allocate(3), (std::vector<int32_t>{4, 2, 5}));
+}
+
+TEST(PageAllocator, APageIsFreeWhenItsLastOwnerLeaves) {
+  PageAllocator allocator(2);
+  const int32_t page = allocator.allocate(1)->front();
+  allocator.add_ref(page);
+  allocator.add_ref(page);
+  EXPECT_EQ(allocator.refs(page), 3);
+  EXPECT_FALSE(allocator.drop_ref(page));
+  EXPECT_FALSE(allocator.drop_ref(page));
+  EXPECT_EQ(allocator.free_pages(), 0);
+  EXPECT_TRUE(allocator.drop_ref(page));
+  EXPECT_EQ(allocator.free_pages(), 1);
+}
+
+TEST(PageAllocator, BrokenCallsAreFound) {
+  EXPECT_THROW(PageAllocator(0), Error);
+  PageAllocator allocator(3);
+  const int32_t page = allocator.allocate(1)->front();
+  for (const int32_t wrong : {0, -1, 3, 2}) {  // page zero, out of the pool, free
+    EXPECT_THROW(allocator.drop_ref(wrong), Error) << wrong;
+    EXPECT_THROW(allocator.add_ref(wrong), Error) << wrong;
+  }
+  EXPECT_THROW(allocator.allocate(-1), Error);
+  allocator.drop_ref(page);
+  EXPECT_THROW(allocator.drop_ref(page), Error) << "twice";
+  allocator.check_integrity();
+}
+
+TEST(PageAllocator, RandomOwners) {
+  std::mt19937 random(5);
+  const auto below = [&](size_t n) { return std::uniform_int_distribution<size_t>(0, n - 1)(random); };
+  PageAllocator allocator(40);
+  std::vector<int32_t> owners;  // one entry per reference
+  for (int i = 0; i < 5000; ++i) {
+    const size_t what = below(3);
+    if (what == 0) {
+      const int64_t count = static_cast<int64_t>(below(8));
+      const int64_t free = allocator.free_pages();
+      const auto pages = allocator.allocate(count);
+      ASSERT_EQ(pages.has_value(), count <= free);
+      if (pages) {
+        for (const int32_t page : *pages) ASSERT_EQ(std::ranges::count(owners, page), 0) << "a page in use";
+        owners.insert(owners.end(), pages->begin(), pages->end());
+      }
+    } else if (!owners.empty() && what == 1 && owners.size() < 100) {
+      const int32_t page = owners[below(owners.size())];
+      allocator.add_ref(page);
+      owners.push_back(page);
+    } else if (!owners.empty()) {
+      const size_t at = below(owners.size());
+      const int32_t page = owners[at];
+      owners.erase(owners.begin() + at);
+      ASSERT_EQ(allocator.drop_ref(page), std::ranges::count(owners, page) == 0);
+    }
+    allocator.check_integrity();
+    const std::set<int32_t> used(owners.begin(), owners.end());
+    ASSERT_EQ(allocator.free_pages(), allocator.total_pages() - static_cast<int64_t>(used.size()));
+    for (const int32_t page : used) ASSERT_EQ(allocator.refs(page), std::ranges::count(owners, page));
+  }
+}
+
+}  // namespace
+}  // namespace longspan
