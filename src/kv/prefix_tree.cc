@@ -13,7 +13,6 @@ PrefixTree::PrefixTree(PageAllocator* allocator, int32_t page_size)
 }
 
 std::vector<int32_t> PrefixTree::match(std::span<const int32_t> tokens) {
-  ++clock_;
   std::vector<int32_t> found;
   int32_t node = kNone;
   for (size_t i = 0; (i + 1) * page_size_ <= tokens.size(); ++i) {
@@ -29,7 +28,6 @@ std::vector<int32_t> PrefixTree::insert(std::span<const int32_t> tokens, std::sp
                                         size_t known) {
   check(tokens.size() == pages.size() * page_size_, "only full pages enter the prefix tree");
   check(known <= pages.size(), "the known pages are among the pages");
-  ++clock_;
   int32_t parent = known == 0 ? kNone : node_of_page_[pages[known - 1]];
   check(known == 0 || parent != kNone, "known pages are in the prefix tree");
   std::vector<int32_t> held;
@@ -51,7 +49,7 @@ void PrefixTree::on_release(std::span<const int32_t> pages) {
   for (const int32_t page : pages) {
     const int32_t node = node_of_page_[page];
     check(node != kNone, "a released page is in the prefix tree");
-    nodes_[node].last_use = clock_;
+    nodes_[node].last_release = clock_;
     if (allocator_->refs(page) > 1) continue;
     ++evictable_;
     enter_candidates(node);
@@ -93,7 +91,7 @@ int32_t PrefixTree::add_node(int32_t parent, std::span<const int32_t> page_token
     node = unused_.back();
     unused_.pop_back();
   }
-  nodes_[node] = {parent, page, 0, clock_, {page_tokens.begin(), page_tokens.end()}};
+  nodes_[node] = {parent, page, 0, 0, {page_tokens.begin(), page_tokens.end()}};
   edges_.emplace(edge_hash(parent, page_tokens), node);
   node_of_page_[page] = node;
   if (parent != kNone) ++nodes_[parent].children;
@@ -104,7 +102,7 @@ int32_t PrefixTree::add_node(int32_t parent, std::span<const int32_t> page_token
 void PrefixTree::remove_leaf(int32_t node) {
   Node& leaf = nodes_[node];
   check(leaf.children == 0 && allocator_->refs(leaf.page) == 1, "only an unused leaf is evicted");
-  candidates_.erase({leaf.last_use, node});
+  candidates_.erase({leaf.last_release, node});
   const auto [first, last] = edges_.equal_range(edge_hash(leaf.parent, leaf.tokens));
   edges_.erase(std::find_if(first, last, [node](const auto& edge) { return edge.second == node; }));
   node_of_page_[leaf.page] = kNone;
@@ -120,17 +118,16 @@ void PrefixTree::remove_leaf(int32_t node) {
 }
 
 void PrefixTree::add_owner(int32_t node) {
-  Node& n = nodes_[node];
-  if (allocator_->refs(n.page) == 1) {
+  const Node& owned = nodes_[node];
+  if (allocator_->refs(owned.page) == 1) {
     --evictable_;
-    candidates_.erase({n.last_use, node});
+    candidates_.erase({owned.last_release, node});
   }
-  allocator_->add_ref(n.page);
-  n.last_use = clock_;
+  allocator_->add_ref(owned.page);
 }
 
 void PrefixTree::enter_candidates(int32_t node) {
-  if (nodes_[node].children == 0) candidates_.emplace(nodes_[node].last_use, node);
+  if (nodes_[node].children == 0) candidates_.emplace(nodes_[node].last_release, node);
 }
 
 void PrefixTree::check_integrity() const {
@@ -145,7 +142,7 @@ void PrefixTree::check_integrity() const {
     const int32_t refs = allocator_->refs(node.page);
     check(refs >= 1, "the tree's pages are in use");
     evictable += refs == 1;
-    const bool candidate = candidates_.contains({node.last_use, static_cast<int32_t>(i)});
+    const bool candidate = candidates_.contains({node.last_release, static_cast<int32_t>(i)});
     check(candidate == (refs == 1 && node.children == 0), "unused leaves are the candidates for eviction");
     if (node.parent == kNone) continue;
     ++children[node.parent];

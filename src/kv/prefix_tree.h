@@ -53,7 +53,7 @@ class PrefixTree {
     int32_t parent = kNone;  // kNone: a first page
     int32_t page = 0;        // 0: the node is unused
     int32_t children = 0;
-    uint64_t last_use = 0;
+    uint64_t last_release = 0;    // in clock_'s time; unused pages are evicted in this order
     std::vector<int32_t> tokens;  // [page_size]
   };
 
@@ -70,13 +70,14 @@ class PrefixTree {
   PageAllocator* allocator_;
   int32_t page_size_;
   std::vector<Node> nodes_;
-  std::vector<int32_t> unused_;                        // free entries of nodes_
-  std::vector<int32_t> node_of_page_;                  // [num_pages]
-  std::unordered_multimap<uint64_t, int32_t> edges_;   // edge_hash(parent, tokens) -> child
-  std::set<std::pair<uint64_t, int32_t>> candidates_;  // (last_use, node) of leaves that only the tree owns
+  std::vector<int32_t> unused_;                       // free entries of nodes_
+  std::vector<int32_t> node_of_page_;                 // [num_pages]
+  std::unordered_multimap<uint64_t, int32_t> edges_;  // edge_hash(parent, tokens) -> child
+  std::set<std::pair<uint64_t, int32_t>>
+      candidates_;  // (last_release, node) of leaves that only the tree owns
   int64_t pages_ = 0;
   int64_t evictable_ = 0;  // pages that only the tree owns
-  uint64_t clock_ = 0;     // ticks once per call
+  uint64_t clock_ = 0;     // ticks with each release
 };
 
 }  // namespace longspan
