@@ -1,0 +1,73 @@
+#include "cli/cli_test_base.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "cli/run.h"
+
+namespace longspan::cli {
+
+std::string json_at(const std::string& text, const std::string& pointer) {
+  const auto value = nlohmann::json::parse(text, nullptr, false);
+  if (value.is_discarded()) return "not JSON";
+  const nlohmann::json::json_pointer at(pointer);
+  return value.contains(at) ? value[at].dump() : "";
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream in(text);
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+void write_file(const std::filesystem::path& path, const std::string& text) {
+  std::ofstream(path, std::ios::binary) << text;
+}
+
+std::string read_file(const std::filesystem::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  return text.str();
+}
+
+CliTest::CliTest() {
+  std::string name = (std::filesystem::temp_directory_path() / "longspan_cli_XXXXXX").string();
+  folder_ = mkdtemp(name.data());
+}
+
+CliTest::~CliTest() {
+  std::filesystem::remove_all(folder_);
+}
+
+CliResult CliTest::run(const std::vector<std::string>& args, const std::string& stdin_text) {
+  write_file(folder_ / "stdin", stdin_text);
+  FILE* in = std::fopen(path("stdin").c_str(), "rb");
+  std::ostringstream out, err;
+  if (broken_out_) out.setstate(std::ios::badbit);
+  double clock = 0;
+  Context context{out, err};
+  context.in_fd = fileno(in);
+  context.out_is_terminal = context.err_is_terminal = terminal_;
+  context.executable = std::filesystem::path(LONGSPAN_SOURCE_DIR) / "build" / "longspan";
+  context.open_engine = [this](const EngineOptions& options) -> std::unique_ptr<Engine> {
+    if (options.model == "missing") throw Error(ErrorCode::kUnreadable, "missing: no such model folder");
+    return std::make_unique<FakeEngine>(script_, options);
+  };
+  context.now = [&clock] { return clock += 1; };
+  context.peak_memory_bytes = [] { return int64_t{3} << 20; };
+  context.catch_interrupts = [] {};
+  context.interrupted = [this] { return interrupted_; };
+  CliResult result;
+  result.code = cli::run(args, context);
+  result.out = out.str();
+  result.err = err.str();
+  std::fclose(in);
+  return result;
+}
+
+}  // namespace longspan::cli

@@ -1,0 +1,354 @@
+#include "cli/options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include "cli/flags.h"
+#include "cli/nearest.h"
+
+namespace longspan::cli {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+CommandLine parse(const std::vector<std::string>& args) {
+  return parse_command_line(args);
+}
+
+const EngineOptions& engine(const CommandLine& line) {
+  return line.common.engine;
+}
+
+// The error of a command line that must be refused, as "code: message".
+std::string refusal(const std::vector<std::string>& args) {
+  try {
+    parse(args);
+  } catch (const Error& e) {
+    return std::string(to_string(e.code())) + ": " + e.what();
+  }
+  return "accepted";
+}
+
+std::string refusal_of_flag(std::vector<std::string> flags) {
+  flags.insert(flags.begin(), {"plan", "-m", "M"});
+  return refusal(flags);
+}
+
+class Variable {
+ public:
+  Variable(const char* name, const char* value) : name_(name) { setenv(name, value, 1); }
+  ~Variable() { unsetenv(name_); }
+
+ private:
+  const char* name_;
+};
+
+TEST(Options, Defaults) {
+  const CommandLine line = parse({"generate", "-m", "M", "-p", "x"});
+  const EngineOptions& e = engine(line);
+  EXPECT_EQ(e.model, "M");
+  EXPECT_EQ(e.layout.tp, 0);
+  EXPECT_EQ(e.layout.cp, 1);
+  EXPECT_EQ(e.layout.moe_dp, 0);
+  EXPECT_EQ(e.layout.ep, 1);
+  EXPECT_EQ(e.backend, "cpu");
+  EXPECT_EQ(e.page_size, 128);
+  EXPECT_EQ(e.max_running_requests, 32);
+  EXPECT_EQ(e.chunked_prefill_size, 8192);
+  EXPECT_DOUBLE_EQ(e.mem_fraction, 0.7);
+  EXPECT_DOUBLE_EQ(e.comm_timeout_s, 60);
+  EXPECT_EQ(e.dtype, ComputeType::kAuto);
+  EXPECT_EQ(e.threads, 0);
+  EXPECT_TRUE(e.prefix_cache);
+  EXPECT_TRUE(e.share_kv);
+  EXPECT_FALSE(line.common.json);
+  EXPECT_EQ(std::get<GenerateOptions>(line.command).self_check, 0);
+  EXPECT_TRUE(line.notes.empty());
+}
+
+TEST(Options, EveryAliasMeansTheSame) {
+  const auto tp = [](const char* flag) { return engine(parse({"plan", "-m", "M", flag, "4"})).layout.tp; };
+  for (const char* flag : {"--tp", "--tp-size", "--tensor-parallel-size"}) EXPECT_EQ(tp(flag), 4) << flag;
+  const auto cp = [](const char* flag) { return engine(parse({"plan", "-m", "M", flag, "4"})).layout.cp; };
+  for (const char* flag : {"--cp", "--attn-cp-size"}) EXPECT_EQ(cp(flag), 4) << flag;
+  const auto moe = [](const char* flag) {
+    return engine(parse({"plan", "-m", "M", flag, "4"})).layout.moe_dp;
+  };
+  for (const char* flag : {"--moe-dp", "--moe-dp-size", "--moe-data-parallel-size"})
+    EXPECT_EQ(moe(flag), 4) << flag;
+  const auto ep = [](const char* flag) { return engine(parse({"plan", "-m", "M", flag, "4"})).layout.ep; };
+  for (const char* flag : {"--ep", "--ep-size", "--expert-parallel-size"}) EXPECT_EQ(ep(flag), 4) << flag;
+  const auto backend = [](const char* flag) {
+    return engine(parse({"plan", "-m", "M", flag, "reference"})).backend;
+  };
+  for (const char* flag : {"--backend", "--attention-backend", "--device"})
+    EXPECT_EQ(backend(flag), "reference");
+  for (const char* flag : {"-m", "--model", "--model-path"})
+    EXPECT_EQ(engine(parse({"plan", flag, "N"})).model, "N");
+  EXPECT_EQ(engine(parse({"plan", "--model-path=N"})).model, "N");
+}
+
+TEST(Options, ReadsTheOthers) {
+  const EngineOptions e = engine(parse({"batch",
+                                        "-m",
+                                        "M",
+                                        "-i",
+                                        "a",
+                                        "-o",
+                                        "b",
+                                        "--page-size",
+                                        "64",
+                                        "--max-running-requests",
+                                        "7",
+                                        "--chunked-prefill-size",
+                                        "-1",
+                                        "--mem-fraction-static",
+                                        "0.25",
+                                        "--disable-radix-cache",
+                                        "--kv-exchange",
+                                        "gather",
+                                        "--comm-timeout",
+                                        "1.5",
+                                        "--threads",
+                                        "3",
+                                        "--context-length",
+                                        "99",
+                                        "--dtype",
+                                        "f32",
+                                        "--isa",
+                                        "avx2",
+                                        "--min-tokens-to-cut",
+                                        "5",
+                                        "--max-total-tokens",
+                                        "4096",
+                                        "--chat-template",
+                                        "llama3"}));
+  EXPECT_EQ(e.page_size, 64);
+  EXPECT_EQ(e.max_running_requests, 7);
+  EXPECT_EQ(e.chunked_prefill_size, -1);
+  EXPECT_DOUBLE_EQ(e.mem_fraction, 0.25);
+  EXPECT_FALSE(e.prefix_cache);
+  EXPECT_FALSE(e.share_kv);
+  EXPECT_DOUBLE_EQ(e.comm_timeout_s, 1.5);
+  EXPECT_EQ(e.threads, 3);
+  EXPECT_EQ(e.context_length, 99);
+  EXPECT_EQ(e.dtype, ComputeType::kF32);
+  EXPECT_EQ(e.isa, "avx2");
+  EXPECT_EQ(e.min_tokens_to_cut, 5);
+  EXPECT_EQ(e.max_total_tokens, 4096);
+  EXPECT_EQ(e.chat_template, "llama3");
+}
+
+TEST(Options, ReadsSampling) {
+  const CommandLine line = parse({"generate",
+                                  "-m",
+                                  "M",
+                                  "-p",
+                                  "[a, b]",
+                                  "--max-tokens",
+                                  "0",
+                                  "--temperature",
+                                  "0.5",
+                                  "--top-p",
+                                  "0.9",
+                                  "--top-k",
+                                  "40",
+                                  "--seed",
+                                  "18446744073709551615",
+                                  "--stop",
+                                  "X",
+                                  "--stop",
+                                  "-Y",
+                                  "--ignore-eos",
+                                  "--chat",
+                                  "--system",
+                                  "be brief",
+                                  "--self-check",
+                                  "1/3"});
+  const auto& options = std::get<GenerateOptions>(line.command);
+  EXPECT_EQ(options.prompt, "[a, b]");
+  EXPECT_EQ(options.sampling.max_tokens, 0);
+  EXPECT_FLOAT_EQ(options.sampling.temperature, 0.5f);
+  EXPECT_FLOAT_EQ(options.sampling.top_p, 0.9f);
+  EXPECT_EQ(options.sampling.top_k, 40);
+  EXPECT_EQ(options.sampling.seed, 18446744073709551615u);
+  EXPECT_THAT(options.sampling.stop, ElementsAre("X", "-Y"));
+  EXPECT_TRUE(options.sampling.ignore_eos);
+  EXPECT_TRUE(options.chat);
+  EXPECT_EQ(options.system, "be brief");
+  EXPECT_EQ(options.self_check, 3);
+}
+
+TEST(Options, ReadsLists) {
+  const CommandLine line =
+      parse({"bench", "-m", "M", "-p", "512,4096", "--cp", "1,2", "-b", "1,4", "-r", "3"});
+  const auto& options = std::get<BenchOptions>(line.command);
+  EXPECT_THAT(options.prompt_tokens, ElementsAre(512, 4096));
+  EXPECT_THAT(options.cp, ElementsAre(1, 2));
+  EXPECT_THAT(options.batch, ElementsAre(1, 4));
+  EXPECT_EQ(options.repeats, 3);
+  EXPECT_THAT(refusal({"bench", "-m", "M", "-p", "512,"}), HasSubstr("--prompt-tokens"));
+  EXPECT_THAT(refusal({"bench", "-m", "M", "-p", "512,x"}), HasSubstr("must be a whole number >= 1"));
+}
+
+TEST(Options, TheReferenceCommandLineRuns) {
+  const CommandLine line = parse({"generate",
+                                  "--model-path",
+                                  "M",
+                                  "--trust-remote-code",
+                                  "--mem-fraction-static",
+                                  "0.7",
+                                  "--max-running-requests",
+                                  "32",
+                                  "--attention-backend",
+                                  "cpu",
+                                  "--tp-size",
+                                  "4",
+                                  "--moe-dp-size",
+                                  "2",
+                                  "--attn-cp-size",
+                                  "2",
+                                  "--cuda-graph-max-bs-decode",
+                                  "32",
+                                  "--enable-prefill-context-parallel",
+                                  "-p",
+                                  "x"});
+  EXPECT_EQ(engine(line).layout.tp, 4);
+  EXPECT_EQ(engine(line).layout.moe_dp, 2);
+  EXPECT_EQ(engine(line).layout.cp, 2);
+  ASSERT_EQ(line.notes.size(), 1u);
+  EXPECT_THAT(line.notes[0], HasSubstr("--trust-remote-code"));
+  EXPECT_THAT(line.notes[0], HasSubstr("--cuda-graph-max-bs-decode"));
+  EXPECT_THAT(line.notes[0], HasSubstr("have no effect here"));
+}
+
+TEST(Options, RefusedByName) {
+  EXPECT_THAT(refusal_of_flag({"--disaggregation-mode", "prefill"}),
+              HasSubstr("not_supported: --disaggregation-mode"));
+  for (const char* backend : {"cuda", "ascend", "npu"}) {
+    EXPECT_THAT(refusal_of_flag({"--backend", backend}), HasSubstr(std::string("not_supported: --backend ") +
+                                                                   backend + ": not in this build; use cpu"));
+  }
+  for (const char* comm : {"mpi", "nccl", "hccl"}) {
+    EXPECT_THAT(refusal_of_flag({"--comm", comm}), HasSubstr("not in this build; use threads"));
+  }
+  EXPECT_THAT(refusal_of_flag({"--kv", "shard"}), HasSubstr("not in this build; use replicate"));
+  EXPECT_THAT(refusal_of_flag({"--dtype", "int8"}), HasSubstr("not in this build"));
+  EXPECT_THAT(refusal_of_flag({"--dp-size", "2"}), HasSubstr("attn_dp is 1 for now"));
+  EXPECT_EQ(refusal_of_flag({"--dp-size", "1"}), "accepted");
+  EXPECT_THAT(refusal({"serve", "-m", "M"}), HasSubstr("not_supported: serve is not in this build"));
+  EXPECT_THAT(refusal({"doctor"}), HasSubstr("doctor is not in this build"));
+}
+
+TEST(Options, BadFlagsNameTheNearest) {
+  EXPECT_EQ(refusal_of_flag({"--page-sizes", "64"}),
+            "usage: unknown flag --page-sizes; did you mean --page-size?");
+  EXPECT_EQ(refusal_of_flag({"--page_size=64"}),
+            "usage: unknown flag --page_size; did you mean --page-size?");
+  EXPECT_THAT(refusal_of_flag({"--xyzzy-plugh-foo"}), HasSubstr("longspan plan --help lists the flags"));
+  EXPECT_THAT(refusal_of_flag({"stray"}), HasSubstr("unexpected argument \"stray\""));
+  EXPECT_EQ(refusal({"generat"}), "usage: unknown command generat; did you mean generate?");
+  EXPECT_THAT(refusal({"frobnicate"}), HasSubstr("commands: generate, batch, plan, bench, eval"));
+  EXPECT_THAT(refusal({}), HasSubstr("no command"));
+  EXPECT_THAT(refusal({"eval", "recal", "-m", "M"}), HasSubstr("did you mean recall?"));
+  EXPECT_THAT(refusal({"eval", "-m", "M"}), HasSubstr("no task"));
+}
+
+TEST(Options, BadValuesNameTheRule) {
+  EXPECT_EQ(refusal_of_flag({"--page-size", "0"}),
+            "usage: --page-size 0: must be a whole number from 1 to 65536; nearest: 1");
+  EXPECT_THAT(refusal_of_flag({"--page-size", "99999999999999999999"}), HasSubstr("nearest: 65536"));
+  EXPECT_THAT(refusal_of_flag({"--page-size", "-99999999999999999999"}), HasSubstr("nearest: 1"));
+  EXPECT_THAT(refusal_of_flag({"--page-size", "12x"}), HasSubstr("--page-size 12x: must be a whole number"));
+  EXPECT_THAT(refusal_of_flag({"--page-size", ""}), HasSubstr("--page-size \"\": must be a whole number"));
+  EXPECT_THAT(refusal_of_flag({"--page-size"}), HasSubstr("--page-size"));
+  EXPECT_THAT(refusal_of_flag({"--page-size"}), HasSubstr("needs a value"));
+  EXPECT_THAT(refusal_of_flag({"--mem-fraction-static", "0"}), HasSubstr("must be a number > 0 and <= 1"));
+  EXPECT_THAT(refusal_of_flag({"--mem-fraction-static", "nan"}), HasSubstr("must be a number > 0 and <= 1"));
+  EXPECT_THAT(refusal_of_flag({"--comm-timeout", "inf"}), HasSubstr("must be a number > 0"));
+  EXPECT_THAT(refusal_of_flag({"--chunked-prefill-size", "-2"}), HasSubstr("nearest: 1"));
+  EXPECT_THAT(refusal_of_flag({"--chunked-prefill-size", "0"}), HasSubstr("nearest: 1"));
+  EXPECT_THAT(refusal_of_flag({"--backend", "cpuu"}),
+              HasSubstr("must be one of cpu, reference; did you mean cpu?"));
+  EXPECT_THAT(refusal_of_flag({"--log-level", "loud"}), HasSubstr("must be one of"));
+  EXPECT_THAT(refusal({"generate", "-m", "M", "-p", "x", "--self-check", "0.1"}),
+              HasSubstr("must be 1/N or off"));
+  EXPECT_THAT(refusal({"generate", "-m", "M", "-p", "x", "--self-check", "1/0"}), HasSubstr("nearest: 1"));
+  EXPECT_THAT(refusal({"generate", "-m", "M", "-p", "x", "--stop", ""}),
+              HasSubstr("--stop \"\": must not be empty"));
+  EXPECT_THAT(refusal({"generate", "-m", "M", "-p", "x", "--top-p", "0"}),
+              HasSubstr("must be a number > 0 and <= 1"));
+  EXPECT_THAT(refusal({"generate", "-m", "M", "-p", "x", "--temperature", "-1"}),
+              HasSubstr("must be a number >= 0"));
+}
+
+TEST(Options, WhatEachCommandNeeds) {
+  EXPECT_THAT(refusal({"generate", "-p", "x"}), HasSubstr("-m is missing"));
+  EXPECT_THAT(refusal({"generate", "-m", "M"}), HasSubstr("no prompt"));
+  EXPECT_THAT(refusal({"generate", "-m", "M", "-p", "x", "-f", "y"}), HasSubstr("more than one prompt"));
+  EXPECT_THAT(refusal({"generate", "-m", "M", "-p", "x", "-"}), HasSubstr("more than one prompt"));
+  EXPECT_THAT(refusal({"generate", "-m", "M", "hello"}), HasSubstr("a prompt goes after -p"));
+  EXPECT_THAT(refusal({"generate", "-m", "M", "-p", "x", "--system", "y"}),
+              HasSubstr("--system needs --chat"));
+  EXPECT_THAT(refusal({"batch", "-m", "M", "-o", "x"}), HasSubstr("-i is missing"));
+  EXPECT_THAT(refusal({"batch", "-m", "M", "-i", "x"}), HasSubstr("-o is missing"));
+  EXPECT_THAT(refusal({"batch", "-m", "M", "-i", "x", "-o", "-", "--json"}), HasSubstr("--json and -o -"));
+  EXPECT_THAT(refusal({"eval", "ppl", "-m", "M"}), HasSubstr("--data is missing"));
+  EXPECT_EQ(std::get<GenerateOptions>(parse({"generate", "-m", "M", "-"}).command).stdin_mark, "-");
+}
+
+TEST(Options, EnvironmentIsReadAndArgumentsWin) {
+  const Variable page_size("LONGSPAN_PAGE_SIZE", "64");
+  const Variable model("LONGSPAN_MODEL", "E");
+  const Variable json("LONGSPAN_JSON", "1");
+  const Variable radix("LONGSPAN_DISABLE_RADIX_CACHE", "true");
+  EXPECT_EQ(engine(parse({"plan"})).page_size, 64);
+  EXPECT_EQ(engine(parse({"plan"})).model, "E");
+  EXPECT_TRUE(parse({"plan"}).common.json);
+  EXPECT_FALSE(engine(parse({"plan"})).prefix_cache);
+  EXPECT_EQ(engine(parse({"plan", "--page-size", "32", "-m", "M"})).page_size, 32);
+  EXPECT_EQ(engine(parse({"plan", "--page-size", "32", "-m", "M"})).model, "M");
+  const Variable bad("LONGSPAN_CP", "two");
+  EXPECT_THAT(refusal({"plan"}), HasSubstr("--cp two: must be a whole number"));
+}
+
+TEST(Options, HelpListsEveryFlagWithItsVariable) {
+  const std::string help = parse({"generate", "--help"}).information;
+  for (const char* text :
+       {"--attn-cp-size", "LONGSPAN_CP", "--mem-fraction-static", "LONGSPAN_MEM_FRACTION_STATIC", "--prompt",
+        "LONGSPAN_PROMPT", "--json", "LONGSPAN_JSON", "TOKENS"}) {
+    EXPECT_THAT(help, HasSubstr(text));
+  }
+  EXPECT_THAT(parse({"--help"}).information, HasSubstr("generate"));
+}
+
+TEST(Options, VersionIsTheProjects) {
+  std::ostringstream cmake;
+  cmake << std::ifstream(LONGSPAN_SOURCE_DIR "/CMakeLists.txt").rdbuf();
+  const std::string version = parse({"--version"}).information;  // "longspan 0.1.0\n"
+  ASSERT_EQ(version.substr(0, 9), "longspan ");
+  EXPECT_THAT(cmake.str(), HasSubstr("VERSION " + version.substr(9, version.size() - 10) + " "));
+  EXPECT_EQ(parse({"plan", "--version"}).information, version);
+}
+
+TEST(Flags, Names) {
+  EXPECT_EQ(flag_name("-m,--model,--model-path"), "--model");
+  EXPECT_EQ(flag_name("--tp"), "--tp");
+  EXPECT_EQ(flag_name("-x"), "-x");
+  EXPECT_EQ(environment_name("--mem-fraction-static"), "LONGSPAN_MEM_FRACTION_STATIC");
+}
+
+TEST(Nearest, FewestEdits) {
+  EXPECT_EQ(nearest("recal", {"gsm8k", "recall", "ppl"}), "recall");
+  EXPECT_EQ(nearest("xyzzy", {"gsm8k", "recall"}), "");
+  EXPECT_EQ(nearest("", {"a"}), "a");
+  EXPECT_EQ(nearest(std::string(1000, 'a'), {"a"}), "");
+}
+
+}  // namespace
+}  // namespace longspan::cli

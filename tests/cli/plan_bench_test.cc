@@ -1,0 +1,138 @@
+#include "cli/bench.h"
+#include "cli/cli_test_base.h"
+
+namespace longspan::cli {
+namespace {
+
+using testing::HasSubstr;
+
+const std::string kModel = LONGSPAN_SOURCE_DIR "/models/recall-moe";
+
+class PlanTest : public CliTest {
+ protected:
+  // A folder with a config and nothing else.
+  std::string config_only() {
+    std::filesystem::copy_file(kModel + "/config.json", path("config.json"));
+    return folder_.string();
+  }
+};
+
+TEST_F(PlanTest, NeedsNoWeights) {
+  const CliResult r = run({"plan", "-m", config_only(), "--cp", "2", "--lengths", "1000,3"});
+  EXPECT_EQ(r.code, 0) << r.err;
+  EXPECT_THAT(r.out, HasSubstr("layout: legal: tp 2 = cp 2 x attn_tp 1 = moe_dp 2 x ep 1 x moe_tp 1"));
+  EXPECT_THAT(r.out, HasSubstr("predicted, all ranks in one process"));
+  EXPECT_THAT(r.out, HasSubstr("KV tokens fit"));
+  EXPECT_THAT(r.out, HasSubstr("sequence 0: 1000 new tokens"));
+  EXPECT_THAT(r.out, HasSubstr("sequence 1: 3 new tokens after 0 cached, whole on rank"));
+  EXPECT_THAT(r.out, HasSubstr("imbalance"));
+  EXPECT_TRUE(script_.opened.empty());
+}
+
+TEST_F(PlanTest, Json) {
+  const CliResult r = run({"plan", "-m", kModel, "--cp", "2", "--lengths", "10", "--dtype", "f32",
+                           "--backend", "reference", "--page-size", "16", "--json"});
+  EXPECT_EQ(r.code, 0) << r.err;
+  EXPECT_EQ(json_at(r.out, "/layout/tp"), "2");
+  EXPECT_EQ(json_at(r.out, "/runs_in_this_build"), "true");
+  // 2 kv heads x 128 x (K and V) x 4 layers x 4 bytes, in one pool.
+  EXPECT_EQ(json_at(r.out, "/kv_bytes_per_token"), std::to_string(2 * 128 * 2 * 4 * 4));
+  EXPECT_EQ(json_at(r.out, "/kv_pools"), "1");
+  // f32: 4 layers of q, k, v (12 heads), o (8 heads), router, 8 experts of 3 x 256 x 128; lm_head.
+  const int64_t layer = 256 * 12 * 128 + 256 * 8 * 128 + 8 * 256 + 8 * 3 * 256 * 128;
+  EXPECT_EQ(json_at(r.out, "/weight_bytes"), std::to_string(4 * (4 * layer + 4096 * 256)));
+  // 10 tokens in blocks of 3, 3, 2, 2: rank 0 owns the first and the last.
+  EXPECT_EQ(json_at(r.out, "/ranks/0/owns"),
+            R"([{"begin":0,"end":3,"sequence":0},{"begin":8,"end":10,"sequence":0}])");
+  EXPECT_EQ(json_at(r.out, "/ranks/1/tokens"), "5");
+}
+
+TEST_F(PlanTest, EachRankItsOwnPool) {
+  const CliResult r =
+      run({"plan", "-m", kModel, "--cp", "4", "--lengths", "64", "--kv-exchange", "gather", "--json"});
+  EXPECT_EQ(json_at(r.out, "/kv_pools"), "4");
+}
+
+TEST_F(PlanTest, SlicesOfASplitModel) {
+  const CliResult r = run({"plan", "-m", kModel, "--tp", "4", "--cp", "2", "--moe-dp", "2", "--ep", "2",
+                           "--lengths", "64", "--json"});
+  EXPECT_EQ(r.code, 0) << r.err;
+  EXPECT_EQ(json_at(r.out, "/layout/attn_tp"), "2");
+  EXPECT_EQ(json_at(r.out, "/runs_in_this_build"), "false");
+  EXPECT_EQ(json_at(r.out, "/ranks/3/heads_q"), "4");
+  EXPECT_EQ(json_at(r.out, "/ranks/3/heads_kv"), "1");
+  EXPECT_EQ(json_at(r.out, "/ranks/3/experts"), "4");
+}
+
+TEST_F(PlanTest, Refusals) {
+  EXPECT_EQ(run({"plan", "-m", path("none")}).code, 3);
+  const CliResult illegal = run({"plan", "-m", kModel, "--tp", "3", "--cp", "2"});
+  EXPECT_EQ(illegal.code, 2);
+  const CliResult longer = run({"plan", "-m", kModel, "--lengths", "99999999"});
+  EXPECT_EQ(longer.code, 2);
+  EXPECT_THAT(longer.err, HasSubstr("nearest: 32768"));
+}
+
+TEST(Spread, Median) {
+  EXPECT_EQ(spread_of({3, 1, 2}).median, 2);
+  EXPECT_EQ(spread_of({4, 1, 2, 3}).median, 2.5);
+  EXPECT_EQ(spread_of({5}).median, 5);
+  EXPECT_EQ(spread_of({3, 1, 2}).least, 1);
+  EXPECT_EQ(spread_of({3, 1, 2}).most, 3);
+}
+
+class BenchTest : public CliTest {
+ protected:
+  BenchTest() {
+    script_.reply = [](const std::string&) { return std::string(10000, 'x'); };
+  }
+};
+
+TEST_F(BenchTest, EveryCombination) {
+  const CliResult r =
+      run({"bench", "-m", kModel, "-p", "8,16", "--cp", "1,2", "-b", "1,3", "-r", "2", "-n", "4", "--json"});
+  EXPECT_EQ(r.code, 0) << r.err;
+  EXPECT_EQ(json_at(r.out, "/results/7/cp"), "2");
+  EXPECT_EQ(json_at(r.out, "/results/7/prompt_tokens"), "16");
+  EXPECT_EQ(json_at(r.out, "/results/7/batch"), "3");
+  EXPECT_EQ(json_at(r.out, "/results/8"), "");
+  // The test's clock moves one second per reading: every measured span is one second.
+  EXPECT_EQ(json_at(r.out, "/results/7/prefill_ms/median"), "1000.0");
+  EXPECT_EQ(json_at(r.out, "/results/7/prefill_tokens_per_s"), "48.0");
+  EXPECT_EQ(json_at(r.out, "/results/7/decode_tokens_per_s"), "3.0");
+  ASSERT_EQ(script_.opened.size(), 2u);
+  EXPECT_FALSE(script_.opened[0].prefix_cache);
+  EXPECT_EQ(script_.opened[1].layout.cp, 2);
+  for (const Prompt& prompt : script_.prompts) {
+    for (const int32_t id : std::get<std::vector<int32_t>>(prompt)) {
+      ASSERT_GE(id, 0);
+      ASSERT_LT(id, 4096);
+    }
+  }
+}
+
+TEST_F(BenchTest, Table) {
+  const CliResult r = run({"bench", "-m", kModel, "-p", "8", "-r", "1", "-n", "0"});
+  EXPECT_EQ(r.code, 0) << r.err;
+  ASSERT_EQ(lines_of(r.out).size(), 2u);
+  EXPECT_THAT(lines_of(r.out)[0], HasSubstr("tokens/s"));
+  EXPECT_THAT(r.err, HasSubstr("peak memory 3.0 MiB"));
+}
+
+TEST_F(BenchTest, Refusals) {
+  EXPECT_EQ(run({"bench", "-m", kModel, "-p", "40000"}).code, 2);
+  EXPECT_THAT(run({"bench", "-m", kModel, "-p", "8", "-b", "64"}).err, HasSubstr("nearest: 32"));
+  EXPECT_EQ(run({"bench", "-m", path("none"), "-p", "8"}).code, 3);
+  script_.pool_tokens = 4;
+  const CliResult r = run({"bench", "-m", kModel, "-p", "8"});
+  EXPECT_EQ(r.code, 4);
+  EXPECT_THAT(r.err, HasSubstr("over the pool"));
+}
+
+TEST_F(BenchTest, Interrupt) {
+  script_.on_step = [&](int step) { interrupted_ = step == 2; };
+  EXPECT_EQ(run({"bench", "-m", kModel, "-p", "8"}).code, 130);
+}
+
+}  // namespace
+}  // namespace longspan::cli
