@@ -7,6 +7,7 @@ import argparse
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import model as model_module
 from model import Config, Model
 
 
@@ -26,6 +27,10 @@ def main():
     else:
         torch.manual_seed(args.random_seed)
         mine = Model(Config())
+    model_module.COMPUTE = torch.float32
+    with torch.no_grad():
+        for p in mine.parameters():
+            p.copy_(p.bfloat16())  # what the exported file holds
     text = tok.apply_chat_template([{"role": "user", "content": "The password of Mr. Hale is river.\n\nQuestion: What?"}],
                                    tokenize=False, add_generation_prompt=True)
     ids = torch.tensor([tok(text).input_ids * 4])
@@ -34,7 +39,7 @@ def main():
         h, _ = mine(ids, torch.arange(ids.shape[1])[None])
         b = mine.logits(h)
     print("tokens", ids.shape[1], "logit std %.3f" % a.std(), "largest difference %.4f" % (a - b).abs().max(),
-          "mean %.5f" % (a - b).abs().mean(), "(training arithmetic is bf16, this reference f32)")
+          "mean %.5f" % (a - b).abs().mean())
     print("same argmax: %.3f" % (a.argmax(-1) == b.argmax(-1)).float().mean())
 
 

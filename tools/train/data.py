@@ -110,7 +110,8 @@ class TrainPool:
 
     def __init__(self, tok, filler):
         self.templates = templates()
-        self.surnames, _ = surnames()
+        self.surnames, held_out = surnames()
+        self.held_surnames = set(held_out)
         held = set(HELDOUT_VALUES)
         words = {}
         for p in filler.paragraphs:
@@ -138,19 +139,28 @@ class TrainPool:
             return rng.choice(self.pieces)
         return rng.choice(self.pieces) + rng.choice(self.pieces).lower()
 
-    def name(self, rng):
+    def name(self, rng, patterns, suffixes):
         r = rng.random()
+        if suffixes and r < 0.9:
+            return rng.choice(patterns).format(rng.choice(PREFIXES) + rng.choice(suffixes))
         if r < 0.6:
-            return rng.choice(PATTERNS).format(rng.choice(self.surnames))
+            return rng.choice(patterns).format(rng.choice(self.surnames))
         if r < 0.8:
-            return rng.choice(PATTERNS).format((rng.choice(self.pieces) + rng.choice(self.pieces).lower()).capitalize())
+            return rng.choice(patterns).format((rng.choice(self.pieces) + rng.choice(self.pieces).lower()).capitalize())
         return " ".join(rng.choice(self.pieces).capitalize() for _ in range(rng.randint(1, 3)))
+
+    def likeness(self, rng):
+        """(patterns, suffixes) of a document: half of the documents use names that are easily confused."""
+        if rng.random() < 0.5:
+            return PATTERNS, None
+        return rng.sample(PATTERNS, rng.randint(1, 3)), rng.sample(SUFFIXES, rng.randint(1, 6))
 
     def facts(self, rng, k):
         names, values, out = set(), set(), []
+        patterns, suffixes = self.likeness(rng)
         while len(out) < k:
-            n, v = self.name(rng), self.value(rng)
-            if n in names or v in values:
+            n, v = self.name(rng, patterns, suffixes), self.value(rng)
+            if n in names or v in values or any(w in self.held_surnames for w in n.split()):
                 continue
             names.add(n)
             values.add(v)

@@ -58,7 +58,9 @@ def main():
         model = Model(Config())
     vocab = {t["content"]: t["id"] for t in json.loads((args.out / "tokenizer.json").read_text())["added_tokens"]}
     eos, pad = vocab["<|im_end|>"], vocab["<|endoftext|>"]
-    save_file(tensors(model), args.out / "model.safetensors", metadata={"format": "pt"})
+    weights = args.out / "model.safetensors"
+    save_file(tensors(model), weights, metadata={"format": "pt"})
+    weights.chmod(0o644)
     (args.out / "config.json").write_text(json.dumps(hf_config(model.c, eos, pad), indent=2) + "\n")
     (args.out / "generation_config.json").write_text(json.dumps(
         {"do_sample": False, "eos_token_id": [eos, pad], "pad_token_id": pad, "max_new_tokens": 64}, indent=2) + "\n")

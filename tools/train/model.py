@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+COMPUTE = torch.bfloat16  # of the matrix products; check_export.py compares in float32
+
 
 @dataclasses.dataclass
 class Config:
@@ -36,7 +38,7 @@ def norm_rope(x, weight, cos, sin, eps):
     x = rms_norm(x, weight, eps)
     half = x.shape[-1] // 2
     rotated = torch.cat((-x[..., half:], x[..., :half]), -1)
-    return (x * cos + rotated * sin).to(torch.bfloat16)
+    return (x * cos + rotated * sin).to(COMPUTE)
 
 
 def silu_mul(gate_up):
@@ -153,10 +155,10 @@ class Layer(nn.Module):
 
     def qkv(self, x, cos, sin):
         c, (b, t, _) = self.c, x.shape
-        n = rms_norm(x, self.ln1, c.eps).to(torch.bfloat16)
-        q = F.linear(n, self.wq.bfloat16()).view(b, t, c.heads, c.head_dim)
-        k = F.linear(n, self.wk.bfloat16()).view(b, t, c.kv_heads, c.head_dim)
-        v = F.linear(n, self.wv.bfloat16()).view(b, t, c.kv_heads, c.head_dim)
+        n = rms_norm(x, self.ln1, c.eps).to(COMPUTE)
+        q = F.linear(n, self.wq.to(COMPUTE)).view(b, t, c.heads, c.head_dim)
+        k = F.linear(n, self.wk.to(COMPUTE)).view(b, t, c.kv_heads, c.head_dim)
+        v = F.linear(n, self.wv.to(COMPUTE)).view(b, t, c.kv_heads, c.head_dim)
         q, k = norm_rope(q, self.q_norm, cos, sin, c.eps), norm_rope(k, self.k_norm, cos, sin, c.eps)
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
@@ -171,18 +173,18 @@ class Layer(nn.Module):
             o = o.view(b, c.heads, t, d)
         else:
             o = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True)
-        return F.linear(o.transpose(1, 2).reshape(b, t, c.heads * d), self.wo.bfloat16())
+        return F.linear(o.transpose(1, 2).reshape(b, t, c.heads * d), self.wo.to(COMPUTE))
 
     def moe(self, x):
         """x [B, T, C] -> (output, load-balance loss)."""
         c, shape = self.c, x.shape
-        n = rms_norm(x, self.ln2, c.eps).to(torch.bfloat16).view(-1, shape[-1])
-        prob = torch.softmax(F.linear(n, self.router.bfloat16()).float(), -1)
+        n = rms_norm(x, self.ln2, c.eps).to(COMPUTE).view(-1, shape[-1])
+        prob = torch.softmax(F.linear(n, self.router.to(COMPUTE)).float(), -1)
         top, chosen = torch.topk(prob, c.experts_per_token, -1)
         top = top / top.sum(-1, keepdim=True)
         source, place, sizes, counts = expert_places(chosen, c.experts)
         rows = Dispatch.apply(n, source, place, c.experts_per_token).split(sizes)
-        gate_up, down = torch.cat((self.gate, self.up), 1).bfloat16(), self.down.bfloat16()
+        gate_up, down = torch.cat((self.gate, self.up), 1).to(COMPUTE), self.down.to(COMPUTE)
         inner = silu_mul(torch.cat([F.linear(r, w) for r, w in zip(rows, gate_up)])).split(sizes)
         y = torch.cat([F.linear(r, w) for r, w in zip(inner, down)])
         y = Combine.apply(y, place).view(-1, c.experts_per_token, shape[-1])
@@ -228,7 +230,7 @@ class Model(nn.Module):
         return rms_norm(x, self.norm, self.c.eps), balance
 
     def logits(self, hidden):
-        return F.linear(hidden.to(torch.bfloat16), self.embed.bfloat16()).float()
+        return F.linear(hidden.to(COMPUTE), self.embed.to(COMPUTE)).float()
 
 
 @torch.no_grad()
