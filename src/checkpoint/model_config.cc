@@ -158,8 +158,9 @@ void read_experts(ConfigFields& fields, ModelConfig& config) {
   const bool needs_experts = config.num_experts > 0;
 
   const auto size = [&](const char* name, int64_t min, int64_t max) {
-    return needs_experts ? fields.required_integer(name, min, max)
-                         : fields.integer(name, min, max).value_or(0);
+    if (needs_experts) return fields.required_integer(name, min, max);
+    fields.integer(name, min, max);
+    return int64_t{0};
   };
   config.num_experts_per_tok = static_cast<int32_t>(size("num_experts_per_tok", 1, kMaxExperts));
   config.moe_intermediate_size = size("moe_intermediate_size", 1, kMaxSize);
