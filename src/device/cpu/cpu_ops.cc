@@ -33,11 +33,7 @@ std::string_view describe(Arithmetic arithmetic) {
 }  // namespace
 
 CpuOps::CpuOps(DType compute, Isa isa)
-    : compute_(compute),
-      isa_(isa),
-      arithmetic_(arithmetic_for(compute, isa)),
-      kernels_(row_kernels(isa)),
-      gemm_(isa) {}
+    : compute_(compute), isa_(isa), arithmetic_(arithmetic_for(compute, isa)), kernels_(isa) {}
 
 std::string CpuOps::name() const {
   return fmt::format("cpu {} {}", to_string(isa_), describe(arithmetic_));
@@ -82,15 +78,15 @@ void CpuOps::download(OpContext& ctx, Matrix src, std::span<float> dst) {
 }
 
 void CpuOps::embedding(OpContext& ctx, IndexArray ids, WeightView table, Matrix out) {
-  cpu_embedding(ctx, kernels_, ids, table, out);
+  cpu_embedding(ctx, kernels_.rows, ids, table, out);
 }
 
 void CpuOps::rms_norm(OpContext& ctx, Matrix x, const float* weight, float eps, Matrix out) {
-  cpu_rms_norm(ctx, kernels_, x, weight, eps, out);
+  cpu_rms_norm(ctx, kernels_.rows, x, weight, eps, out);
 }
 
 void CpuOps::linear(OpContext& ctx, Matrix x, const LinearWeight& w, Matrix out, bool accumulate) {
-  cpu_linear(ctx, gemm_, kernels_, x, w, out, accumulate);
+  cpu_linear(ctx, kernels_, x, w, out, accumulate);
 }
 
 void CpuOps::rope_table(OpContext& ctx, IndexArray positions, std::span<const float> inv_freq, float factor,
@@ -99,7 +95,7 @@ void CpuOps::rope_table(OpContext& ctx, IndexArray positions, std::span<const fl
 }
 
 void CpuOps::qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) {
-  cpu_qk_norm_rope(ctx, kernels_, args);
+  cpu_qk_norm_rope(ctx, kernels_.rows, args);
 }
 
 void CpuOps::kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, IndexArray slots) {
@@ -116,24 +112,24 @@ void CpuOps::attention(OpContext& ctx, const AttentionArgs& args) {
 }
 
 void CpuOps::swiglu(OpContext& ctx, Matrix gate_up, Matrix out) {
-  cpu_swiglu(ctx, kernels_, gate_up, out);
+  cpu_swiglu(ctx, kernels_.rows, gate_up, out);
 }
 
 void CpuOps::moe_route(OpContext& ctx, Matrix logits, bool normalize, Matrix ids, Matrix weights) {
-  cpu_moe_route(ctx, kernels_, logits, normalize, ids, weights);
+  cpu_moe_route(ctx, kernels_.rows, logits, normalize, ids, weights);
 }
 
 void CpuOps::moe_experts(OpContext& ctx, Matrix x, Matrix ids, Matrix weights, const ExpertWeights& experts,
                          Matrix out) {
-  cpu_moe_experts(ctx, gemm_, kernels_, x, ids, weights, experts, out);
+  cpu_moe_experts(ctx, kernels_, x, ids, weights, experts, out);
 }
 
 void CpuOps::add_gated(OpContext& ctx, Matrix gate, Matrix y, Matrix out) {
-  cpu_add_gated(ctx, kernels_, gate, y, out);
+  cpu_add_gated(ctx, kernels_.rows, gate, y, out);
 }
 
 void CpuOps::convert(OpContext& ctx, Matrix src, Matrix dst) {
-  cpu_convert(ctx, kernels_, src, dst);
+  cpu_convert(ctx, kernels_.rows, src, dst);
 }
 
 void CpuOps::gather_rows(OpContext& ctx, Matrix x, IndexArray rows, Matrix out) {
@@ -141,7 +137,7 @@ void CpuOps::gather_rows(OpContext& ctx, Matrix x, IndexArray rows, Matrix out) 
 }
 
 void CpuOps::log_softmax_at(OpContext& ctx, Matrix logits, IndexArray targets, Matrix out) {
-  cpu_log_softmax_at(ctx, kernels_, logits, targets, out);
+  cpu_log_softmax_at(ctx, kernels_.rows, logits, targets, out);
 }
 
 }  // namespace longspan

@@ -46,8 +46,7 @@ class CpuOps : public Ops {
   DType compute_;
   Isa isa_;
   Arithmetic arithmetic_;
-  const RowKernels& kernels_;
-  TileGemm gemm_;
+  CpuKernels kernels_;
 };
 
 }  // namespace longspan

@@ -19,7 +19,7 @@ std::unique_ptr<LinearWeight> cpu_pack_linear(std::span<const WeightView> stacke
 int64_t cpu_packed_linear_bytes(int64_t out_features, int64_t in_features, Arithmetic arithmetic);
 
 /// out = x W^T + b or out += x W^T + b. A row of out depends on that row of x alone, to the bit.
-void cpu_linear(OpContext& ctx, TileGemm& gemm, const RowKernels& kernels, Matrix x, const LinearWeight& w,
-                Matrix out, bool accumulate);
+void cpu_linear(OpContext& ctx, const CpuKernels& kernels, Matrix x, const LinearWeight& w, Matrix out,
+                bool accumulate);
 
 }  // namespace longspan

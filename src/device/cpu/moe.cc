@@ -52,7 +52,7 @@ Grouping group_rows(OpContext& ctx, Matrix ids, const ExpertWeights& experts) {
       ctx.arena.allocate((experts.count + g.rows / 16 + 1) * static_cast<int64_t>(sizeof(Tile))));
   for (int32_t e = 0; e < experts.count; ++e) {
     const int32_t rows = begin[e + 1] - begin[e];
-    const auto parts = static_cast<int32_t>((rows + TileGemm::kMaxRows - 1) / TileGemm::kMaxRows);
+    const auto parts = static_cast<int32_t>((rows + kTileRows - 1) / kTileRows);
     const int32_t height = parts == 0 ? 0 : ((rows + parts - 1) / parts + 15) / 16 * 16;
     for (int32_t done = 0; done < rows; done += height)
       g.tiles[g.tile_count++] = {e, begin[e] + done, std::min(height, rows - done)};
@@ -115,12 +115,11 @@ int64_t cpu_packed_expert_bytes(int64_t hidden, int64_t width, Arithmetic arithm
          PackedMatrix::bytes_for(PackedMatrix::panels_for(hidden), width, arithmetic);
 }
 
-void cpu_moe_experts(OpContext& ctx, TileGemm& gemm, const RowKernels& kernels, Matrix x, Matrix ids,
-                     Matrix weights, const ExpertWeights& experts, Matrix out) {
+void cpu_moe_experts(OpContext& ctx, const CpuKernels& kernels, Matrix x, Matrix ids, Matrix weights,
+                     const ExpertWeights& experts, Matrix out) {
   check_moe_experts(x, ids, weights, experts, out);
   const auto* packed = dynamic_cast<const CpuExpertWeights*>(&experts);
   check(packed != nullptr, "moe_experts: the experts belong to another backend");
-  const OneThreadScope one_thread;
   const Arena::Scope scope(ctx.arena);
   const Grouping g = group_rows(ctx, ids, experts);
   if (g.rows == 0) return;
@@ -132,53 +131,52 @@ void cpu_moe_experts(OpContext& ctx, TileGemm& gemm, const RowKernels& kernels, 
   const int64_t pairs = packed->pairs(), down_panels = packed->down_panels();
 
   // Per thread: the gathered rows of a tile, gate and up of one panel pair, and the multiply's own scratch.
-  const int64_t gathered_bytes = TileGemm::kMaxRows * k_up * element;
-  const int64_t pair_bytes = TileGemm::kMaxRows * 2 * kPanel * 4;
-  const int64_t thread_bytes = (gathered_bytes + pair_bytes + TileGemm::kScratchBytes + 63) / 64 * 64;
+  const int64_t gathered_stride = bf16 ? bf16_row_stride(k_up) : k_up;
+  const int64_t gathered_bytes = kTileRows * gathered_stride * element;
+  constexpr int64_t kPairBytes = kTileRows * 2 * kPanel * 4;
+  const int64_t thread_bytes =
+      gathered_bytes + kPairBytes +
+      std::max(tile_scratch_bytes(packed->gate_up), tile_scratch_bytes(packed->down));
   char* scratch = static_cast<char*>(ctx.arena.allocate(thread_bytes * ctx.threads));
-  // A last tile reads up to its bucket's height past its rows; those products are dropped.
-  const int64_t activated_rows = g.rows + TileGemm::kMaxRows;
-  char* activated = static_cast<char*>(ctx.arena.allocate(activated_rows * k_down * element));
-  std::memset(activated + g.rows * k_down * element, 0,
-              static_cast<size_t>(TileGemm::kMaxRows * k_down * element));
+  // silu(gate) * up of every grouped row.
+  const int64_t activated_stride = bf16 ? bf16_row_stride(k_down) : k_down;
+  const int64_t activated_bytes = activated_stride * element;
+  char* activated = static_cast<char*>(ctx.arena.allocate((g.rows + kRowMultiple) * activated_bytes));
 
   const int64_t up_parts = parts_per_tile(g.tile_count, pairs, ctx.threads);
   parallel_for(ctx.threads, g.tile_count * up_parts, 1, [&](int thread, int64_t item) {
     const Tile& tile = g.tiles[item / up_parts];
     char* gathered = scratch + thread * thread_bytes;
     auto* gate_up = reinterpret_cast<float*>(gathered + gathered_bytes);
-    char* gemm_scratch = gathered + gathered_bytes + pair_bytes;
-    const int64_t rows = gemm.bucket_rows(tile.rows);
-    for (int64_t r = 0; r < rows; ++r) {
-      char* row = gathered + r * k_up * element;
-      const int64_t present = r < tile.rows ? hidden : 0;
-      const float* source = present > 0 ? x.f32(g.token[tile.begin + r]) : nullptr;
+    char* tile_scratch = gathered + gathered_bytes + kPairBytes;
+    for (int64_t r = 0; r < tile.rows; ++r) {
+      char* row = gathered + r * gathered_stride * element;
+      const float* source = x.f32(g.token[tile.begin + r]);
       if (bf16)
-        kernels.to_bf16(source, present, reinterpret_cast<uint16_t*>(row));
-      else if (present > 0)
-        std::memcpy(row, source, static_cast<size_t>(present) * sizeof(float));
-      std::memset(row + present * element, 0, static_cast<size_t>((k_up - present) * element));
+        kernels.rows.to_bf16_padded(source, hidden, k_up, reinterpret_cast<uint16_t*>(row));
+      else
+        kernels.rows.copy_padded(source, hidden, k_up, reinterpret_cast<float*>(row));
     }
     const Range range(pairs, up_parts, item % up_parts);
     for (int64_t pair = range.begin; pair < range.end; ++pair) {
-      gemm.multiply(packed->gate_up,
+      multiply_tile(kernels, packed->gate_up,
                     {.a = gathered,
-                     .a_stride = k_up,
-                     .rows = rows,
+                     .a_stride = gathered_stride,
+                     .rows = tile.rows,
                      .panel = (tile.expert * pairs + pair) * 2,
                      .columns = 2 * kPanel,
                      .c = gate_up,
                      .c_stride = 2 * kPanel},
-                    gemm_scratch);
+                    tile_scratch);
       // The last pair's padded columns give silu(0) * 0 = 0, which is the padding that `down` wants.
       const int64_t columns = std::min(kPanel, k_down - pair * kPanel);
       for (int64_t r = 0; r < tile.rows; ++r) {
         const float* gate = gate_up + r * 2 * kPanel;
-        char* row = activated + ((tile.begin + r) * k_down + pair * kPanel) * element;
+        char* row = activated + (tile.begin + r) * activated_bytes + pair * kPanel * element;
         if (bf16)
-          kernels.swiglu_bf16(gate, gate + kPanel, columns, reinterpret_cast<uint16_t*>(row));
+          kernels.rows.swiglu_bf16(gate, gate + kPanel, columns, reinterpret_cast<uint16_t*>(row));
         else
-          kernels.swiglu(gate, gate + kPanel, columns, reinterpret_cast<float*>(row));
+          kernels.rows.swiglu(gate, gate + kPanel, columns, reinterpret_cast<float*>(row));
       }
     }
   });
@@ -194,18 +192,18 @@ void cpu_moe_experts(OpContext& ctx, TileGemm& gemm, const RowKernels& kernels, 
     const int64_t parts = parts_per_tile(g.tile_count, units, ctx.threads);
     parallel_for(ctx.threads, g.tile_count * parts, 1, [&](int thread, int64_t item) {
       const Tile& tile = g.tiles[item / parts];
-      char* gemm_scratch = scratch + thread * thread_bytes + gathered_bytes + pair_bytes;
+      char* tile_scratch = scratch + thread * thread_bytes + gathered_bytes + kPairBytes;
       const Range range(units, parts, item % parts);
       for (int64_t unit = range.begin; unit < range.end; ++unit)
-        gemm.multiply(packed->down,
-                      {.a = activated + tile.begin * k_down * element,
-                       .a_stride = k_down,
+        multiply_tile(kernels, packed->down,
+                      {.a = activated + tile.begin * activated_bytes,
+                       .a_stride = activated_stride,
                        .rows = tile.rows,
                        .panel = tile.expert * down_panels + first + 2 * unit,
                        .columns = std::min<int64_t>(2, panels - 2 * unit) * kPanel,
                        .c = expert_out + tile.begin * block_columns + 2 * unit * kPanel,
                        .c_stride = block_columns},
-                      gemm_scratch);
+                      tile_scratch);
     });
     const int64_t column = first * kPanel;
     const int64_t columns = std::min(panels * kPanel, hidden - column);
@@ -213,8 +211,8 @@ void cpu_moe_experts(OpContext& ctx, TileGemm& gemm, const RowKernels& kernels, 
       for (int64_t j = 0; j < ids.cols; ++j) {
         const int32_t position = g.position[t * ids.cols + j];
         if (position >= 0)
-          kernels.add_scaled(expert_out + position * block_columns, weights.f32(t)[j], columns,
-                             out.f32(t) + column);
+          kernels.rows.add_scaled(expert_out + position * block_columns, weights.f32(t)[j], columns,
+                                  out.f32(t) + column);
       }
     });
   }

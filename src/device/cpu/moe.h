@@ -23,7 +23,7 @@ int64_t cpu_packed_expert_bytes(int64_t hidden, int64_t width, Arithmetic arithm
 
 void cpu_moe_route(OpContext& ctx, const RowKernels& kernels, Matrix logits, bool normalize, Matrix ids,
                    Matrix weights);
-void cpu_moe_experts(OpContext& ctx, TileGemm& gemm, const RowKernels& kernels, Matrix x, Matrix ids,
-                     Matrix weights, const ExpertWeights& experts, Matrix out);
+void cpu_moe_experts(OpContext& ctx, const CpuKernels& kernels, Matrix x, Matrix ids, Matrix weights,
+                     const ExpertWeights& experts, Matrix out);
 
 }  // namespace longspan

@@ -16,7 +16,7 @@ namespace longspan {
 enum class Arithmetic { kF32, kF32FromBf16, kBf16 };
 
 /// The right-hand side of a multiply: output columns in panels of 64, the inner dimension k padded with zeros
-/// to a multiple of 32. The layouts are oneDNN's BA16a64b and BA16a64b2a:
+/// to a multiple of 32:
 ///   f32 and kF32FromBf16  [panels][k_padded][64]
 ///   kBf16                 [panels][k_padded / 2][64][2 of k]
 class PackedMatrix {

@@ -7,19 +7,6 @@
 
 namespace longspan {
 
-/// While it lives, libraries called by this thread, and by the teams it starts, use one thread each: the ops
-/// cut the work themselves and name their team's size.
-class OneThreadScope {
- public:
-  OneThreadScope() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
-  ~OneThreadScope() { omp_set_num_threads(before_); }
-  OneThreadScope(const OneThreadScope&) = delete;
-  OneThreadScope& operator=(const OneThreadScope&) = delete;
-
- private:
-  int before_;
-};
-
 /// Calls f(thread, index) for every index in [0, count), `chunk` consecutive ones at a time, on up to
 /// `threads` threads; the first exception is thrown again here.
 template <class F>

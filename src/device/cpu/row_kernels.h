@@ -18,6 +18,9 @@ struct RowKernels {
   void (*swiglu_bf16)(const float* gate, const float* up, int64_t n, uint16_t* out);
   /// Round to nearest even, NaN stays NaN.
   void (*to_bf16)(const float* src, int64_t n, uint16_t* dst);
+  /// n elements, then zeros up to `padded`.
+  void (*to_bf16_padded)(const float* src, int64_t n, int64_t padded, uint16_t* dst);
+  void (*copy_padded)(const float* src, int64_t n, int64_t padded, float* dst);
   void (*from_bf16)(const uint16_t* src, int64_t n, float* dst);
   /// y += weight * x.
   void (*add_scaled)(const float* x, float weight, int64_t n, float* y);

@@ -92,6 +92,16 @@ void to_bf16_row(const float* __restrict src, int64_t n, uint16_t* __restrict ds
   for (int64_t i = 0; i < n; ++i) dst[i] = bf16_bits(src[i]);
 }
 
+void to_bf16_padded_row(const float* __restrict src, int64_t n, int64_t padded, uint16_t* __restrict dst) {
+  to_bf16_row(src, n, dst);
+  for (int64_t i = n; i < padded; ++i) dst[i] = 0;
+}
+
+void copy_padded_row(const float* __restrict src, int64_t n, int64_t padded, float* __restrict dst) {
+  for (int64_t i = 0; i < n; ++i) dst[i] = src[i];
+  for (int64_t i = n; i < padded; ++i) dst[i] = 0.0f;
+}
+
 void from_bf16_row(const uint16_t* __restrict src, int64_t n, float* __restrict dst) {
   for (int64_t i = 0; i < n; ++i) dst[i] = from_bits(static_cast<uint32_t>(src[i]) << 16);
 }
@@ -131,9 +141,18 @@ double exp_sum_row(const float* x, float max, int64_t n) {
   return sum;
 }
 
-constexpr RowKernels kThisRowKernels = {rms_norm_row, rotate_half_row, swiglu_row,     swiglu_bf16_row,
-                                        to_bf16_row,  from_bf16_row,   add_scaled_row, add_row,
-                                        max_row,      exp_sum_row};
+constexpr RowKernels kThisRowKernels = {.rms_norm = rms_norm_row,
+                                        .rotate_half = rotate_half_row,
+                                        .swiglu = swiglu_row,
+                                        .swiglu_bf16 = swiglu_bf16_row,
+                                        .to_bf16 = to_bf16_row,
+                                        .to_bf16_padded = to_bf16_padded_row,
+                                        .copy_padded = copy_padded_row,
+                                        .from_bf16 = from_bf16_row,
+                                        .add_scaled = add_scaled_row,
+                                        .add = add_row,
+                                        .max = max_row,
+                                        .exp_sum = exp_sum_row};
 
 }  // namespace
 }  // namespace longspan

@@ -1,62 +1,42 @@
 #pragma once
 
-#include <array>
-#include <atomic>
-#include <memory>
-#include <mutex>
-
+#include "device/cpu/gemm_kernels.h"
 #include "device/cpu/packed_matrix.h"
 #include "device/cpu/row_kernels.h"
 
 namespace longspan {
 
-/// One thread's multiply of a tile of rows by a few panels of a PackedMatrix, through oneDNN. The work of an
-/// op is cut into such tiles; what a row gets does not depend on the rows beside it or on the number of
-/// threads. Primitives are made on first use and kept, one per tile shape. Thread-safe.
-class TileGemm {
- public:
-  static constexpr int64_t kMaxRows = 128;
-  static constexpr int64_t kMaxPanels = 2;
-
-  explicit TileGemm(Isa isa);
-  ~TileGemm();
-  TileGemm(const TileGemm&) = delete;
-  TileGemm& operator=(const TileGemm&) = delete;
-
-  /// The smallest row count that tiles are made for, >= rows; rows <= kMaxRows. Few counts, so that a step
-  /// of a new length makes no new primitives.
-  int64_t bucket_rows(int64_t rows) const;
-
-  /// Per-thread memory that `multiply` needs, uninitialised, 64-byte aligned.
-  static constexpr int64_t kScratchBytes = int64_t{1} << 20;
-
-  struct Tile {
-    const void* a = nullptr;  // [bucket_rows(rows), k_padded], f32 or bf16 as the weight's arithmetic asks
-    int64_t a_stride = 0;     // elements
-    int64_t rows = 0;         // <= kMaxRows
-    int64_t panel = 0;        // first panel
-    int64_t columns = 0;      // from the first panel's start, <= kMaxPanels * 64
-    float* c = nullptr;       // [rows, columns]
-    int64_t c_stride = 0;     // elements
-    bool accumulate = false;
-  };
-  void multiply(const PackedMatrix& b, const Tile& tile, char* scratch);
-
- private:
-  struct Shape;
-  struct Primitive;
-  const Primitive& primitive(const Shape& shape);
-  const Primitive* find(const Shape& shape, size_t chain) const;
-  void run(const Shape& shape, const void* a, const void* b, float* c, char* scratch);
-
-  struct Onednn;
-  std::unique_ptr<Onednn> onednn_;
-  const RowKernels& rows_;
-  bool blocked_;  // oneDNN takes the packed layout as it is; else panel by panel as plain matrices
-  int64_t min_rows_;
-  // Insert-only hash chains: looking up takes no lock.
-  std::array<std::atomic<Primitive*>, 256> chains_{};
-  std::mutex insert_;
+/// The kernels of one instruction set, as the ops take them.
+struct CpuKernels {
+  explicit CpuKernels(Isa isa) : rows(row_kernels(isa)), gemm(gemm_kernels(isa)) {}
+  const RowKernels& rows;
+  GemmKernels gemm;
 };
+
+constexpr int64_t kTileRows = 128;    // at most, of one TileArgs
+constexpr int64_t kTilePanels = 2;    // at most
+constexpr int64_t kRowMultiple = 16;  // a's rows are readable up to the next multiple
+
+/// One thread's share of a multiply: some rows by a few panels. Every op's work is cut into such tiles; what
+/// a row gets does not depend on the rows beside it or on how the work was cut.
+struct TileArgs {
+  const void* a = nullptr;  // [rows, k_padded]; f32, or bf16 where the weight's arithmetic is kBf16
+  int64_t a_stride = 0;     // elements
+  int64_t rows = 0;
+  int64_t panel = 0;    // first panel of the weight
+  int64_t columns = 0;  // from the first panel's start
+  float* c = nullptr;   // [rows, columns]
+  int64_t c_stride = 0;
+  bool accumulate = false;  // c += the product, added when it is complete
+};
+
+/// Memory that multiply_tile needs, uninitialised, 64-byte aligned.
+int64_t tile_scratch_bytes(const PackedMatrix& b);
+void multiply_tile(const CpuKernels& kernels, const PackedMatrix& b, const TileArgs& tile, char* scratch);
+
+/// The row stride for a copy of `a` rounded to bf16: rows 4 KiB apart would fall into the same cache sets.
+constexpr int64_t bf16_row_stride(int64_t k_padded) {
+  return k_padded + 32;
+}
 
 }  // namespace longspan

@@ -1,0 +1,95 @@
+#pragma once
+
+// Included by the gemm_*.cc, which are compiled for different instruction sets: internal linkage throughout.
+
+#include "device/cpu/gemm_kernels.h"
+
+namespace longspan {
+namespace {
+
+constexpr int64_t kPanelColumns = 64;
+
+/// R rows by N vectors of columns, all of k, with the sums in registers. Arch gives V (load, store, set1,
+/// add), A and B (element types), kStep (inner elements a step takes), and
+///   weights(b): a vector of columns of one step;  value(a): one row's step in every lane;
+///   multiply_add(value, weights, sum).
+template <class Arch, int R, int N>
+inline void gemm_block(const GemmTile& t, int64_t row, int64_t column) {
+  using V = typename Arch::V;
+  constexpr int64_t kWidth = V::kWidth;
+  const auto* a = static_cast<const typename Arch::A*>(t.a) + row * t.a_stride;
+  const auto* b = static_cast<const typename Arch::B*>(t.b) + column * Arch::kStep;
+  typename V::T sum[R][N];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+    for (int n = 0; n < N; ++n) sum[r][n] = V::set1(0.0f);
+  for (int64_t k = 0; k < t.k; k += Arch::kStep, b += kPanelColumns * Arch::kStep) {
+    typename Arch::Weights w[N];
+#pragma GCC unroll 16
+    for (int n = 0; n < N; ++n) w[n] = Arch::weights(b + n * kWidth * Arch::kStep);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const auto x = Arch::value(a + r * t.a_stride + k);
+#pragma GCC unroll 16
+      for (int n = 0; n < N; ++n) sum[r][n] = Arch::multiply_add(x, w[n], sum[r][n]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    float* c = t.c + (row + r) * t.c_stride + column;
+#pragma GCC unroll 16
+    for (int n = 0; n < N; ++n)
+      V::store(c + n * kWidth, t.accumulate ? V::add(V::load(c + n * kWidth), sum[r][n]) : sum[r][n]);
+  }
+}
+
+/// gemm_block of `height` <= R rows.
+template <class Arch, int R, int N>
+inline void gemm_strip(const GemmTile& t, int64_t row, int64_t height, int64_t column) {
+  if constexpr (R > 1) {
+    if (height < R) return gemm_strip<Arch, R - 1, N>(t, row, height, column);
+  }
+  gemm_block<Arch, R, N>(t, row, column);
+}
+
+/// Strips of at most R rows and nearly equal height.
+template <class Arch, int R, int N>
+void gemm_panel(const GemmTile& t) {
+  static_assert(kPanelColumns % (N * Arch::V::kWidth) == 0);
+  const int64_t strips = (t.rows + R - 1) / R;
+  for (int64_t column = 0; column < kPanelColumns; column += N * Arch::V::kWidth) {
+    for (int64_t i = 0; i < strips; ++i) {
+      const int64_t row = t.rows * i / strips;
+      gemm_strip<Arch, R, N>(t, row, t.rows * (i + 1) / strips - row, column);
+    }
+  }
+}
+
+template <class Vec>
+struct F32Weights {
+  using V = Vec;
+  using A = float;
+  using B = float;
+  using Weights = typename V::T;
+  static constexpr int64_t kStep = 1;
+  static Weights weights(const B* b) { return V::load(b); }
+  static typename V::T value(const A* a) { return V::set1(*a); }
+  static typename V::T multiply_add(typename V::T x, Weights w, typename V::T sum) {
+    return V::fma(x, w, sum);
+  }
+};
+
+template <class Vec>
+struct Bf16WeightsAsF32 : F32Weights<Vec> {
+  using B = uint16_t;
+  static typename Vec::T weights(const B* b) { return Vec::load_bf16(b); }
+};
+
+template <class Vec, int R, int N>
+constexpr GemmKernels f32_kernels() {
+  return {gemm_panel<F32Weights<Vec>, R, N>, gemm_panel<Bf16WeightsAsF32<Vec>, R, N>, nullptr};
+}
+
+}  // namespace
+}  // namespace longspan
