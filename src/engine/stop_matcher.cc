@@ -19,9 +19,18 @@ size_t possible_start(std::string_view text, std::string_view stop) {
 std::string StopMatcher::push(std::string_view piece) {
   if (matched_) return "";
   held_ += piece;
-  size_t cut = std::string::npos;
-  for (const std::string& stop : stops_) cut = std::min(cut, held_.find(stop));
-  if (cut != std::string::npos) {
+  // The first to be complete, so that the result does not depend on the pieces; of several, the longest.
+  size_t first_end = std::string::npos, cut = 0;
+  for (const std::string& stop : stops_) {
+    const size_t begin = held_.find(stop);
+    if (begin == std::string::npos) continue;
+    const size_t end = begin + stop.size();
+    if (end < first_end || (end == first_end && begin < cut)) {
+      first_end = end;
+      cut = begin;
+    }
+  }
+  if (first_end != std::string::npos) {
     matched_ = true;
     return std::exchange(held_, "").substr(0, cut);
   }

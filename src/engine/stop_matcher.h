@@ -6,8 +6,8 @@
 
 namespace longspan {
 
-/// Cuts a text that arrives in pieces before the first stop string. Text that may be the start of a stop
-/// string is held back until it is known not to be.
+/// Cuts a text that arrives in pieces before the stop string that is complete first. Text that may be the
+/// start of a stop string is held back until it is known not to be.
 class StopMatcher {
  public:
   explicit StopMatcher(std::vector<std::string> stops) : stops_(std::move(stops)) {}
