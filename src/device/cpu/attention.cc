@@ -30,7 +30,7 @@ struct Piece {
   int32_t chunk;
 };
 
-const TileKernel& kernel_for(Isa isa, DType kv) {
+const TileKernel& kernel_for(Isa isa, DType kv, int32_t dk) {
   const bool bf16 = kv == DType::kBF16;
 #if defined(__x86_64__)
   switch (isa) {
@@ -41,11 +41,13 @@ const TileKernel& kernel_for(Isa isa, DType kv) {
     case Isa::kAvx512:
       return bf16 ? kAvx512Kernels.bf16 : kAvx512Kernels.f32;
     case Isa::kAvx512Bf16:
-    case Isa::kAmx:
       return bf16 ? kAvx512Bf16Kernel : kAvx512Kernels.f32;
+    case Isa::kAmx:
+      if (bf16) return dk % 32 == 0 ? kAmxKernel : kAvx512Bf16Kernel;
+      return kAvx512Kernels.f32;
   }
 #else
-  check(isa == Isa::kPortable, "this build has portable kernels alone");
+  check(isa == Isa::kPortable && dk > 0, "this build has portable kernels alone");
 #endif
   return bf16 ? kPortableKernels.bf16 : kPortableKernels.f32;
 }
@@ -153,6 +155,7 @@ class Planner {
 };
 
 PartialRows allocate_partial(Arena& arena, int64_t rows, int64_t columns) {
+  rows = (rows + kRowMultiple - 1) / kRowMultiple * kRowMultiple;
   const auto floats = [&](int64_t n) { return static_cast<float*>(arena.allocate(n * 4)); };
   return {floats(rows * columns), floats(rows), floats(rows)};
 }
@@ -188,7 +191,7 @@ void cpu_attention(OpContext& ctx, const AttentionArgs& args, Isa isa) {
   const auto* pool = dynamic_cast<const CpuKvPool*>(args.pool);
   check(pool != nullptr, "attention: the KV pool belongs to the CPU");
   check_arguments(args, *pool);
-  const TileKernel& kernel = kernel_for(isa, pool->dtype);
+  const TileKernel& kernel = kernel_for(isa, pool->dtype, pool->shape.dim_k);
   const int32_t columns = (pool->shape.dim_v + kPanelKeys - 1) / kPanelKeys * kPanelKeys;
 
   Arena::Scope scope(ctx.arena);

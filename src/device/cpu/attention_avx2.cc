@@ -1,6 +1,6 @@
 #include <immintrin.h>
 
-#include "device/cpu/attention_tile_body.h"
+#include "device/cpu/attention_f32.h"
 
 namespace longspan {
 namespace {
@@ -26,6 +26,10 @@ struct Vec8 {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const __m256i keep = _mm256_cmpgt_epi32(_mm256_set1_epi32(n), lane);
     return _mm256_blendv_ps(set1(-__builtin_inff()), x, _mm256_castsi256_ps(keep));
+  }
+  static T exp2(T x) { return exp2_by_rounding<Vec8>(x); }
+  static bool any_above(T x, float limit) {
+    return _mm256_movemask_ps(_mm256_cmp_ps(x, set1(limit), _CMP_GT_OQ)) != 0;
   }
   static float max_lane(T x) {
     __m128 a = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));

@@ -1,5 +1,5 @@
 #include "device/cpu/attention_avx512_vec.h"
-#include "device/cpu/attention_tile_body.h"
+#include "device/cpu/attention_f32.h"
 
 namespace longspan {
 namespace {

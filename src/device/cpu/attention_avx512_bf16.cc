@@ -1,4 +1,4 @@
-#include "device/cpu/attention_avx512_vec.h"
+#include "device/cpu/attention_bf16_rows.h"
 #include "device/cpu/attention_tile_body.h"
 
 namespace longspan {
@@ -8,32 +8,17 @@ namespace {
 struct Bf16Arch {
   using V = Vec16;
   using Query = uint16_t;
-  using Weight = uint16_t;
   static constexpr int kMaxRows = 96;
-  static constexpr int kBlockPanels = 16;
   static constexpr int kStripRows = 6;
   static constexpr int kStripColumns = 4;
-  using Block = KeyBlock<kBlockPanels>;
+  using Weights = Bf16Weights;
 
   static int32_t query_columns(int32_t dk) { return round_up(dk, 2); }
-
   static void pack_row(const float* q, int32_t dk, float scale, uint16_t* packed) {
-    const __m512 factor = _mm512_set1_ps(scale);
-    for (int32_t d = 0; d < dk; d += 16) {
-      const int32_t left = dk - d;
-      const __mmask16 in = left >= 16 ? 0xffff : static_cast<__mmask16>((1u << left) - 1);
-      const __mmask16 out = left >= 16 ? 0xffff : static_cast<__mmask16>((1u << (left + left % 2)) - 1);
-      const __m512 x = _mm512_mul_ps(_mm512_maskz_loadu_ps(in, q + d), factor);
-      _mm256_mask_storeu_epi16(packed + d, out, (__m256i)_mm512_cvtneps_pbh(x));
-    }
+    pack_bf16_row(q, dk, scale, packed);
   }
-
-  static void store_weights(uint16_t* weights, const __m512 (&w)[1]) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(weights), (__m256i)_mm512_cvtneps_pbh(w[0]));
-  }
-
   static int64_t block_bytes(int32_t, int32_t) { return 0; }
-  static void prepare(const AttentionTile&, Block&, char*) {}
+  static void prepare(const AttentionTile&, KeyBlock&, char*) {}
 
   static __m512i pair(const uint16_t* p) {
     int32_t bits;
@@ -47,11 +32,11 @@ struct Bf16Arch {
   struct Scores {
     const uint16_t* q;
     int32_t columns;
-    const Block& block;
+    const KeyBlock& block;
     float* s;
     template <int R, int N>
     void run(int32_t row, int32_t panel) const {
-      constexpr int64_t kStride = kBlockPanels * kPanelKeys;
+      constexpr int64_t kStride = KeyBlock::kKeys;
       const uint16_t* x = q + static_cast<int64_t>(row) * columns;
       __m512 sum[R][N];
 #pragma GCC unroll 16
@@ -78,19 +63,19 @@ struct Bf16Arch {
       }
     }
   };
-  static void scores(const uint16_t* q, int32_t rows, int32_t dk, const Block& block, float* s) {
+  static void scores(const uint16_t* q, int32_t rows, int32_t dk, const KeyBlock& block, float* s) {
     for_each_strip<kStripRows, kStripColumns>(rows, block.panels, Scores{q, query_columns(dk), block, s});
   }
 
   struct WeightedSum {
     const uint16_t* p;
-    const Block& block;
+    const KeyBlock& block;
     const float* decay;
     float* o;
     int32_t columns;
     template <int R, int N>
     void run(int32_t row, int32_t column) const {
-      constexpr int64_t kStride = kBlockPanels * kPanelKeys;
+      constexpr int64_t kStride = KeyBlock::kKeys;
       float* to = o + static_cast<int64_t>(row) * columns + column * kPanelKeys;
       __m512 sum[R][N];
 #pragma GCC unroll 16
@@ -126,7 +111,7 @@ struct Bf16Arch {
       }
     }
   };
-  static void weighted_sum(const uint16_t* p, int32_t rows, int32_t columns, const Block& block,
+  static void weighted_sum(const uint16_t* p, int32_t rows, int32_t columns, const KeyBlock& block,
                            const float* decay, float* o) {
     for_each_strip<kStripRows, kStripColumns>(rows, columns / kPanelKeys,
                                               WeightedSum{p, block, decay, o, columns});

@@ -1,4 +1,4 @@
-#include "device/cpu/attention_tile_body.h"
+#include "device/cpu/attention_f32.h"
 
 namespace longspan {
 namespace {
@@ -38,6 +38,12 @@ struct Vec4 {
   static T keep_below(int32_t n, T x) {
     const I lane = {0, 1, 2, 3};
     return lane < n ? x : set1(-__builtin_inff());
+  }
+  static T exp2(T x) {
+    return exp2_by_rounding<Vec4>(x);
+  }
+  static bool any_above(T x, float limit) {
+    return max_lane(x) > limit;
   }
   static float max_lane(T x) {
     const float a = x[0] > x[1] ? x[0] : x[1], b = x[2] > x[3] ? x[2] : x[3];

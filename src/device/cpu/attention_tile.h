@@ -25,8 +25,9 @@ struct AttentionTile {
   int32_t page_size, page_panels;
 };
 
-/// Unnormalised softmax sums over some keys, f32: out [rows, D16 * 16] = sum of 2^(score - max) * v,
-/// max_log2 [rows] at least every score in base 2, sum [rows] of 2^(score - max).
+/// Unnormalised softmax sums over some keys, f32: out [rows, D16 * 16] = sum of 2^(score - max) * v, sum
+/// [rows] of 2^(score - max), max_log2 [rows] a score in base 2 that no other exceeds by more than 8. All
+/// three have room for a multiple of kRowMultiple rows; what lies after the last row is undefined.
 struct PartialRows {
   float* out;
   float* max_log2;
@@ -51,6 +52,7 @@ struct TileKernel {
                  int64_t lse_stride);
 };
 
+constexpr int32_t kRowMultiple = 16;
 constexpr int32_t kPanelKeys = 16;
 constexpr int32_t kChunkPanels =
     128;  // 2048 slots: long enough to merge rarely, short enough to spread decode
@@ -67,6 +69,7 @@ extern const IsaKernels kPortableKernels;
 extern const IsaKernels kAvx2Kernels;
 extern const IsaKernels kAvx512Kernels;
 extern const TileKernel kAvx512Bf16Kernel;
+extern const TileKernel kAmxKernel;
 #endif
 
 }  // namespace longspan
