@@ -95,18 +95,21 @@ void visit_v(const CpuKvPool& pool, int32_t layer, int32_t slot, Visit visit) {
   }
 }
 
-template <class Cell>
+float widen(float value) { return value; }
+float widen(uint16_t bits) { return bf16_to_f32(bits); }
+
+template <class Cell, class Element>
 void write_rows(const OpContext& ctx, const CpuKvPool& pool, int32_t layer, Matrix k, Matrix v,
                 const int32_t* slots) {
 #pragma omp parallel for num_threads(ctx.threads) schedule(static) if (k.rows >= 16 && ctx.threads > 1)
   for (int64_t t = 0; t < k.rows; ++t) {
-    const float* k_row = k.f32(t);
-    const float* v_row = v.f32(t);
+    const auto* k_row = k.row<Element>(t);
+    const auto* v_row = v.row<Element>(t);
     visit_k<Cell>(pool, layer, slots[t], [&](int64_t i, char* line, int64_t column, int64_t pair) {
-      Cell::store(line, column, pair, k_row[i]);
+      Cell::store(line, column, pair, widen(k_row[i]));
     });
     visit_v<Cell>(pool, layer, slots[t], [&](int64_t i, char* line, int64_t column, int64_t pair) {
-      Cell::store(line, column, pair, v_row[i]);
+      Cell::store(line, column, pair, widen(v_row[i]));
     });
   }
 }
@@ -133,7 +136,7 @@ const CpuKvPool& checked_pool(const KvPool& pool, int32_t layer, Matrix k, Matri
   check(cpu != nullptr, "the KV pool belongs to the CPU");
   const KvShape& s = cpu->shape;
   check(layer >= 0 && layer < s.layers, "0 <= layer < layers");
-  check(k.dtype == DType::kF32 && v.dtype == DType::kF32, "KV rows are f32");
+  check(k.dtype == v.dtype, "KV rows: K and V of one dtype");
   check(k.rows == slots.size && v.rows == slots.size, "KV rows: T = slots");
   check(k.cols == static_cast<int64_t>(s.heads_k) * s.dim_k, "K rows: cols = Hk * Dk");
   check(v.cols == static_cast<int64_t>(s.heads_v) * s.dim_v, "V rows: cols = Hv * Dv");
@@ -186,12 +189,18 @@ int64_t cpu_kv_page_bytes(const KvShape& shape, DType dtype) {
 
 void cpu_kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, IndexArray slots) {
   const CpuKvPool& cpu = checked_pool(pool, layer, k, v, slots);
-  const auto write = cpu.dtype == DType::kBF16 ? write_rows<Bf16Cell> : write_rows<F32Cell>;
+  if (cpu.dtype == DType::kF32) {
+    check(k.dtype == DType::kF32, "KV rows are f32 or of the pool's dtype");
+    return write_rows<F32Cell, float>(ctx, cpu, layer, k, v, slots.host);
+  }
+  check(k.dtype == DType::kF32 || k.dtype == DType::kBF16, "KV rows are f32 or of the pool's dtype");
+  const auto write = k.dtype == DType::kF32 ? write_rows<Bf16Cell, float> : write_rows<Bf16Cell, uint16_t>;
   write(ctx, cpu, layer, k, v, slots.host);
 }
 
 void cpu_kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k, Matrix v) {
   const CpuKvPool& cpu = checked_pool(pool, layer, k, v, slots);
+  check(k.dtype == DType::kF32, "KV rows are read as f32");
   const auto read = cpu.dtype == DType::kBF16 ? read_rows<Bf16Cell> : read_rows<F32Cell>;
   read(ctx, cpu, layer, k, v, slots.host);
 }
