@@ -185,6 +185,7 @@ LayoutOptions nearest_legal_layout(const LayoutOptions& options, const LayoutMod
   for (int32_t tp = 1; tp <= most_ranks; ++tp)
     for_each_divisor(tp, [&](int32_t cp) {
       const int32_t as_typed = options.tp == 0 && tp == cp ? 0 : tp;
+      if (distance(options, {as_typed, cp, options.moe_dp, options.ep}) >= distance(options, best)) return;
       if (options.moe_dp == 0) for_each_divisor(tp, [&](int32_t ep) { consider({as_typed, cp, 0, ep}); });
       for_each_divisor(cp, [&](int32_t moe_dp) {
         for_each_divisor(tp / moe_dp, [&](int32_t ep) { consider({as_typed, cp, moe_dp, ep}); });

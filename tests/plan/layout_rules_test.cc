@@ -56,13 +56,14 @@ LayoutOptions suggested(const std::string& message) {
 std::optional<Layout> legal_grid(const LayoutOptions& o, const LayoutModel& m) {
   const int32_t tp = o.tp == 0 ? o.cp : o.tp;
   std::optional<Layout> found;
-  for (int32_t attn_tp = 1; attn_tp <= tp; ++attn_tp)
-    for (int32_t moe_dp = 1; moe_dp <= o.cp; ++moe_dp)
-      for (int32_t moe_tp = 1; moe_tp <= tp; ++moe_tp) {
-        if (o.cp * attn_tp != tp || moe_dp * o.ep * moe_tp != tp) continue;
-        if (o.cp % moe_dp != 0 || (o.moe_dp != 0 && o.moe_dp != moe_dp)) continue;
-        if (!found || moe_dp > found->moe_dp) found = Layout{tp, 1, o.cp, attn_tp, moe_dp, o.ep, moe_tp};
-      }
+  for (int32_t attn_tp = 1; attn_tp <= tp; ++attn_tp) {
+    if (o.cp * attn_tp != tp) continue;
+    for (int32_t moe_dp = 1; moe_dp <= o.cp; ++moe_dp) {
+      if (o.cp % moe_dp != 0 || (o.moe_dp != 0 && o.moe_dp != moe_dp)) continue;
+      for (int32_t moe_tp = 1; moe_tp <= tp; ++moe_tp)
+        if (moe_dp * o.ep * moe_tp == tp) found = Layout{tp, 1, o.cp, attn_tp, moe_dp, o.ep, moe_tp};
+    }
+  }
   if (!found) return {};
   const bool heads = m.heads_q % found->attn_tp == 0 &&
                      (m.heads_kv % found->attn_tp == 0 || found->attn_tp % m.heads_kv == 0);
