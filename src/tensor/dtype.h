@@ -1,5 +1,6 @@
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <string_view>
 
@@ -15,8 +16,12 @@ constexpr int64_t size_of(DType dtype) {
 std::string_view to_string(DType dtype);
 
 /// bf16 is the upper half of an f32; rounding is to nearest even, NaN stays NaN.
-float bf16_to_f32(uint16_t bits);
-uint16_t f32_to_bf16(float value);
+inline float bf16_to_f32(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+inline uint16_t f32_to_bf16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
+  return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
 float f16_to_f32(uint16_t bits);
 
 /// Element i of an array of `dtype` (F32, F16 or BF16) as f32.
