@@ -3,7 +3,10 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
+
+#include "text/chat_format.h"
 
 namespace longspan {
 
@@ -17,14 +20,18 @@ struct ChatTurn {
 /// chat_template.jinja).
 class ChatTemplate {
  public:
-  enum class Kind { kNone, kChatMl, kLlama3 };
+  using Kind = ChatFormat::Kind;  // kNone, kChatMl, kLlama3
 
   /// `override_name`: "" reads the folder; "chatml" or "llama3" forces one. A folder without a template gives
-  /// kNone. Throws Error(kNotSupported) for a template that is not recognised, naming --chat-template.
+  /// kNone. Throws Error(kNotSupported) for a template that is not recognised, naming --chat-template;
+  /// Error(kUsage) for another `override_name`; Error(kUnreadable) for malformed files.
   static ChatTemplate load(const std::filesystem::path& folder, std::string_view override_name);
-  explicit ChatTemplate(Kind kind) : kind_(kind) {}
 
-  Kind kind() const { return kind_; }
+  /// The plain form of a kind: no default system turn, no dates; Llama-3's BOS is <|begin_of_text|>.
+  explicit ChatTemplate(Kind kind);
+  explicit ChatTemplate(ChatFormat format) : format_(std::move(format)) {}
+
+  Kind kind() const { return format_.kind; }
 
   /// The prompt text, generation prompt included; to be encoded without the post-processor's additions.
   /// Throws Error(kInvalidRequest) for an empty list or an unknown role, and for kNone (naming
@@ -32,7 +39,7 @@ class ChatTemplate {
   std::string render(const std::vector<ChatTurn>& turns) const;
 
  private:
-  Kind kind_;
+  ChatFormat format_;
 };
 
 }  // namespace longspan
