@@ -31,7 +31,7 @@ size_t white_space_at_end(std::string_view text) {
 }  // namespace
 
 AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
-  std::ranges::sort(tokens_, {}, &AddedToken::content);
+  std::ranges::stable_sort(tokens_, {}, &AddedToken::content);
   for (const AddedToken& token : tokens_) first_byte_[static_cast<uint8_t>(token.content[0])] = true;
 }
 

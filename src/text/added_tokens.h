@@ -22,7 +22,7 @@ struct AddedToken {
 /// Finds added tokens: at each place the longest one, leftmost first. Immutable.
 class AddedTokenFinder {
  public:
-  /// Contents must not be empty and must differ.
+  /// Contents must not be empty. Of equal ones the first is found.
   explicit AddedTokenFinder(std::vector<AddedToken> tokens);
 
   /// Calls `piece(id, part)` for the parts of `text` in order: id >= 0 for an added token, -1 for the text

@@ -1,10 +1,14 @@
 // Token ids, special tokens and decoding against the `tokenizers` package
 // (tools/goldens/make_tokenizer_goldens.py).
 #include <cstdint>
+#include <cstdio>
 #include <string>
 #include <vector>
 
+#include "text/pretokenize.h"
 #include "text/tokenizer.h"
+#include "text/tokenizer_json.h"
+#include "text/utf8.h"
 #include "text_test_util.h"
 
 namespace longspan {
@@ -34,6 +38,21 @@ class TokenizerGolden : public ::testing::TestWithParam<const char*> {};
 TEST_P(TokenizerGolden, IdsAndTextsAreThoseOfTheTokenizersPackage) {
   const std::string name = GetParam();
   expect_golden(Tokenizer::load(golden_folder() / name), read_golden(name + ".golden.json"));
+}
+
+TEST_P(TokenizerGolden, PiecesAreThoseOfTheTokenizersPackage) {
+  const std::string name = GetParam();
+  const std::string path = (golden_folder() / name / "tokenizer.json").string();
+  const Pretokenizer pretokenizer(parse_tokenizer_json(read_text_file(path), path).split_patterns);
+  const nlohmann::json corpus = read_golden("corpus.json");
+  const nlohmann::json golden = read_golden(name + ".golden.json")["pieces"];
+  ASSERT_EQ(corpus.size(), golden.size());
+  for (size_t i = 0; i < corpus.size(); ++i) {
+    std::vector<size_t> bytes;
+    pretokenizer.split(replace_invalid_utf8(from_hex(corpus[i]["hex"])),
+                       [&](std::string_view piece) { bytes.push_back(piece.size()); });
+    EXPECT_EQ(bytes, golden[i].get<std::vector<size_t>>()) << corpus[i]["name"];
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, TokenizerGolden, ::testing::Values("qwen2", "llama3", "gpt2", "odd"));

@@ -22,6 +22,8 @@ QWEN2_REGEX = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[
 LLAMA3_REGEX = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
                 r"|\s*[\r\n]+|\s+(?!\S)|\s+")
 
+ODD_REGEXES = [r"\p{N}{1,2}", r"[\p{Lu}\p{Lt}]?[\p{Ll}\p{M}]+|\P{L}|\S+?"]
+
 
 def split(regex):
     return pre_tokenizers.Sequence([
@@ -80,12 +82,12 @@ def gpt2():
 
 def odd():
     """Added tokens with every option, a suffix after the text, two splits."""
-    digits = pre_tokenizers.Split(Regex(r"\p{N}{1,2}"), behavior="isolated", invert=False)
-    words = pre_tokenizers.Split(Regex(r"[\p{Lu}\p{Lt}]?[\p{Ll}\p{M}]+|\P{L}|\S+?"), behavior="isolated", invert=False)
+    digits, words = [pre_tokenizers.Split(Regex(r), behavior="isolated", invert=False) for r in ODD_REGEXES]
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tok = train(pre_tokenizers.Sequence([digits, words, byte_level]), 400,
                 normalizers.Sequence([normalizers.NFC()]))
     tok.add_special_tokens([
+        AddedToken("<Norme\u0301>", normalized=True), AddedToken("<Norm\u00e9>", normalized=True),
         AddedToken("<left>", lstrip=True, normalized=False), AddedToken("<right>", rstrip=True, normalized=False),
         AddedToken("<both>", lstrip=True, rstrip=True, normalized=False), AddedToken("<norm\u00e9>", normalized=True),
         AddedToken("<end>", normalized=False)])
@@ -95,6 +97,17 @@ def odd():
     end = tok.token_to_id("<end>")
     tok.post_processor = processors.TemplateProcessing(single="<end> $A <end> <end>", special_tokens=[("<end>", end)])
     return tok.to_str()
+
+
+GPT2_REGEX = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+SPLITS = {"qwen2": [QWEN2_REGEX], "llama3": [LLAMA3_REGEX], "gpt2": [GPT2_REGEX], "odd": ODD_REGEXES}
+
+
+def pieces(name, texts):
+    """Bytes of each piece that the splits make of each text."""
+    steps = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(r), behavior="isolated", invert=False)
+                                     for r in SPLITS[name]])
+    return [[len(piece.encode("utf-8")) for piece, _ in steps.pre_tokenize_str(text)] for text in texts]
 
 
 def fnv1a(data):
@@ -255,7 +268,9 @@ def main():
     versions = {"tokenizers": tokenizers.__version__, "transformers": transformers.__version__}
     for name, spec in [("qwen2", qwen2()), ("llama3", llama3()), ("gpt2", gpt2()), ("odd", odd())]:
         write(OUT / name / "tokenizer.json", json.loads(spec))
-        write(OUT / f"{name}.golden.json", versions | golden(name, spec, texts, Tokenizer.from_str(spec).get_vocab_size()))
+        write(OUT / f"{name}.golden.json",
+              versions | golden(name, spec, texts, Tokenizer.from_str(spec).get_vocab_size())
+              | {"pieces": pieces(name, texts)})
     recall = ROOT / "models/recall-moe/tokenizer.json"
     spec = recall.read_text(encoding="utf-8")
     size = Tokenizer.from_str(spec).get_vocab_size()

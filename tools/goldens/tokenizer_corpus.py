@@ -88,7 +88,7 @@ _TEXTS = {
     "tool calls": "<tool_call>\n{\"name\": \"f\"}\n</tool_call><tool_call></tool_call>",
     "odd strips": "a  <left>  b \t<right>\n c  <both>  d<left> <right> <both>\u3000<left>\n\n<right>\u2028<both>",
     "odd overlap": "<a> <a>b <a>bb <<a>> <a <a>",
-    "odd normalized": "<norm\u00e9> <norme\u0301> <normE\u0301> explain plains e\u0301t\u00e9 \u00e9te\u0301 two words two  words",
+    "odd normalized": "<norm\u00e9> <norme\u0301> <normE\u0301> <Norm\u00e9><Norme\u0301> explain plains e\u0301t\u00e9 \u00e9te\u0301 two words two  words",
     "odd end": "<end>text<end> <left><left>",
     "long word": "pneumonoultramicroscopicsilicovolcanoconiosis" * 8,
     "repeated char": "a" * 500,
