@@ -21,7 +21,7 @@ struct BatchLine {
   std::optional<Error> error;
 };
 
-/// Reads one JSON object (docs/batch.md). Nothing is guessed: an unknown or repeated field, a wrong type and
+/// Reads one JSON object. Nothing is guessed: an unknown or repeated field, a wrong type and
 /// a value out of range are errors. `number` counts from 1. Throws nothing but std::bad_alloc.
 BatchLine parse_batch_line(std::string_view text, int64_t number);
 

@@ -12,7 +12,7 @@ constexpr int64_t kMax64 = std::numeric_limits<int64_t>::max();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 void add_layout_flags(FlagSet& flags, LayoutOptions& layout, std::vector<int64_t>* cp_list) {
-  flags.integer("--tp,--tp-size,--tensor-parallel-size", layout.tp, 1, kMax32, "RANKS",
+  flags.integer("--tp,--tp-size,--tensor-parallel-size", layout.tp, 0, kMax32, "RANKS",
                 "ranks in all, cp x attn_tp; 0: as many as --cp");
   const std::string cp_help = "ranks that share one prompt (context parallelism), carved out of --tp";
   if (cp_list) {
@@ -20,7 +20,7 @@ void add_layout_flags(FlagSet& flags, LayoutOptions& layout, std::vector<int64_t
   } else {
     flags.integer("--cp,--attn-cp-size", layout.cp, 1, kMax32, "RANKS", cp_help);
   }
-  flags.integer("--moe-dp,--moe-dp-size,--moe-data-parallel-size", layout.moe_dp, 1, kMax32, "GROUPS",
+  flags.integer("--moe-dp,--moe-dp-size,--moe-data-parallel-size", layout.moe_dp, 0, kMax32, "GROUPS",
                 "groups that each hold all experts; 0: cp where cp x ep divides tp, else the largest fit");
   flags.integer("--ep,--ep-size,--expert-parallel-size", layout.ep, 1, kMax32, "RANKS",
                 "ranks over which the experts of a group are spread");

@@ -156,7 +156,7 @@ CommandLine parse_command_line(const std::vector<std::string>& args) {
   try {
     app.parse(std::vector<std::string>(args.rbegin(), args.rend() - 1));
   } catch (const CLI::CallForHelp&) {
-    line.information = app.help("longspan " + name);
+    line.information = app.help("longspan");
     return line;
   } catch (const CLI::ArgumentMismatch& e) {
     const std::string what = e.what();

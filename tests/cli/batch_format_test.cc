@@ -1,6 +1,8 @@
 #include "cli/batch_format.h"
 
+#include <iterator>
 #include <limits>
+#include <random>
 
 #include "cli/cli_test_base.h"
 
@@ -150,6 +152,38 @@ TEST(BatchFormat, ABadLineKeepsItsId) {
   EXPECT_EQ(parse_batch_line(R"({"id":"mine","prompt":1})", 3).id, "mine");
   EXPECT_EQ(parse_batch_line(R"({"id":5,"prompt":"a"})", 3).id, "3");
   EXPECT_EQ(parse_batch_line("nonsense", 3).id, "3");
+}
+
+TEST(BatchFormat, DamagedLinesAreReadOrRefused) {
+  const std::string lines[] = {
+      R"({"id":"a","prompt_token_ids":[1,22],"max_tokens":0,"temperature":0.5,"top_p":0.25,"seed":18,"stop":["x"]})",
+      R"({"messages":[{"role":"system","content":"\u00e9"},{"content":"q","role":"user"}],"ignore_eos":true})",
+      R"({"prompt":"é🙂","logprobs":2,"prompt_logprobs":false,"top_k":7})"};
+  const std::string pieces[] = {"{", "}",  "[",    "]",   "\"",   ",",          ":",
+                                "-", "1e", "null", "\\u", "\xff", "99999999999"};
+  std::mt19937 random(5);
+  int refused = 0;
+  for (int i = 0; i < 20000; ++i) {
+    std::string text = lines[random() % std::size(lines)];
+    for (int edits = 1 + static_cast<int>(random() % 3); edits > 0; --edits) {
+      const size_t at = random() % text.size();
+      switch (random() % 3) {
+        case 0:
+          text.erase(at, 1 + random() % 4);
+          break;
+        case 1:
+          text.insert(at, pieces[random() % std::size(pieces)]);
+          break;
+        default:
+          text[at] = static_cast<char>(random());
+      }
+    }
+    const BatchLine line = parse_batch_line(text, 3);
+    if (!line.error) continue;
+    ++refused;
+    ASSERT_THAT(line.error->what(), testing::StartsWith("line 3: ")) << text;
+  }
+  EXPECT_GT(refused, 10000);
 }
 
 TEST(BatchFormat, ResultLine) {

@@ -324,6 +324,7 @@ TEST(Options, HelpListsEveryFlagWithItsVariable) {
         "LONGSPAN_PROMPT", "--json", "LONGSPAN_JSON", "TOKENS"}) {
     EXPECT_THAT(help, HasSubstr(text));
   }
+  EXPECT_THAT(help, HasSubstr("Usage: longspan generate [OPTIONS]"));
   EXPECT_THAT(parse({"--help"}).information, HasSubstr("generate"));
 }
 
