@@ -85,11 +85,12 @@ CASES = {
             500000.0, rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
             original_max_position_embeddings=64)), 1),
     "llama_biases": (config(
-        "llama", "f16", 192, 2, 3, 3, 277, 136, attention_bias=True, mlp_bias=True, **rope4()), 1),
+        "llama", "f16", 192, 2, 3, 3, 277, 136, attention_bias=True, mlp_bias=True, **rope4()) |
+        {"rms_norm_eps": 1e-3}, 1),
     "llama_yarn_mscale": (config(
         "llama", "bf16", 64, 3, 2, 1, 300, 144, head_dim=128, **rope5(
             10000.0, rope_type="yarn", factor=8.0, original_max_position_embeddings=64, mscale=1.0,
-            mscale_all_dim=0.5, truncate=False, beta_fast=16, beta_slow=2)), 1),
+            mscale_all_dim=0.5, truncate=False, beta_fast=4, beta_slow=0.5)), 1),
     # 7 query heads on 1 kv head, head_dim 24, odd widths.
     "llama_odd_heads": (config(
         "llama", "f32", 70, 3, 7, 1, 263, 101, head_dim=24, **rope4(10000.0, rope_type="linear", factor=2.0)) |
