@@ -16,11 +16,10 @@ namespace {
 /// Query rows of one segment that share a kv head, against all keys they see.
 struct Item {
   AttentionTile tile;
-  int32_t q_row;   // of query 0
-  int32_t head;    // first query head
-  int32_t chunks;  // that the last query reaches
-  int64_t area;    // rows times keys, masked ones left out
-  PartialRows total = {};
+  int32_t q_row;                   // of query 0
+  int32_t head;                    // first query head
+  int32_t chunks;                  // that the last query reaches
+  int64_t area;                    // rows times keys, masked ones left out
   std::vector<PartialRows> parts;  // one a chunk where the item is spread over threads
 };
 
@@ -87,8 +86,16 @@ void check_arguments(const AttentionArgs& args, const CpuKvPool& pool) {
 
 class Planner {
  public:
-  Planner(const AttentionArgs& args, const CpuKvPool& pool, const TileKernel& kernel)
-      : args_(args), pool_(pool), kernel_(kernel) {}
+  Planner(const AttentionArgs& args, const CpuKvPool& pool, const TileKernel& kernel, int threads)
+      : args_(args), pool_(pool), tile_rows_(kernel.max_rows) {
+    if (threads == 1) return;
+    // Tall tiles read the keys less often, but every thread should find several.
+    constexpr int64_t kMinRows = 32, kTilesPerThread = 4;
+    int64_t rows = 0;
+    for (const Segment& segment : args.segments) rows += int64_t{segment.q_len} * args.heads_q;
+    const int64_t fair = rows / (kTilesPerThread * threads) / kMinRows * kMinRows;
+    tile_rows_ = static_cast<int32_t>(std::clamp<int64_t>(fair, kMinRows, kernel.max_rows));
+  }
 
   /// Largest first: the small ones fill the gaps at the end.
   std::vector<Item> items() {
@@ -103,9 +110,9 @@ class Planner {
  private:
   void add_head(const Segment& segment, int32_t kv_head) {
     const int32_t group = args_.heads_q / pool_.shape.heads_k;
-    for (int32_t h = 0; h < group; h += kernel_.max_rows) {
-      const int32_t heads = std::min(kernel_.max_rows, group - h);
-      const int32_t most = kernel_.max_rows / heads;
+    for (int32_t h = 0; h < group; h += tile_rows_) {
+      const int32_t heads = std::min(tile_rows_, group - h);
+      const int32_t most = tile_rows_ / heads;
       const int32_t tiles = (segment.q_len + most - 1) / most;
       for (int32_t i = 0; i < tiles; ++i) {
         const int32_t begin = static_cast<int32_t>(static_cast<int64_t>(segment.q_len) * i / tiles);
@@ -150,7 +157,7 @@ class Planner {
 
   const AttentionArgs& args_;
   const CpuKvPool& pool_;
-  const TileKernel& kernel_;
+  int32_t tile_rows_;  // queries times heads in a tile, at most
   std::vector<Item> items_;
 };
 
@@ -170,13 +177,12 @@ std::vector<Piece> cut(std::vector<Item>& items, int threads, int64_t columns, A
   for (size_t i = 0; i < items.size(); ++i) {
     Item& item = items[i];
     const int64_t rows = item.tile.queries * item.tile.heads;
-    const int64_t bytes = (item.chunks + 1) * rows * (columns + 2) * 4;
+    const int64_t bytes = item.chunks * rows * (columns + 2) * 4;
     if (!few || item.chunks < 2 || partial_bytes + bytes > kMaxPartialBytes) {
       pieces.push_back({static_cast<int32_t>(i), -1});
       continue;
     }
     partial_bytes += bytes;
-    item.total = allocate_partial(arena, rows, columns);
     for (int32_t c = 0; c < item.chunks; ++c) {
       item.parts.push_back(allocate_partial(arena, rows, columns));
       pieces.push_back({static_cast<int32_t>(i), c});
@@ -195,7 +201,7 @@ void cpu_attention(OpContext& ctx, const AttentionArgs& args, Isa isa) {
   const int32_t columns = (pool->shape.dim_v + kPanelKeys - 1) / kPanelKeys * kPanelKeys;
 
   Arena::Scope scope(ctx.arena);
-  std::vector<Item> items = Planner(args, *pool, kernel).items();
+  std::vector<Item> items = Planner(args, *pool, kernel, ctx.threads).items();
   const std::vector<Piece> pieces = cut(items, ctx.threads, columns, ctx.arena);
   const int threads =
       static_cast<int>(std::clamp<int64_t>(static_cast<int64_t>(pieces.size()), 1, std::max(ctx.threads, 1)));
@@ -230,8 +236,8 @@ void cpu_attention(OpContext& ctx, const AttentionArgs& args, Isa isa) {
         continue;
       }
       const int32_t rows = item.tile.queries * item.tile.heads;
-      kernel.clear(space.total, rows, columns);
-      for (int32_t c = 0; c < item.chunks; ++c) {
+      kernel.reduce_chunk(item.tile, 0, space.scratch, space.total);
+      for (int32_t c = 1; c < item.chunks; ++c) {
         kernel.reduce_chunk(item.tile, c, space.scratch, space.part);
         kernel.merge(space.total, space.part, rows, columns);
       }
@@ -242,9 +248,9 @@ void cpu_attention(OpContext& ctx, const AttentionArgs& args, Isa isa) {
       const Item& item = items[i];
       if (item.parts.empty()) continue;
       const int32_t rows = item.tile.queries * item.tile.heads;
-      kernel.clear(item.total, rows, columns);
-      for (const PartialRows& part : item.parts) kernel.merge(item.total, part, rows, columns);
-      finish(item, item.total);
+      const PartialRows total = item.parts.front();
+      for (size_t c = 1; c < item.parts.size(); ++c) kernel.merge(total, item.parts[c], rows, columns);
+      finish(item, total);
     }
   }
 }

@@ -11,7 +11,7 @@ namespace {
 using V = Vec16;
 using Softmax = RowSoftmax<V, Bf16Weights>;
 
-constexpr int32_t kMaxRows = 256;
+constexpr int32_t kMaxRows = 512;
 constexpr int32_t kTileRows = 16;
 constexpr int32_t kStripRows = 2 * kTileRows;
 constexpr int64_t kTileBytes = kTileRows * kLineBytes;
@@ -24,12 +24,12 @@ constexpr int64_t query_stride(int32_t dk) {
 }
 
 struct Scratch {
-  uint16_t* q;          // [kMaxRows, query_stride]
-  float* s[kRing];      // [kStripRows, kScoreStride] base 2
-  uint16_t* p[kRing];   // [kStripRows, kWeightStride]
-  float* decay[kRing];  // [kStripRows]
-  float* sums;          // [kMaxRows, 16]
-  char* v[kRing];       // a block's V where panels of a page can't be paired
+  uint16_t* q;      // [kMaxRows, query_stride]
+  float* s[2];      // [kStripRows, kScoreStride] base 2
+  uint16_t* p[2];   // [kStripRows, kWeightStride]
+  float* decay[2];  // [kStripRows]
+  float* sums;      // [kMaxRows, 16]
+  char* v[kRing];   // a block's V where panels of a page can't be paired
   int64_t bytes;
 };
 
@@ -45,10 +45,12 @@ Scratch layout(char* base, int32_t dk, int32_t dv) {
   };
   s.q = reinterpret_cast<uint16_t*>(take(kMaxRows * query_stride(dk) * 2));
   s.sums = reinterpret_cast<float*>(take(kMaxRows * kPanelKeys * 4));
-  for (int32_t i = 0; i < kRing; ++i) {
+  for (int32_t i = 0; i < 2; ++i) {
     s.s[i] = reinterpret_cast<float*>(take(kStripRows * kScoreStride * 4));
     s.p[i] = reinterpret_cast<uint16_t*>(take(kStripRows * kWeightStride * 2));
     s.decay[i] = reinterpret_cast<float*>(take(kStripRows * 4));
+  }
+  for (int32_t i = 0; i < kRing; ++i) {
     s.v[i] = take(round_up(dv, kPanelKeys) / kPanelKeys * kVColumnBytes);
   }
   s.bytes = used;
@@ -235,7 +237,7 @@ class Chunk {
     scores_.q_stride = query_stride(tile_.dk);
     scores_.q = scratch_.q + first_row(unit) * scores_.q_stride;
     scores_.block = &block_of(unit);
-    scores_.s = scratch_.s[unit % kRing];
+    scores_.s = scratch_.s[unit % 2];
     scores_.tall = strip_rows(unit) > kTileRows;
     scores_.depth = tile_.dk / 32;
     scores_.left = scores_.depth * scores_.block->panels / 2;
@@ -243,22 +245,29 @@ class Chunk {
 
   /// The softmax of a unit, row by row, with tile steps between the rows.
   void weigh(int32_t unit) {
-    const int32_t rows = strip_rows(unit), first = first_row(unit), slot = unit % kRing;
+    const int32_t rows = strip_rows(unit), first = first_row(unit), slot = unit % 2;
     const int32_t steps = sums_.left + scores_.left;
-    int32_t issued = 0;
-    int32_t query = first / tile_.heads, head = first % tile_.heads;
-    for (int32_t r = 0; r < rows; ++r) {
-      for (; issued * rows < steps * (r + 1); ++issued) {
+    const int32_t pauses =
+        rows * ((block_of(unit).panels + Softmax::kPanelsBetween - 1) / Softmax::kPanelsBetween);
+    int32_t paused = 0, issued = 0;
+    const auto tile_steps = [&] {
+      ++paused;
+      for (; issued * pauses < steps * paused; ++issued) {
         if (sums_.left > 0) {
           sums_.step();
         } else {
           scores_.step();
         }
       }
+    };
+    int32_t query = first / tile_.heads, head = first % tile_.heads;
+    for (int32_t r = 0; r < rows; ++r) {
+      prefetch(unit, r, rows);
       const int32_t row = first + r;
       Softmax::run(block_of(unit), limit_of(tile_, query), scratch_.s[slot] + r * kScoreStride,
                    scratch_.p[slot] + r * kWeightStride,
-                   {part_.max_log2 + row, scratch_.decay[slot] + r, scratch_.sums + row * kPanelKeys});
+                   {part_.max_log2 + row, scratch_.decay[slot] + r, scratch_.sums + row * kPanelKeys},
+                   tile_steps);
       if (++head == tile_.heads) {
         head = 0;
         ++query;
@@ -266,10 +275,32 @@ class Chunk {
     }
   }
 
+  /// The next block's K and V come into L2 while this one is worked on: each row of a unit asks for
+  /// some lines of the unit's share of panels.
+  void prefetch(int32_t unit, int32_t r, int32_t rows) {
+    const int32_t strip = unit % strips_;
+    const int32_t begin = first_panel_ + (unit / strips_ + 1) * KeyBlock::kPanels;
+    if (begin >= last_panel_) return;
+    if (strip == 0 && r == 0)
+      find_panels(tile_, begin, at_most(begin + KeyBlock::kPanels, last_panel_), ahead_);
+    const int32_t share = (KeyBlock::kPanels + strips_ - 1) / strips_;
+    const int32_t end = at_most((strip + 1) * share, ahead_.panels);
+    for (int32_t panel = strip * share; panel < end; ++panel) {
+      const int32_t k_lines = tile_.dk / 2, v_lines = columns_ / 2;
+      for (int32_t line = k_lines * r / rows; line < k_lines * (r + 1) / rows; ++line) {
+        _mm_prefetch(ahead_.k[panel] + line * kLineBytes, _MM_HINT_T1);
+      }
+      for (int32_t line = v_lines * r / rows; line < v_lines * (r + 1) / rows; ++line) {
+        const char* v = ahead_.v[panel] + (line >> 3) * ahead_.v_column_bytes;
+        _mm_prefetch(v + (line & 7) * kLineBytes, _MM_HINT_T1);
+      }
+    }
+  }
+
   void start_sums(int32_t unit) {
     float* o = part_.out + static_cast<int64_t>(first_row(unit)) * columns_;
     for (int32_t r = 0; r < strip_rows(unit); ++r) {
-      const float decay = scratch_.decay[unit % kRing][r];
+      const float decay = scratch_.decay[unit % 2][r];
       if (decay == 1.0f) continue;
       for (int32_t c = 0; c < columns_; c += V::kWidth) {
         float* x = o + r * static_cast<int64_t>(columns_) + c;
@@ -277,7 +308,7 @@ class Chunk {
       }
     }
     sums_ = {};
-    sums_.p = scratch_.p[unit % kRing];
+    sums_.p = scratch_.p[unit % 2];
     sums_.block = &block_of(unit);
     sums_.o = o;
     sums_.columns = columns_;
@@ -290,6 +321,7 @@ class Chunk {
   PartialRows part_;
   int32_t rows_, columns_, strips_, first_panel_, last_panel_, units_;
   KeyBlock blocks_[kRing];
+  KeyBlock ahead_;  // the block after
   ScoreSteps scores_;
   SumSteps sums_;
 };
@@ -309,12 +341,7 @@ void reduce_chunk(const AttentionTile& tile, int32_t chunk, void* scratch, Parti
 
 }  // namespace
 
-const TileKernel kAmxKernel = {kMaxRows,
-                               scratch_bytes,
-                               pack_queries,
-                               reduce_chunk,
-                               PartialOps<V>::clear,
-                               PartialOps<V>::merge,
-                               PartialOps<V>::finish};
+const TileKernel kAmxKernel = {kMaxRows,     scratch_bytes,        pack_queries,
+                               reduce_chunk, PartialOps<V>::merge, PartialOps<V>::finish};
 
 }  // namespace longspan

@@ -113,15 +113,21 @@ struct RowSoftmax {
   using Weight = typename Weights::Weight;
   static constexpr int kPer = kPanelKeys / V::kWidth;
 
-  static void run(const KeyBlock& block, int32_t limit, float* scores, Weight* weights, RowState row) {
+  static constexpr int32_t kPanelsBetween = 8;
+
+  /// Calls between() before every kPanelsBetween panels of weights: the place for work of other execution
+  /// units.
+  template <class Between>
+  static void run(const KeyBlock& block, int32_t limit, float* scores, Weight* weights, RowState row,
+                  const Between& between) {
     if (!block.whole || limit < block.end) mask(block, limit, scores);
+    const int32_t count = block.panels * kPanelKeys;
 
     typename V::T highest[kPer];
-    for (int32_t c = 0; c < kPer; ++c) highest[c] = V::set1(*row.max_log2);
-    for (int32_t panel = 0; panel < block.panels; ++panel) {
-      for (int32_t c = 0; c < kPer; ++c) {
-        highest[c] = V::max(highest[c], V::load(scores + panel * kPanelKeys + c * V::kWidth));
-      }
+    for (int32_t c = 0; c < kPer; ++c) highest[c] = V::set1(kLowest);
+    for (int32_t at = 0; at < count; at += kPanelKeys) {
+      for (int32_t c = 0; c < kPer; ++c)
+        highest[c] = V::max(highest[c], V::load(scores + at + c * V::kWidth));
     }
     for (int32_t c = 1; c < kPer; ++c) highest[0] = V::max(highest[0], highest[c]);
     float decay = 1.0f;
@@ -135,14 +141,18 @@ struct RowSoftmax {
     const auto m = V::set1(*row.max_log2);
     typename V::T sum[kPer];
     for (int32_t c = 0; c < kPer; ++c) sum[c] = V::mul(V::set1(decay), V::load(row.sums + c * V::kWidth));
-    for (int32_t panel = 0; panel < block.panels; ++panel) {
-      typename V::T w[kPer];
-      for (int32_t c = 0; c < kPer; ++c) {
-        const auto score = V::load(scores + panel * kPanelKeys + c * V::kWidth);
-        w[c] = Weights::exp2(V::sub(score, m));
-        sum[c] = V::add(sum[c], w[c]);
+    for (int32_t begin = 0; begin < count; begin += kPanelsBetween * kPanelKeys) {
+      between();
+      const int32_t end = at_most(begin + kPanelsBetween * kPanelKeys, count);
+#pragma GCC unroll 2
+      for (int32_t at = begin; at < end; at += kPanelKeys) {
+        typename V::T w[kPer];
+        for (int32_t c = 0; c < kPer; ++c) {
+          w[c] = Weights::exp2(V::sub(V::load(scores + at + c * V::kWidth), m));
+          sum[c] = V::add(sum[c], w[c]);
+        }
+        Weights::store(weights + at, w);
       }
-      Weights::store(weights + panel * kPanelKeys, w);
     }
     for (int32_t c = 0; c < kPer; ++c) V::store(row.sums + c * V::kWidth, sum[c]);
   }
@@ -166,7 +176,7 @@ inline float sum_lanes(const float* sums) {
   return sum;
 }
 
-/// TileKernel::clear, merge and finish.
+/// TileKernel::merge and finish, and an empty total.
 template <class V>
 struct PartialOps {
   static void clear(PartialRows total, int32_t rows, int32_t columns) {

@@ -40,10 +40,9 @@ struct TileKernel {
   int64_t (*scratch_bytes)(int32_t dk, int32_t dv);
   /// Brings the queries into scratch in the form of the multiply; once per tile, before reduce_chunk.
   void (*pack_queries)(const AttentionTile& tile, void* scratch);
-  /// Keys of panels [chunk * kChunkPanels, ...) of the sequence. Writes every row of `part`.
+  /// Keys of panels [chunk * kChunkPanels, ...) of the sequence, also where there are none. Writes every row
+  /// of `part`.
   void (*reduce_chunk)(const AttentionTile& tile, int32_t chunk, void* scratch, PartialRows part);
-  /// An empty total for `rows` rows of `columns` = D16 * 16.
-  void (*clear)(PartialRows total, int32_t rows, int32_t columns);
   /// total = total + part.
   void (*merge)(PartialRows total, PartialRows part, int32_t rows, int32_t columns);
   /// Writes out / sum to `out` (head h of query i at i * out_stride + h * dv) and, unless null, the natural

@@ -124,7 +124,7 @@ struct TileBody {
         for (int32_t h = 0; h < tile.heads; ++h, ++r) {
           const int64_t at = static_cast<int64_t>(r) * KeyBlock::kKeys;
           Softmax::run(block, limit_of(tile, i), s.s + at, s.p + at,
-                       {part.max_log2 + r, s.decay + r, s.sums + r * kPanelKeys});
+                       {part.max_log2 + r, s.decay + r, s.sums + r * kPanelKeys}, [] {});
         }
       }
       Arch::weighted_sum(s.p, rows, columns, block, s.decay, part.out);
@@ -133,8 +133,8 @@ struct TileBody {
   }
 
   static constexpr TileKernel kernel() {
-    return {Arch::kMaxRows,       scratch_bytes,        pack_queries,         reduce_chunk,
-            PartialOps<V>::clear, PartialOps<V>::merge, PartialOps<V>::finish};
+    return {Arch::kMaxRows, scratch_bytes,        pack_queries,
+            reduce_chunk,   PartialOps<V>::merge, PartialOps<V>::finish};
   }
 };
 
