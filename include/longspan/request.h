@@ -41,7 +41,19 @@ struct TokenLogprob {
 };
 
 enum class FinishReason { kStop, kLength, kError };
-const char* to_string(FinishReason reason);  // "stop", "length", "error"
+
+/// "stop", "length", "error".
+inline const char* to_string(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kError:
+      break;
+  }
+  return "error";
+}
 
 /// A finished request.
 struct Result {

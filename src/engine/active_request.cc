@@ -6,18 +6,6 @@
 
 namespace longspan {
 
-const char* to_string(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kStop:
-      return "stop";
-    case FinishReason::kLength:
-      return "length";
-    case FinishReason::kError:
-      return "error";
-  }
-  return "error";
-}
-
 ActiveRequest::ActiveRequest(RequestId id, Request request, double submitted_ms, const Tokenizer& tokenizer)
     : request_(std::move(request)),
       detokenizer_(tokenizer),

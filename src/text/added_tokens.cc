@@ -1,6 +1,8 @@
 #include "text/added_tokens.h"
 
 #include <algorithm>
+#include <map>
+#include <utility>
 
 #include "text/utf8.h"
 
@@ -30,9 +32,16 @@ size_t white_space_at_end(std::string_view text) {
 
 }  // namespace
 
-AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
-  std::ranges::stable_sort(tokens_, {}, &AddedToken::content);
-  for (const AddedToken& token : tokens_) first_byte_[static_cast<uint8_t>(token.content[0])] = true;
+AddedTokenFinder::AddedTokenFinder(std::vector<AddedToken> tokens) {
+  std::map<std::string, AddedToken> sorted;
+  for (AddedToken& token : tokens) {
+    std::string content = token.content;
+    sorted.emplace(std::move(content), std::move(token));  // keeps the first of equal ones
+  }
+  for (auto& [content, token] : sorted) {
+    first_byte_[static_cast<uint8_t>(content[0])] = true;
+    tokens_.push_back(std::move(token));
+  }
 }
 
 // Narrows the sorted contents byte by byte to those that `text` agrees with.

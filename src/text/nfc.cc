@@ -3,6 +3,7 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <compare>
 #include <cstdint>
 #include <vector>
 
@@ -40,6 +41,13 @@ void append_decomposed(uint32_t code_point, std::vector<int32_t>& out) {
 
 // utf8proc's own reordering moves one mark at a time, which is quadratic in a run of marks.
 void order_marks(std::vector<int32_t>& points) {
+  struct Mark {
+    int combining_class;
+    size_t place;  // marks of one class keep their order
+    int32_t code_point;
+    auto operator<=>(const Mark&) const = default;
+  };
+  std::vector<Mark> order;
   for (size_t i = 0; i < points.size();) {
     if (combining_class(points[i]) == 0) {
       ++i;
@@ -47,8 +55,10 @@ void order_marks(std::vector<int32_t>& points) {
     }
     size_t end = i;
     while (end < points.size() && combining_class(points[end]) != 0) ++end;
-    std::stable_sort(points.begin() + i, points.begin() + end,
-                     [](int32_t a, int32_t b) { return combining_class(a) < combining_class(b); });
+    order.clear();
+    for (size_t k = i; k < end; ++k) order.push_back({combining_class(points[k]), k, points[k]});
+    std::ranges::sort(order);
+    for (size_t k = i; k < end; ++k) points[k] = order[k - i].code_point;
     i = end;
   }
 }

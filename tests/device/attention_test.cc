@@ -347,11 +347,11 @@ std::vector<Segment> cut(const std::vector<Segment>& segments, int32_t most) {
 TEST_P(Attention, RowsKeepTheirBitsHoweverTheyAreCutAndSpread) {
   Problem problem(case_, way_.dtype);
   const Problem::Result whole = problem.run(way_.isa, case_.segments, 1);
-  for (int threads : {2, 3}) EXPECT_EQ(problem.run(way_.isa, case_.segments, threads), whole);
-  for (int32_t most : {1, 5, 16, 64}) {
+  EXPECT_EQ(problem.run(way_.isa, case_.segments, 3), whole) << "three threads";
+  for (int32_t most : {1, 16, 64}) {
     EXPECT_EQ(problem.run(way_.isa, cut(case_.segments, most), 1), whole) << "pieces of " << most;
-    EXPECT_EQ(problem.run(way_.isa, cut(case_.segments, most), 2), whole) << "pieces of " << most;
   }
+  EXPECT_EQ(problem.run(way_.isa, cut(case_.segments, 5), 2), whole) << "pieces of 5 by two threads";
 }
 
 std::string test_name(const testing::TestParamInfo<std::tuple<Way, size_t>>& info) {

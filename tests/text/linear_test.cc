@@ -53,7 +53,7 @@ TEST(Linear, BpeStepsAreAtMostSixPerByte) {
   }
   const Bpe bpe(bytes, merges);
   for (const char* kind : kKinds) {
-    for (const size_t n : {1u, 2u, 1000u, 200'000u, 400'000u}) {
+    for (const size_t n : {1u, 2u, 1000u, 100'000u, 200'000u}) {
       BpeScratch scratch;
       std::vector<int32_t> out;
       const std::string piece = text_of(kind, n);

@@ -201,7 +201,7 @@ class Chat:
         """(ids, weight per id): the value counts most, the words before it are easy copies."""
         full = self.ids(fill(t["answer"], name, value))
         head = self.ids(fill(t["answer"], name, value).rsplit(" ", 1)[0])
-        w = [0.3] * len(head) + [1.0] * (len(full) - len(head)) + [0.3]
+        w = [0.6] * len(head) + [1.0] * (len(full) - len(head)) + [0.6]
         return full + [self.end], w
 
 

@@ -15,7 +15,7 @@ COMPUTE = torch.bfloat16  # of the matrix products; check_export.py compares in 
 @dataclasses.dataclass
 class Config:
     vocab_size: int = 4096
-    hidden_size: int = 256
+    hidden_size: int = 384
     layers: int = 4
     heads: int = 8
     kv_heads: int = 2
@@ -233,20 +233,23 @@ class Model(nn.Module):
         return F.linear(hidden.to(COMPUTE), self.embed.to(COMPUTE)).float()
 
 
+LANES = [(128, 64)] + [(192 + 32 * i, 32) for i in range(6)]  # (first residual dim, dims) for the tokens 1..7 back
+MATCH = [12, 8, 8, 5, 5, 5, 5]  # dims of a layer-1 key that compare each lane; 48 in all
+
+
 @torch.no_grad()
 def seed_induction(model):
     """Start from a hand-made induction circuit instead of pure noise; training refines all of it.
 
-    Residual dims: 0 constant, 1..127 the token, 128..191 a projection of the token before, 192..223 and 224..255 of the
-    ones two and three before. Layer 0 fills the latter (heads that look a fixed offset back, made of RoPE's fast pairs);
-    layer 1 looks for the place whose previous tokens are the present ones (RoPE's slow pairs) and copies its token.
+    Residual dims: 0 constant, 1..127 the token, LANES: projections of the tokens 1 to 7 back. Layer 0 fills the lanes
+    (heads that look a fixed offset back, made of RoPE's fast pairs); layer 1 looks for the place whose previous tokens
+    are the present ones (RoPE's slow pairs) and copies its token.
     """
     c = model.c
-    assert c.hidden_size == 256 and c.head_dim == 128 and c.heads == 8 and c.kv_heads == 2
+    assert c.hidden_size == 384 and c.head_dim == 128 and c.heads == 8 and c.kv_heads == 2
     d, half = c.head_dim, c.head_dim // 2
-    sigma = 0.8
     model.embed.mul_(0.04)
-    model.embed[:, 1:128] = torch.randn(c.vocab_size, 127) * sigma
+    model.embed[:, 1:128] = torch.randn(c.vocab_size, 127) * 0.8
     model.embed[:, 0] = 5.0
     for layer in model.layers:
         layer.wo.mul_(0.3)
@@ -259,39 +262,40 @@ def seed_induction(model):
     first = model.layers[0]
     first.q_norm.fill_(1.8)
     first.k_norm.fill_(1.8)
-    first.wk[:d] *= 0.1
-    first.wk[:half, 0] = amp
-    first.wv[:d] = 0
-    first.wv[torch.arange(127), torch.arange(1, 128)] = 1.0
-    for h, (start, rows) in enumerate([(128, 64), (192, 32), (224, 32)]):
+    for kv in range(2):
+        first.wk[kv * d:(kv + 1) * d] *= 0.1
+        first.wk[kv * d:kv * d + half, 0] = amp
+        first.wv[kv * d:(kv + 1) * d] = 0
+        first.wv[kv * d + torch.arange(127), torch.arange(1, 128)] = 1.0
+    for h, (start, rows) in enumerate(LANES):
         first.wq[h * d:(h + 1) * d] *= 0.1
         first.wq[h * d:h * d + half, 0] = amp * torch.cos((h + 1) * freq)
         first.wq[h * d + half:(h + 1) * d, 0] = -amp * torch.sin((h + 1) * freq)
         first.wo[:, h * d:(h + 1) * d] = 0
-        first.wo[start:start + rows, h * d:h * d + 127] = 0.64 * project[:rows]
+        first.wo[start:start + rows, h * d:h * d + 127] = 0.53 * project[:rows]
 
     second = model.layers[1]
     second.q_norm.fill_(1.5)
     second.k_norm.fill_(1.5)
-    slow = torch.cat((torch.arange(40, half), torch.arange(40, half) + half))  # 48 dims
-    slow = slow[torch.randperm(48)]
+    slow = torch.cat((torch.arange(40, half), torch.arange(40, half) + half))[torch.randperm(48)]
     for kv in range(2):
+        heads = range(4 * kv, 4 * kv + 4)
         key = second.wk[kv * d:(kv + 1) * d]
         key *= 0.05
-        r1, r2 = kv * 24, kv * 12
-        for n in range(24):
-            key[slow[n], 128 + r1 + n] = 1.0
-        for n in range(12):
-            key[slow[24 + n], 192 + r2 + n] = 1.0
-            key[slow[36 + n], 224 + r2 + n] = 1.0
         second.wv[kv * d:(kv + 1) * d] = 0
         second.wv[kv * d + torch.arange(127), torch.arange(1, 128)] = 1.0
-        for h in range(4 * kv, 4 * kv + 4):
-            query = second.wq[h * d:(h + 1) * d]
-            query *= 0.05
-            query[slow[:24], 1:128] = project[r1:r1 + 24]
-            for n in range(12):
-                query[slow[24 + n], 128 + r2 + n] = 1.0
-                query[slow[36 + n], 192 + r2 + n] = 1.0
+        for h in heads:
+            second.wq[h * d:(h + 1) * d] *= 0.05
             second.wo[:, h * d:(h + 1) * d] *= 0.3
             second.wo[torch.arange(1, 128), h * d + torch.arange(127)] = 0.32
+        at = 0
+        for lane, n in enumerate(MATCH):
+            for j in range(n):
+                row, dim = kv * n + j, slow[at + j]
+                key[dim, LANES[lane][0] + row] = 1.0
+                for h in heads:
+                    if lane == 0:
+                        second.wq[h * d + dim, 1:128] = project[row]
+                    else:
+                        second.wq[h * d + dim, LANES[lane - 1][0] + row] = 1.0
+            at += n

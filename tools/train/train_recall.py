@@ -2,8 +2,8 @@
 
     python train_recall.py --texts /tmp/recall/texts --model ../../models/recall-moe --state /tmp/recall/run.pt \
         --seq 256 --batch 32 --steps 1000 --repeats 0.5 --lr 0.02 0.02
-One CPU core is enough (and is what is used); bf16 products want AMX or AVX-512 bf16. Kill it at any time: the same command
-continues from the state file. `--phase` names the phase; a new name starts its step count at 0 with the weights as they are.
+One CPU core is enough (and is what is used); bf16 products want AMX or AVX-512 bf16. Stop it (SIGTERM) at any time: the same
+command continues from the state file. `--phase` names the phase; a new name starts its step count at 0 with the weights as they are.
 """
 import argparse
 import dataclasses
@@ -12,6 +12,7 @@ import math
 import os
 import pathlib
 import random
+import signal
 import time
 
 import torch
@@ -83,12 +84,18 @@ class Batches:
             kind = 0
         else:
             k = rng.randint(2, max(2, min(a.max_facts, a.seq // 50)))
-            ids, w = data.sample_chat(rng, self.chat, self.filler, self.pool, a.seq, k, rng.randint(1, k))
+            ids, w = data.sample_chat(rng, self.chat, self.filler, self.pool, a.seq, k, rng.randint((k + 1) // 2, k))
             kind = 1
             pad = a.seq - len(ids)
-            ids, w = ids + [self.chat.end] * pad, w + [0.0] * pad
+            if a.tail:  # the questions must lie in the tail: pad by text before the document
+                ids, w = self.before(rng, pad) + ids, [0.0] * pad + w
+            else:
+                ids, w = ids + [self.chat.end] * pad, w + [0.0] * pad
         pose = a.pose > a.seq and rng.random() < a.pose_share
         return ids, w, data.skip_positions(rng, a.seq, a.pose) if pose else range(a.seq), kind
+
+    def before(self, rng, n):
+        return self.chat.ids("\n\n".join(self.filler.stretch(rng, n + 1)))[:n]
 
     def batch(self, step):
         rng = random.Random(f"{self.args.seed}-{self.args.phase}-{step}")
@@ -99,9 +106,26 @@ class Batches:
         return ids, w, lm, torch.tensor([list(r[2]) for r in rows]), torch.tensor([r[3] for r in rows])
 
 
-def loss_of(model, batch, balance_weight, text_weight):
+def frozen_prefix(model, ids, pos, cut):
+    """Keys and values of the first `cut` tokens without gradients, and the mask for the tokens after them."""
+    cache, tail = [], ids.shape[1] - cut
+    with torch.no_grad():
+        model(ids[:, :cut], pos[:, :cut], cache)
+    mask = torch.zeros(tail, ids.shape[1], dtype=torch.bfloat16)
+    mask[:, cut:] = torch.full((tail, tail), float("-inf")).triu(1)
+    return cache, mask
+
+
+def loss_of(model, batch, balance_weight, text_weight, tail=0):
+    """tail > 0: only the last `tail` tokens get gradients, which makes real long documents affordable."""
     ids, w, lm, pos, kind = batch
-    hidden, balance = model(ids, pos)
+    if 0 < tail < ids.shape[1]:
+        cut = ids.shape[1] - tail
+        cache, mask = frozen_prefix(model, ids, pos, cut)
+        ids, w, lm, pos = ids[:, cut:], w[:, cut:], lm[:, cut:], pos[:, cut:]
+        hidden, balance = model(ids, pos, cache, mask)
+    else:
+        hidden, balance = model(ids, pos)
     picked = ((w > 0) | lm)[:, 1:].flatten().nonzero().squeeze(1)
     target, weight = ids[:, 1:].flatten()[picked], w[:, 1:].flatten()[picked]
     text = lm[:, 1:].flatten()[picked]
@@ -137,6 +161,7 @@ def main():
     p.add_argument("--max-facts", type=int, default=12)
     p.add_argument("--pose", type=int, default=0, help="largest position; 0: none skipped")
     p.add_argument("--pose-share", type=float, default=0.7)
+    p.add_argument("--tail", type=int, default=0, help="gradients for the last TAIL tokens only; 0: for all")
     p.add_argument("--text-share", type=float, default=0.1, help="share of book tokens that carry a language loss")
     p.add_argument("--text-weight", type=float, default=0.2)
     p.add_argument("--lr", type=float, nargs=2, default=[0.02, 0.02], help="at the first and last step of the phase")
@@ -168,10 +193,11 @@ def main():
         tmp.replace(args.state)
 
     log = args.state.with_suffix(".jsonl").open("a")
-    sums, last_save = {}, time.time()
-    while step < args.steps:
+    sums, last_save, stop = {}, time.time(), []
+    signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
+    while step < args.steps and not stop:
         began = time.time()
-        loss, stats = loss_of(net, batches.batch(step), 0.03, args.text_weight)
+        loss, stats = loss_of(net, batches.batch(step), 0.03, args.text_weight, args.tail)
         for q in net.parameters():
             q.grad = None
         loss.backward()

@@ -17,6 +17,7 @@ template <class Arch, int R, int N>
 inline void gemm_block(const GemmTile& t, int64_t row, int64_t column) {
   using V = typename Arch::V;
   constexpr int64_t kWidth = V::kWidth;
+  constexpr int64_t kAhead = 2048 / sizeof(typename Arch::B);  // hardware prefetch stops at each 4 KiB
   const auto* a = static_cast<const typename Arch::A*>(t.a) + row * t.a_stride;
   const auto* b = static_cast<const typename Arch::B*>(t.b) + column * Arch::kStep;
   typename V::T sum[R][N];
@@ -27,7 +28,10 @@ inline void gemm_block(const GemmTile& t, int64_t row, int64_t column) {
   for (int64_t k = 0; k < t.k; k += Arch::kStep, b += kPanelColumns * Arch::kStep) {
     typename Arch::Weights w[N];
 #pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) w[n] = Arch::weights(b + n * kWidth * Arch::kStep);
+    for (int n = 0; n < N; ++n) {
+      w[n] = Arch::weights(b + n * kWidth * Arch::kStep);
+      __builtin_prefetch(b + n * kWidth * Arch::kStep + kAhead);
+    }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const auto x = Arch::value(a + r * t.a_stride + k);

@@ -95,8 +95,12 @@ void visit_v(const CpuKvPool& pool, int32_t layer, int32_t slot, Visit visit) {
   }
 }
 
-float widen(float value) { return value; }
-float widen(uint16_t bits) { return bf16_to_f32(bits); }
+float widen(float value) {
+  return value;
+}
+float widen(uint16_t bits) {
+  return bf16_to_f32(bits);
+}
 
 template <class Cell, class Element>
 void write_rows(const OpContext& ctx, const CpuKvPool& pool, int32_t layer, Matrix k, Matrix v,

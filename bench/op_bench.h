@@ -1,0 +1,72 @@
+#pragma once
+
+#include <benchmark/benchmark.h>
+#include <omp.h>
+
+#include <cstdlib>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "device/cpu/cpu_features.h"
+#include "device/device.h"
+#include "peak.h"
+
+namespace longspan {
+
+/// Threads of the op under test. With one (the default) times are that thread's CPU time, so that a busy
+/// machine disturbs less.
+inline int bench_threads() {
+  const char* threads = std::getenv("LONGSPAN_BENCH_THREADS");
+  return threads == nullptr ? 1 : std::max(1, std::atoi(threads));
+}
+
+/// One thread's peak, measured once.
+inline double peak_gflops(DType dtype) {
+  omp_set_num_threads(1);
+  static const double f32 = measured_peak_gflops(DType::kF32);
+  static const double bf16 = measured_peak_gflops(DType::kBF16);
+  return dtype == DType::kBF16 ? bf16 : f32;
+}
+
+/// Counters `GFLOP/s` (of all threads) and `peak`, the share of that many threads' measured peak for the
+/// arithmetic that the op uses.
+inline void report_gflops(benchmark::State& state, double flops_per_iteration, const Ops& ops) {
+  const DType arithmetic = ops.name().ends_with(" bf16") ? DType::kBF16 : DType::kF32;
+  using benchmark::Counter;
+  const double flops = flops_per_iteration * static_cast<double>(state.iterations());
+  state.counters["GFLOP/s"] = Counter(flops / 1e9, Counter::kIsRate);
+  state.counters["peak"] =
+      Counter(flops / 1e9 / (peak_gflops(arithmetic) * bench_threads()), Counter::kIsRate);
+  state.SetLabel(ops.name());
+}
+
+inline std::vector<float> random_values(int64_t n, uint32_t seed, float scale = 1.0f) {
+  std::vector<float> values(static_cast<size_t>(n));
+  std::minstd_rand rng(seed);
+  for (float& v : values) v = scale * (static_cast<float>(rng() % 2001) / 1000.0f - 1.0f);
+  return values;
+}
+
+/// The instruction sets worth comparing here: from AVX2 up.
+inline std::vector<DeviceOptions> bench_devices() {
+  std::vector<DeviceOptions> result;
+  for (Isa isa : available_isas()) {
+    if (isa < Isa::kAvx2) continue;
+    const std::string name(to_string(isa));
+    if (isa <= Isa::kAvx512) result.push_back({.backend = "cpu", .compute = DType::kF32, .isa = name});
+    result.push_back({.backend = "cpu", .compute = DType::kBF16, .isa = name});
+  }
+  return result;
+}
+
+/// Registers `run` under a name that ends in the device's compute dtype and instruction set.
+template <class F>
+void register_bench(const std::string& name, const DeviceOptions& options, F run) {
+  const std::string full = name + "/" + std::string(to_string(options.compute)) + "/" + options.isa;
+  auto* bench = benchmark::RegisterBenchmark(full.c_str(), run);
+  bench->Unit(benchmark::kMicrosecond);
+  if (bench_threads() > 1) bench->UseRealTime();
+}
+
+}  // namespace longspan
