@@ -390,6 +390,24 @@ TEST(AttentionExtremes, LargeAndVerySmallScoresStayFinite) {
   }
 }
 
+TEST(AttentionExtremes, MaximaThatMoveFarFromBlockToBlock) {
+  const Case c{"", 2, 1, 64, 64, 16, {1500}, consecutive({{0, 3, 0, 1500}})};
+  for (const Way& way : ways()) {
+    Problem problem(c, way.dtype);
+    for (float& x : problem.q) x *= 20.0f;
+    const auto result = problem.run(way.isa, c.segments, 1);
+    const bool bf16_products = way.dtype == DType::kBF16 && way.isa >= Isa::kAvx512Bf16;
+    for (int32_t i = 0; i < 3; ++i) {
+      const Expected expected = expected_row(problem, c.segments[0], i, 1, bf16_products);
+      for (size_t d = 0; d < 64; ++d) {
+        ASSERT_NEAR(result.out[static_cast<size_t>(i * 2 + 1) * 64 + d], expected.out[d],
+                    expected.out_bound[d])
+            << to_string(way.isa) << " row " << i << " column " << d;
+      }
+    }
+  }
+}
+
 TEST(AttentionChecks, DefectsAreNamed) {
   const Case c{"", 4, 2, 8, 8, 4, {6}, consecutive({{0, 2, 0, 6}})};
   Problem problem(c, DType::kF32);
