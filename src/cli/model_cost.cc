@@ -29,7 +29,8 @@ int64_t attention_side_bytes(const ModelConfig& config, const Layout& layout, co
     bytes +=
         dense_layers * (ops.packed_linear_bytes(2 * width, hidden) + ops.packed_linear_bytes(hidden, width));
   }
-  return bytes + ops.packed_linear_bytes(divided(config.vocab_size, layout.attn_tp), hidden);
+  return bytes + ops.packed_linear_bytes(divided(config.vocab_size, layout.attn_tp), hidden,
+                                          LinearPrecision::kUnquantized);
 }
 
 // Routers (f32, whole on every rank), routed and shared experts.

@@ -67,12 +67,14 @@ void add_compute_flags(FlagSet& flags, EngineOptions& engine) {
   flags.choice("--isa", engine.isa,
                {{"auto", "auto"},
                 {"avx512_bf16", "avx512_bf16"},
+                {"avx512_vnni", "avx512_vnni"},
                 {"avx512", "avx512"},
                 {"avx2", "avx2"},
                 {"portable", "portable"}},
                {}, "instruction set of the cpu backend");
   flags.value(
-      "--dtype", "auto", "auto|bf16|f32", "arithmetic; auto: bf16 for a BF16 checkpoint, f32 for F32 and F16",
+      "--dtype", "auto", "auto|bf16|f32|int8",
+      "arithmetic; auto: bf16 for a BF16 checkpoint, f32 for F32 and F16; int8: as auto with weights in int8",
       [&engine](const std::string& flag, const std::string& text) {
         if (text == "auto") {
           engine.dtype = ComputeType::kAuto;
@@ -80,11 +82,13 @@ void add_compute_flags(FlagSet& flags, EngineOptions& engine) {
           engine.dtype = ComputeType::kBF16;
         } else if (text == "f32" || text == "float32") {
           engine.dtype = ComputeType::kF32;
-        } else if (text == "int8" || text == "f16" || text == "float16" || text == "half") {
+        } else if (text == "int8") {
+          engine.dtype = ComputeType::kInt8;
+        } else if (text == "f16" || text == "float16" || text == "half") {
           throw Error(ErrorCode::kNotSupported,
-                      fmt::format("{} {}: not in this build; use auto, bf16 or f32", flag, text));
+                      fmt::format("{} {}: not in this build; use auto, bf16, f32 or int8", flag, text));
         } else {
-          throw Error(ErrorCode::kUsage, fmt::format("{} {}: must be one of auto, bf16, f32", flag, text));
+          throw Error(ErrorCode::kUsage, fmt::format("{} {}: must be one of auto, bf16, f32, int8", flag, text));
         }
       });
   flags.integer("--threads", engine.threads, 0, 65536, "CORES",

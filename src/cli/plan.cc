@@ -54,9 +54,12 @@ Prediction predict(const EngineOptions& engine, const PlanOptions& options) {
   p.rows = rows_of(options, p.config, engine.context_length);
 
   const bool bf16 = engine.dtype == ComputeType::kBF16 ||
-                    (engine.dtype == ComputeType::kAuto && p.config.dtype == DType::kBF16);
+                    (engine.dtype != ComputeType::kF32 && p.config.dtype == DType::kBF16);
   const auto device = make_device(
-      {.backend = engine.backend, .compute = bf16 ? DType::kBF16 : DType::kF32, .isa = engine.isa});
+      {.backend = engine.backend,
+       .compute = bf16 ? DType::kBF16 : DType::kF32,
+       .int8 = engine.dtype == ComputeType::kInt8,
+       .isa = engine.isa});
   const Ops& ops = device->ops();
   p.device = ops.name();
   p.ranks = rank_bytes(p.config, p.layout, engine.page_size, ops);

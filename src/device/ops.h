@@ -32,9 +32,16 @@ struct OpContext {
   int threads = 1;  // cores this rank's ops may use
 };
 
-/// kF32 keeps the weight and the product in f32 whatever the compute dtype (routers: a rounded logit changes
-/// which experts run).
-enum class LinearPrecision { kCompute, kF32 };
+/// kCompute multiplies as the Ops were made: in their compute dtype, or int8 where they quantise.
+/// kUnquantized is the compute dtype even then (lm_head). kF32 keeps the weight and the product in f32 whatever
+/// the compute dtype (routers: a rounded logit changes which experts run).
+///
+/// int8: a weight row w becomes round(w / s) with s = max|w| / 127, a row x of activations likewise with a scale
+/// of its own, rounded to nearest even; a row without any |value| >= kLeastQuantized is all zeros. Sums are exact
+/// integers, y = float(sum) * (s_x * s_w), and a bias is added in f32. SwiGLU's row is quantised whole for `down`.
+enum class LinearPrecision { kCompute, kUnquantized, kF32 };
+constexpr float kLeastQuantized = 1e-30f;  // below, 127 / max would overflow
+constexpr int64_t kMostQuantizedInner = int64_t{1} << 17;  // inner elements whose sum fits an int32
 
 /// A weight prepared for multiplying: y = x W^T + b, W [out, in].
 class LinearWeight {
@@ -125,7 +132,8 @@ class Ops {
   virtual std::unique_ptr<ExpertWeights> pack_experts(std::span<const ExpertSource> experts,
                                                       int32_t first_expert) = 0;
   /// Bytes that pack_linear / pack_experts would keep resident, without doing it.
-  virtual int64_t packed_linear_bytes(int64_t out_features, int64_t in_features) const = 0;
+  virtual int64_t packed_linear_bytes(int64_t out_features, int64_t in_features,
+                                      LinearPrecision precision = LinearPrecision::kCompute) const = 0;
   virtual int64_t packed_expert_bytes(int64_t hidden, int64_t width) const = 0;
 
   /// Throws Error(kCapacity) where the memory can't be reserved.

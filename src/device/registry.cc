@@ -16,8 +16,8 @@ std::unique_ptr<Device> make_device(const DeviceOptions& options) {
   if (options.compute != DType::kBF16 && options.compute != DType::kF32)
     throw Error(ErrorCode::kUsage,
                 fmt::format("compute dtype '{}' is not one of: bf16, f32", to_string(options.compute)));
-  if (options.backend == "cpu") return make_cpu_device(options.compute, options.isa);
-  if (options.backend == "reference") return make_reference_device(options.compute);
+  if (options.backend == "cpu") return make_cpu_device(options.compute, options.int8, options.isa);
+  if (options.backend == "reference") return make_reference_device(options.compute, options.int8);
   const std::string choices = fmt::format("{}", fmt::join(backends(), ", "));
   for (const char* known : {"cuda", "ascend", "npu"}) {
     if (options.backend == known)

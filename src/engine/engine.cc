@@ -321,11 +321,14 @@ std::unique_ptr<Engine> open_engine(const EngineOptions& options, std::unique_pt
 std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
   const DType stored = load_model_config(options.model).dtype;
   const bool bf16 =
-      options.dtype == ComputeType::kBF16 || (options.dtype == ComputeType::kAuto && stored == DType::kBF16);
+      options.dtype == ComputeType::kBF16 || (options.dtype != ComputeType::kF32 && stored == DType::kBF16);
   return open_engine(
       options,
       make_device(
-          {.backend = options.backend, .compute = bf16 ? DType::kBF16 : DType::kF32, .isa = options.isa}),
+          {.backend = options.backend,
+           .compute = bf16 ? DType::kBF16 : DType::kF32,
+           .int8 = options.dtype == ComputeType::kInt8,
+           .isa = options.isa}),
       steady_ms);
 }
 

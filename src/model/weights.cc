@@ -125,7 +125,7 @@ ModelWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoin
   }
   weights.final_norm = loader.vector("model.norm.weight", config.hidden_size);
   weights.lm_head = loader.linear({{config.tie_word_embeddings ? embedding : "lm_head", config.vocab_size}},
-                                  config.hidden_size, false);
+                                  config.hidden_size, false, LinearPrecision::kUnquantized);
   weights.bytes += weights.lm_head->bytes;
   return weights;
 }

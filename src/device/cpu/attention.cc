@@ -38,6 +38,7 @@ const TileKernel& kernel_for(Isa isa, DType kv, int32_t dk) {
     case Isa::kAvx2:
       return bf16 ? kAvx2Kernels.bf16 : kAvx2Kernels.f32;
     case Isa::kAvx512:
+    case Isa::kAvx512Vnni:
       return bf16 ? kAvx512Kernels.bf16 : kAvx512Kernels.f32;
     case Isa::kAvx512Bf16:
       return bf16 ? kAvx512Bf16Kernel : kAvx512Kernels.f32;

@@ -9,7 +9,7 @@ namespace {
 
 class CpuDevice : public Device {
  public:
-  CpuDevice(DType compute, Isa isa) : ops_(compute, isa) {}
+  CpuDevice(DType compute, bool int8, Isa isa) : ops_(compute, int8, isa) {}
   BlockSource& memory() override { return memory_; }
   Ops& ops() override { return ops_; }
   int64_t memory_bytes() const override { return host_memory_bytes(); }
@@ -21,8 +21,8 @@ class CpuDevice : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> make_cpu_device(DType compute, std::string_view isa) {
-  return std::make_unique<CpuDevice>(compute, parse_isa(isa));
+std::unique_ptr<Device> make_cpu_device(DType compute, bool int8, std::string_view isa) {
+  return std::make_unique<CpuDevice>(compute, int8, parse_isa(isa));
 }
 
 }  // namespace longspan

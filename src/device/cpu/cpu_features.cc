@@ -16,7 +16,8 @@
 namespace longspan {
 namespace {
 
-constexpr Isa kAll[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx};
+constexpr Isa kAll[] = {Isa::kPortable,   Isa::kAvx2,       Isa::kAvx512,
+                        Isa::kAvx512Vnni, Isa::kAvx512Bf16, Isa::kAmx};
 
 #if defined(__x86_64__)
 
@@ -50,8 +51,10 @@ Isa detect() {
   const bool amx = bit(edx, 24) && bit(edx, 22);  // tiles, bf16
   if (!bit(ebx, 5) || (states & kYmm) != kYmm) return Isa::kPortable;
   const bool avx512 = bit(ebx, 16) && bit(ebx, 17) && bit(ebx, 30) && bit(ebx, 31);  // F, DQ, BW, VL
+  const bool vnni = bit(ecx, 11);
   if (!avx512 || (states & kZmm) != kZmm) return Isa::kAvx2;
-  if (!__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) || !bit(eax, 5)) return Isa::kAvx512;
+  if (!vnni) return Isa::kAvx512;
+  if (!__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) || !bit(eax, 5)) return Isa::kAvx512Vnni;
   if (!amx || (states & kTiles) != kTiles || !request_amx_permission()) return Isa::kAvx512Bf16;
   return Isa::kAmx;
 }
@@ -85,6 +88,8 @@ std::string_view to_string(Isa isa) {
       return "avx2";
     case Isa::kAvx512:
       return "avx512";
+    case Isa::kAvx512Vnni:
+      return "avx512_vnni";
     case Isa::kAvx512Bf16:
       return "avx512_bf16";
     case Isa::kAmx:

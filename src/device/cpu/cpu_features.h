@@ -9,11 +9,12 @@ namespace longspan {
 ///   kPortable    plain C++ vectors
 ///   kAvx2        AVX2 + FMA
 ///   kAvx512      AVX-512 F, BW, DQ, VL
+///   kAvx512Vnni  + 8-bit integer dot products
 ///   kAvx512Bf16  + bf16 dot products
 ///   kAmx         + AMX bf16 tiles
-enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Bf16, kAmx };
+enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Vnni, kAvx512Bf16, kAmx };
 
-/// "portable", "avx2", "avx512", "avx512_bf16", "amx".
+/// "portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx".
 std::string_view to_string(Isa isa);
 
 /// True where both the CPU has it and the operating system saves its registers. For kAmx the first call asks

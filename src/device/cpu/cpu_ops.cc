@@ -26,14 +26,25 @@ std::string_view describe(Arithmetic arithmetic) {
       return "f32 with bf16 weights";
     case Arithmetic::kBf16:
       return "bf16";
+    case Arithmetic::kInt8:
+      return "int8";
   }
   return "?";
 }
 
 }  // namespace
 
-CpuOps::CpuOps(DType compute, Isa isa)
-    : compute_(compute), isa_(isa), arithmetic_(arithmetic_for(compute, isa)), kernels_(isa) {}
+CpuOps::CpuOps(DType compute, bool int8, Isa isa)
+    : compute_(compute),
+      isa_(isa),
+      unquantized_(arithmetic_for(compute, isa)),
+      arithmetic_(int8 ? Arithmetic::kInt8 : unquantized_),
+      kernels_(isa) {}
+
+Arithmetic CpuOps::arithmetic_of(LinearPrecision precision) const {
+  if (precision == LinearPrecision::kF32) return Arithmetic::kF32;
+  return precision == LinearPrecision::kUnquantized ? unquantized_ : arithmetic_;
+}
 
 std::string CpuOps::name() const {
   return fmt::format("cpu {} {}", to_string(isa_), describe(arithmetic_));
@@ -43,7 +54,7 @@ std::unique_ptr<LinearWeight> CpuOps::pack_linear(std::span<const WeightView> st
                                                   std::span<const WeightView> biases,
                                                   LinearPrecision precision) {
   return cpu_pack_linear(stacked, biases,
-                         precision == LinearPrecision::kF32 ? Arithmetic::kF32 : arithmetic_);
+                         arithmetic_of(precision));
 }
 
 std::unique_ptr<ExpertWeights> CpuOps::pack_experts(std::span<const ExpertSource> experts,
@@ -51,8 +62,9 @@ std::unique_ptr<ExpertWeights> CpuOps::pack_experts(std::span<const ExpertSource
   return cpu_pack_experts(experts, first_expert, arithmetic_);
 }
 
-int64_t CpuOps::packed_linear_bytes(int64_t out_features, int64_t in_features) const {
-  return cpu_packed_linear_bytes(out_features, in_features, arithmetic_);
+int64_t CpuOps::packed_linear_bytes(int64_t out_features, int64_t in_features,
+                                    LinearPrecision precision) const {
+  return cpu_packed_linear_bytes(out_features, in_features, arithmetic_of(precision));
 }
 
 int64_t CpuOps::packed_expert_bytes(int64_t hidden, int64_t width) const {

@@ -9,7 +9,7 @@ namespace longspan {
 /// The ops on CPU cores: each one is a free function of this folder. Shared by all ranks of a process.
 class CpuOps : public Ops {
  public:
-  CpuOps(DType compute, Isa isa);
+  CpuOps(DType compute, bool int8, Isa isa);
 
   std::string name() const override;
   std::unique_ptr<LinearWeight> pack_linear(std::span<const WeightView> stacked,
@@ -17,7 +17,8 @@ class CpuOps : public Ops {
                                             LinearPrecision precision) override;
   std::unique_ptr<ExpertWeights> pack_experts(std::span<const ExpertSource> experts,
                                               int32_t first_expert) override;
-  int64_t packed_linear_bytes(int64_t out_features, int64_t in_features) const override;
+  int64_t packed_linear_bytes(int64_t out_features, int64_t in_features,
+                              LinearPrecision precision) const override;
   int64_t packed_expert_bytes(int64_t hidden, int64_t width) const override;
   std::unique_ptr<KvPool> make_kv_pool(const KvShape& shape) override;
   int64_t kv_page_bytes(const KvShape& shape) const override;
@@ -43,9 +44,11 @@ class CpuOps : public Ops {
   void log_softmax_at(OpContext& ctx, Matrix logits, IndexArray targets, Matrix out) override;
 
  private:
+  Arithmetic arithmetic_of(LinearPrecision precision) const;
   DType compute_;
   Isa isa_;
-  Arithmetic arithmetic_;
+  Arithmetic unquantized_;
+  Arithmetic arithmetic_;  // of LinearPrecision::kCompute and experts
   CpuKernels kernels_;
 };
 

@@ -92,7 +92,7 @@ struct Bf16WeightsAsF32 : F32Weights<Vec> {
 
 template <class Vec, int R, int N>
 constexpr GemmKernels f32_kernels() {
-  return {gemm_panel<F32Weights<Vec>, R, N>, gemm_panel<Bf16WeightsAsF32<Vec>, R, N>, nullptr};
+  return {gemm_panel<F32Weights<Vec>, R, N>, gemm_panel<Bf16WeightsAsF32<Vec>, R, N>, nullptr, nullptr};
 }
 
 }  // namespace

@@ -10,7 +10,7 @@ namespace longspan {
 /// summed over k in ascending order whatever `rows` is, and added to c at the end, so a row's result does not
 /// depend on the rows beside it.
 struct GemmTile {
-  const void* a = nullptr;  // f32 or bf16
+  const void* a = nullptr;  // f32, bf16 or u8
   int64_t a_stride = 0;     // elements
   const void* b = nullptr;  // the panel, see PackedMatrix
   int64_t k = 0;            // multiple of 32
@@ -27,6 +27,8 @@ struct GemmKernels {
   /// a bf16, b bf16 [k / 2][64][2]; null where the set has no bf16 arithmetic. Rows of a up to the next
   /// multiple of 16 must be readable.
   void (*bf16)(const GemmTile& tile) = nullptr;
+  /// a u8: the quantised element + 128, k of them, then the row's f32 scale; b as PackedMatrix's kInt8.
+  void (*int8)(const GemmTile& tile) = nullptr;
 };
 
 /// The best kernels that `isa` includes.
@@ -35,6 +37,10 @@ GemmKernels gemm_kernels(Isa isa);
 extern const GemmKernels kGemmPortable;
 extern const GemmKernels kGemmAvx2;
 extern const GemmKernels kGemmAvx512;
+void gemm_portable_int8(const GemmTile& tile);
+void gemm_avx2_int8(const GemmTile& tile);
+void gemm_avx512_int8(const GemmTile& tile);
+void gemm_avx512_vnni(const GemmTile& tile);
 void gemm_avx512_bf16(const GemmTile& tile);
 void gemm_amx_bf16(const GemmTile& tile);
 

@@ -70,23 +70,18 @@ void cpu_linear(OpContext& ctx, const CpuKernels& kernels, Matrix x, const Linea
   const PackedMatrix& matrix = weight->matrix;
 
   // Rows are copied where they must be rounded or padded with zeros; else tiles read x itself.
-  const bool bf16 = matrix.arithmetic() == Arithmetic::kBf16;
-  const bool copied = bf16 || x.cols != matrix.k_padded();
-  const int64_t stride = !copied ? x.row_stride
-                         : bf16  ? bf16_row_stride(matrix.k_padded())
-                                 : matrix.k_padded();
-  const int64_t row_bytes = stride * (bf16 ? 2 : 4);
+  const Arithmetic arithmetic = matrix.arithmetic();
+  const int64_t element = activation_bytes(arithmetic);
+  const bool copied = element < 4 || x.cols != matrix.k_padded();
+  const int64_t stride = copied ? prepared_row_stride(arithmetic, matrix.k_padded()) : x.row_stride;
+  const int64_t row_bytes = stride * element;
   char* rows = copied ? static_cast<char*>(ctx.arena.allocate((x.rows + kRowMultiple) * row_bytes))
                       : static_cast<char*>(x.data);
   const bool biased = !weight->bias.empty();
   if (copied || biased) {
     parallel_for(ctx.threads, x.rows, rows_per_turn(x.cols), [&](int, int64_t t) {
-      if (bf16)
-        kernels.rows.to_bf16_padded(x.f32(t), x.cols, matrix.k_padded(),
-                                    reinterpret_cast<uint16_t*>(rows + t * row_bytes));
-      else if (copied)
-        kernels.rows.copy_padded(x.f32(t), x.cols, matrix.k_padded(),
-                                 reinterpret_cast<float*>(rows + t * row_bytes));
+      if (copied)
+        prepare_row(kernels.rows, arithmetic, x.f32(t), x.cols, matrix.k_padded(), rows + t * row_bytes);
       if (biased && accumulate)
         kernels.rows.add(weight->bias.data(), out.cols, out.f32(t));
       else if (biased)

@@ -124,23 +124,26 @@ void cpu_moe_experts(OpContext& ctx, const CpuKernels& kernels, Matrix x, Matrix
   const Grouping g = group_rows(ctx, ids, experts);
   if (g.rows == 0) return;
 
-  const bool bf16 = packed->gate_up.arithmetic() == Arithmetic::kBf16;
-  const int64_t element = bf16 ? 2 : 4;
+  const Arithmetic arithmetic = packed->gate_up.arithmetic();
+  const bool bf16 = arithmetic == Arithmetic::kBf16;
+  const int64_t element = activation_bytes(arithmetic);
   const int64_t hidden = experts.hidden;
   const int64_t k_up = packed->gate_up.k_padded(), k_down = packed->down.k_padded();
   const int64_t pairs = packed->pairs(), down_panels = packed->down_panels();
 
   // Per thread: the gathered rows of a tile, gate and up of one panel pair, and the multiply's own scratch.
-  const int64_t gathered_stride = bf16 ? bf16_row_stride(k_up) : k_up;
+  const int64_t gathered_stride = prepared_row_stride(arithmetic, k_up);
   const int64_t gathered_bytes = kTileRows * gathered_stride * element;
   constexpr int64_t kPairBytes = kTileRows * 2 * kPanel * 4;
   const int64_t thread_bytes =
       gathered_bytes + kPairBytes +
       std::max(tile_scratch_bytes(packed->gate_up), tile_scratch_bytes(packed->down));
   char* scratch = static_cast<char*>(ctx.arena.allocate(thread_bytes * ctx.threads));
-  // silu(gate) * up of every grouped row.
+  // silu(gate) * up of every grouped row; f32 where the row is quantised once it is whole.
+  const bool int8 = arithmetic == Arithmetic::kInt8;
   const int64_t activated_stride = bf16 ? bf16_row_stride(k_down) : k_down;
-  const int64_t activated_bytes = activated_stride * element;
+  const int64_t activated_element = bf16 ? 2 : 4;
+  int64_t activated_bytes = activated_stride * activated_element;
   char* activated = static_cast<char*>(ctx.arena.allocate((g.rows + kRowMultiple) * activated_bytes));
 
   const int64_t up_parts = parts_per_tile(g.tile_count, pairs, ctx.threads);
@@ -150,12 +153,8 @@ void cpu_moe_experts(OpContext& ctx, const CpuKernels& kernels, Matrix x, Matrix
     auto* gate_up = reinterpret_cast<float*>(gathered + gathered_bytes);
     char* tile_scratch = gathered + gathered_bytes + kPairBytes;
     for (int64_t r = 0; r < tile.rows; ++r) {
-      char* row = gathered + r * gathered_stride * element;
-      const float* source = x.f32(g.token[tile.begin + r]);
-      if (bf16)
-        kernels.rows.to_bf16_padded(source, hidden, k_up, reinterpret_cast<uint16_t*>(row));
-      else
-        kernels.rows.copy_padded(source, hidden, k_up, reinterpret_cast<float*>(row));
+      prepare_row(kernels.rows, arithmetic, x.f32(g.token[tile.begin + r]), hidden, k_up,
+                  gathered + r * gathered_stride * element);
     }
     const Range range(pairs, up_parts, item % up_parts);
     for (int64_t pair = range.begin; pair < range.end; ++pair) {
@@ -172,7 +171,7 @@ void cpu_moe_experts(OpContext& ctx, const CpuKernels& kernels, Matrix x, Matrix
       const int64_t columns = std::min(kPanel, k_down - pair * kPanel);
       for (int64_t r = 0; r < tile.rows; ++r) {
         const float* gate = gate_up + r * 2 * kPanel;
-        char* row = activated + (tile.begin + r) * activated_bytes + pair * kPanel * element;
+        char* row = activated + (tile.begin + r) * activated_bytes + pair * kPanel * activated_element;
         if (bf16)
           kernels.rows.swiglu_bf16(gate, gate + kPanel, columns, reinterpret_cast<uint16_t*>(row));
         else
@@ -180,6 +179,18 @@ void cpu_moe_experts(OpContext& ctx, const CpuKernels& kernels, Matrix x, Matrix
       }
     }
   });
+
+  int64_t down_stride = activated_stride;
+  if (int8) {
+    const int64_t quantized_bytes = int8_row_stride(k_down);
+    char* quantized = static_cast<char*>(ctx.arena.allocate((g.rows + kRowMultiple) * quantized_bytes));
+    parallel_for(ctx.threads, g.rows, rows_per_turn(k_down), [&](int, int64_t r) {
+      prepare_row(kernels.rows, arithmetic, reinterpret_cast<const float*>(activated + r * activated_bytes),
+                  experts.width, k_down, quantized + r * quantized_bytes);
+    });
+    activated = quantized;
+    activated_bytes = down_stride = quantized_bytes;
+  }
 
   // Columns of the outputs in blocks, so that what waits to be summed stays small.
   const int64_t block_panels =
@@ -197,7 +208,7 @@ void cpu_moe_experts(OpContext& ctx, const CpuKernels& kernels, Matrix x, Matrix
       for (int64_t unit = range.begin; unit < range.end; ++unit)
         multiply_tile(kernels, packed->down,
                       {.a = activated + tile.begin * activated_bytes,
-                       .a_stride = activated_stride,
+                       .a_stride = down_stride,
                        .rows = tile.rows,
                        .panel = tile.expert * down_panels + first + 2 * unit,
                        .columns = std::min<int64_t>(2, panels - 2 * unit) * kPanel,

@@ -1,8 +1,12 @@
 #include "device/cpu/packed_matrix.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <vector>
+
+#include "base/check.h"
+#include "device/ops.h"
 
 namespace longspan {
 namespace {
@@ -49,9 +53,35 @@ void pack_panel(const PackedMatrix::Column* columns, int64_t k, int64_t k_padded
   }
 }
 
+constexpr int64_t kColumnBytes = sizeof(float) + sizeof(int32_t);  // int8: scale and sum
+
+void quantize_panel(const PackedMatrix::Column* columns, int64_t k, int64_t k_padded, int8_t* panel) {
+  auto* scales = reinterpret_cast<float*>(panel + k_padded * kPanel);
+  auto* sums = reinterpret_cast<int32_t*>(scales + kPanel);
+  std::vector<float> row(static_cast<size_t>(k));
+  for (int64_t c = 0; c < kPanel; ++c) {
+    float max = 0;
+    for (int64_t i = 0; i < k; ++i) {
+      row[static_cast<size_t>(i)] = columns[c].data ? load_f32(columns[c].data, columns[c].dtype, i) : 0.0f;
+      max = std::max(max, std::abs(row[static_cast<size_t>(i)]));
+    }
+    const float inverse = max < kLeastQuantized ? 0.0f : 127.0f / max;
+    scales[c] = max < kLeastQuantized ? 0.0f : max / 127.0f;
+    int32_t sum = 0;
+    for (int64_t i = 0; i < k_padded; ++i) {
+      const float scaled = i < k ? row[static_cast<size_t>(i)] * inverse : 0.0f;
+      const auto q = static_cast<int8_t>(std::clamp(std::nearbyint(scaled), -127.0f, 127.0f));
+      panel[i / 4 * 4 * kPanel + c * 4 + i % 4] = q;
+      sum += q;
+    }
+    sums[c] = 128 * sum;
+  }
+}
+
 }  // namespace
 
 int64_t PackedMatrix::bytes_for(int64_t panels, int64_t k, Arithmetic arithmetic) {
+  if (arithmetic == Arithmetic::kInt8) return panels * kPanel * (padded_inner(k) + kColumnBytes);
   return panels * kPanel * padded_inner(k) * (arithmetic == Arithmetic::kF32 ? 4 : 2);
 }
 
@@ -61,6 +91,7 @@ PackedMatrix::PackedMatrix(int64_t panels, int64_t k, Arithmetic arithmetic,
       k_padded_(padded_inner(k)),
       panel_bytes_(bytes_for(1, k, arithmetic)),
       data_(bytes_for(panels, k, arithmetic)) {
+  check(arithmetic != Arithmetic::kInt8 || k <= kMostQuantizedInner, "int8 sums take up to 131072 elements");
   std::vector<Column> columns(static_cast<size_t>(panels * kPanel));
   for (size_t i = 0; i < columns.size(); ++i) columns[i] = column(static_cast<int64_t>(i));
 #pragma omp parallel for schedule(dynamic, 1)
@@ -76,6 +107,9 @@ PackedMatrix::PackedMatrix(int64_t panels, int64_t k, Arithmetic arithmetic,
         break;
       case Arithmetic::kBf16:
         pack_panel<uint16_t, 2>(sources, k, k_padded_, reinterpret_cast<uint16_t*>(out));
+        break;
+      case Arithmetic::kInt8:
+        quantize_panel(sources, k, k_padded_, reinterpret_cast<int8_t*>(out));
         break;
     }
   }

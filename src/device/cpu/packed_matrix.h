@@ -9,16 +9,23 @@
 
 namespace longspan {
 
-/// How a weight is kept and multiplied (sums are always f32).
+/// How a weight is kept and multiplied (sums are f32, or exact integers).
 ///   kF32          f32 weights, f32 activations
 ///   kF32FromBf16  bf16 weights turned into f32 chunk by chunk, f32 activations: CPUs without bf16 arithmetic
 ///   kBf16         bf16 weights, activations rounded to bf16
-enum class Arithmetic { kF32, kF32FromBf16, kBf16 };
+///   kInt8         int8 weights with a scale per column, activations quantised row by row (LinearPrecision)
+enum class Arithmetic { kF32, kF32FromBf16, kBf16, kInt8 };
+
+/// Bytes of an element of the left-hand side's rows.
+constexpr int64_t activation_bytes(Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::kInt8 ? 1 : arithmetic == Arithmetic::kBf16 ? 2 : 4;
+}
 
 /// The right-hand side of a multiply: output columns in panels of 64, the inner dimension k padded with zeros
 /// to a multiple of 32:
 ///   f32 and kF32FromBf16  [panels][k_padded][64]
 ///   kBf16                 [panels][k_padded / 2][64][2 of k]
+///   kInt8                 [panels]{s8 [k_padded / 4][64][4 of k], f32 scale [64], i32 128 * column sum [64]}
 class PackedMatrix {
  public:
   static constexpr int64_t kPanel = 64;

@@ -106,6 +106,40 @@ void from_bf16_row(const uint16_t* __restrict src, int64_t n, float* __restrict 
   for (int64_t i = 0; i < n; ++i) dst[i] = from_bits(static_cast<uint32_t>(src[i]) << 16);
 }
 
+float max_abs_row(const float* x, int64_t n) {
+  uint32_t lanes[kLanes] = {};  // magnitudes order like their bits
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int l = 0; l < kLanes; ++l) {
+      const uint32_t bits = bits_of(x[i + l]) & 0x7fffffffu;
+      lanes[l] = bits > lanes[l] ? bits : lanes[l];
+    }
+  uint32_t max = 0;
+  for (; i < n; ++i) max = (bits_of(x[i]) & 0x7fffffffu) > max ? bits_of(x[i]) & 0x7fffffffu : max;
+  for (uint32_t lane : lanes) max = lane > max ? lane : max;
+  return from_bits(max);
+}
+
+/// A row with an infinity or NaN gets a NaN scale, so that it stays visible.
+void quantize_row(const float* __restrict src, int64_t n, int64_t padded, uint8_t* __restrict dst,
+                  float* __restrict scale) {
+  constexpr float kLeast = 1e-30f;                 // kLeastQuantized
+  constexpr float kRoundToInt = 12582912.0f + 128.0f;  // 1.5 * 2^23, and the offset
+  const float max = max_abs_row(src, n);
+  const bool finite = max <= 3.4028235e38f;
+  const float inverse = max >= kLeast && finite ? 127.0f / max : 0.0f;
+  *scale = !finite ? from_bits(0x7fc00000u) : max >= kLeast ? max / 127.0f : 0.0f;
+  if (finite) {
+    for (int64_t i = 0; i < n; ++i) {
+      const float x = clamped(src[i] * inverse, -127.0f, 127.0f);
+      dst[i] = static_cast<uint8_t>(bits_of(x + kRoundToInt) & 0xffu);
+    }
+  } else {
+    for (int64_t i = 0; i < n; ++i) dst[i] = 128;
+  }
+  for (int64_t i = n; i < padded; ++i) dst[i] = 128;
+}
+
 void add_scaled_row(const float* __restrict x, float weight, int64_t n, float* __restrict y) {
   for (int64_t i = 0; i < n; ++i) y[i] += weight * x[i];
 }
@@ -149,6 +183,7 @@ constexpr RowKernels kThisRowKernels = {.rms_norm = rms_norm_row,
                                         .to_bf16_padded = to_bf16_padded_row,
                                         .copy_padded = copy_padded_row,
                                         .from_bf16 = from_bf16_row,
+                                        .quantize = quantize_row,
                                         .add_scaled = add_scaled_row,
                                         .add = add_row,
                                         .max = max_row,

@@ -45,6 +45,9 @@ void multiply_tile(const CpuKernels& kernels, const PackedMatrix& b, const TileA
       case Arithmetic::kBf16:
         kernels.gemm.bf16(tile);
         break;
+      case Arithmetic::kInt8:
+        kernels.gemm.int8(tile);
+        break;
       case Arithmetic::kF32FromBf16:
         if (t.rows < kConvertRows) {
           kernels.gemm.f32_from_bf16(tile);

@@ -8,7 +8,7 @@ namespace {
 
 class ReferenceDevice : public Device {
  public:
-  explicit ReferenceDevice(DType compute) : ops_(compute) {}
+  ReferenceDevice(DType compute, bool int8) : ops_(compute, int8) {}
   BlockSource& memory() override { return memory_; }
   Ops& ops() override { return ops_; }
   int64_t memory_bytes() const override { return host_memory_bytes(); }
@@ -20,8 +20,8 @@ class ReferenceDevice : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> make_reference_device(DType compute) {
-  return std::make_unique<ReferenceDevice>(compute);
+std::unique_ptr<Device> make_reference_device(DType compute, bool int8) {
+  return std::make_unique<ReferenceDevice>(compute, int8);
 }
 
 }  // namespace longspan

@@ -7,6 +7,6 @@
 namespace longspan {
 
 /// The plain backend: ordinary memory, one thread.
-std::unique_ptr<Device> make_reference_device(DType compute);
+std::unique_ptr<Device> make_reference_device(DType compute, bool int8);
 
 }  // namespace longspan

@@ -13,8 +13,31 @@ float rounded(float value, DType dtype) {
   return dtype == DType::kBF16 ? bf16_to_f32(f32_to_bf16(value)) : value;
 }
 
+/// values = round(values / scale), scale = max|value| / 127; returns the scale.
+float quantize(std::span<float> values) {
+  float max = 0;
+  for (float v : values) max = std::max(max, std::abs(v));
+  const bool zero = max < kLeastQuantized;
+  const float inverse = zero ? 0.0f : 127.0f / max;
+  for (float& v : values) v = std::clamp(std::nearbyint(v * inverse), -127.0f, 127.0f);
+  return zero ? 0.0f : max / 127.0f;
+}
+
+void multiply_quantized_row(const ReferenceLinear& w, const float* x, float* y) {
+  std::vector<float> q(x, x + w.in_features);
+  const float scale = quantize(q);
+  for (int64_t o = 0; o < w.out_features; ++o) {
+    const float* weight = w.weight.data() + o * w.in_features;
+    int64_t sum = 0;
+    for (size_t i = 0; i < q.size(); ++i) sum += static_cast<int64_t>(q[i]) * static_cast<int64_t>(weight[i]);
+    y[o] = static_cast<float>(sum) * (scale * w.scales[static_cast<size_t>(o)]);
+    if (!w.bias.empty()) y[o] += w.bias[static_cast<size_t>(o)];
+  }
+}
+
 /// y[out] = W x + b for one row.
 void multiply_row(const ReferenceLinear& w, const float* x, float* y) {
+  if (!w.scales.empty()) return multiply_quantized_row(w, x, y);
   for (int64_t o = 0; o < w.out_features; ++o) {
     const float* weight = w.weight.data() + o * w.in_features;
     float sum = 0;
@@ -26,13 +49,19 @@ void multiply_row(const ReferenceLinear& w, const float* x, float* y) {
 }  // namespace
 
 ReferenceLinear ReferenceOps::rounded_linear(std::span<const WeightView> stacked,
-                                             std::span<const WeightView> biases, DType dtype) const {
+                                             std::span<const WeightView> biases,
+                                             LinearPrecision precision) const {
+  const bool quantized = int8_ && precision == LinearPrecision::kCompute;
+  const DType dtype = quantized || precision == LinearPrecision::kF32 ? DType::kF32 : compute_;
   ReferenceLinear result;
   result.out_features = check_stacked(stacked, biases);
   result.in_features = stacked[0].cols;
   for (const WeightView& w : stacked)
     for (int64_t r = 0; r < w.rows; ++r)
       for (int64_t c = 0; c < w.cols; ++c) result.weight.push_back(rounded(w.at(r, c), dtype));
+  for (int64_t o = 0; quantized && o < result.out_features; ++o)
+    result.scales.push_back(quantize(std::span(result.weight).subspan(
+        static_cast<size_t>(o * result.in_features), static_cast<size_t>(result.in_features))));
   const auto present = [](const WeightView& b) { return b.data != nullptr; };
   if (std::any_of(biases.begin(), biases.end(), present)) {
     for (size_t i = 0; i < stacked.size(); ++i)
@@ -46,8 +75,7 @@ ReferenceLinear ReferenceOps::rounded_linear(std::span<const WeightView> stacked
 std::unique_ptr<LinearWeight> ReferenceOps::pack_linear(std::span<const WeightView> stacked,
                                                         std::span<const WeightView> biases,
                                                         LinearPrecision precision) {
-  const DType dtype = precision == LinearPrecision::kF32 ? DType::kF32 : compute_;
-  return std::make_unique<ReferenceLinear>(rounded_linear(stacked, biases, dtype));
+  return std::make_unique<ReferenceLinear>(rounded_linear(stacked, biases, precision));
 }
 
 std::unique_ptr<ExpertWeights> ReferenceOps::pack_experts(std::span<const ExpertSource> experts,
@@ -59,15 +87,15 @@ std::unique_ptr<ExpertWeights> ReferenceOps::pack_experts(std::span<const Expert
   result->first_expert = first_expert;
   result->count = static_cast<int32_t>(experts.size());
   for (const ExpertSource& e : experts) {
-    result->gate.push_back(rounded_linear({&e.gate, 1}, {}, compute_));
-    result->up.push_back(rounded_linear({&e.up, 1}, {}, compute_));
-    result->down.push_back(rounded_linear({&e.down, 1}, {}, compute_));
+    result->gate.push_back(rounded_linear({&e.gate, 1}, {}, LinearPrecision::kCompute));
+    result->up.push_back(rounded_linear({&e.up, 1}, {}, LinearPrecision::kCompute));
+    result->down.push_back(rounded_linear({&e.down, 1}, {}, LinearPrecision::kCompute));
   }
   result->bytes = result->count * packed_expert_bytes(result->hidden, result->width);
   return result;
 }
 
-int64_t ReferenceOps::packed_linear_bytes(int64_t out_features, int64_t in_features) const {
+int64_t ReferenceOps::packed_linear_bytes(int64_t out_features, int64_t in_features, LinearPrecision) const {
   return out_features * in_features * static_cast<int64_t>(sizeof(float));
 }
 

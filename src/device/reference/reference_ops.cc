@@ -11,7 +11,7 @@
 namespace longspan {
 
 std::string ReferenceOps::name() const {
-  return fmt::format("reference {}", to_string(compute_));
+  return fmt::format("reference {}", int8_ ? "int8" : to_string(compute_));
 }
 
 IndexArray ReferenceOps::upload(OpContext& ctx, std::span<const int32_t> values) {

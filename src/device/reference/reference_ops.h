@@ -6,11 +6,12 @@
 
 namespace longspan {
 
-/// A weight in f32, rounded to the compute dtype first: [out, in] row-major.
+/// A weight in f32, rounded to the compute dtype first: [out, in] row-major. int8: whole numbers with a scale a row.
 class ReferenceLinear : public LinearWeight {
  public:
   std::vector<float> weight;
-  std::vector<float> bias;  // [out] or empty
+  std::vector<float> bias;    // [out] or empty
+  std::vector<float> scales;  // [out] where quantised, else empty
 };
 
 class ReferenceExperts : public ExpertWeights {
@@ -42,7 +43,7 @@ class ReferenceKvPool : public KvPool {
 /// Activations stay f32 even where the compute dtype is bf16; only weights and KV are rounded.
 class ReferenceOps : public Ops {
  public:
-  explicit ReferenceOps(DType compute) : compute_(compute) {}
+  explicit ReferenceOps(DType compute, bool int8 = false) : compute_(compute), int8_(int8) {}
 
   std::string name() const override;
   std::unique_ptr<LinearWeight> pack_linear(std::span<const WeightView> stacked,
@@ -50,7 +51,8 @@ class ReferenceOps : public Ops {
                                             LinearPrecision precision) override;
   std::unique_ptr<ExpertWeights> pack_experts(std::span<const ExpertSource> experts,
                                               int32_t first_expert) override;
-  int64_t packed_linear_bytes(int64_t out_features, int64_t in_features) const override;
+  int64_t packed_linear_bytes(int64_t out_features, int64_t in_features,
+                              LinearPrecision precision) const override;
   int64_t packed_expert_bytes(int64_t hidden, int64_t width) const override;
   std::unique_ptr<KvPool> make_kv_pool(const KvShape& shape) override;
   int64_t kv_page_bytes(const KvShape& shape) const override;
@@ -77,8 +79,9 @@ class ReferenceOps : public Ops {
 
  private:
   ReferenceLinear rounded_linear(std::span<const WeightView> stacked, std::span<const WeightView> biases,
-                                 DType dtype) const;
+                                 LinearPrecision precision) const;
   DType compute_;
+  bool int8_;
 };
 
 }  // namespace longspan
