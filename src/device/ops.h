@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -60,6 +61,8 @@ class ExpertWeights {
 struct ExpertSource {
   WeightView gate, up, down;
 };
+
+using ExpertPacked = std::function<void(size_t)>;
 
 struct KvShape {
   int32_t layers = 0;
@@ -122,8 +125,9 @@ class Ops {
   virtual std::unique_ptr<LinearWeight> pack_linear(std::span<const WeightView> stacked,
                                                     std::span<const WeightView> biases,
                                                     LinearPrecision precision) = 0;
+  /// Calls `packed(i)`, where not null, once experts[i] is not read any more.
   virtual std::unique_ptr<ExpertWeights> pack_experts(std::span<const ExpertSource> experts,
-                                                      int32_t first_expert) = 0;
+                                                      int32_t first_expert, const ExpertPacked& packed) = 0;
   /// Bytes that pack_linear / pack_experts would keep resident, without doing it.
   virtual int64_t packed_linear_bytes(int64_t out_features, int64_t in_features) const = 0;
   virtual int64_t packed_expert_bytes(int64_t hidden, int64_t width) const = 0;

@@ -57,10 +57,10 @@ class Loader {
                          .up = checkpoint_.view(expert + "up_proj.weight", width, hidden),
                          .down = checkpoint_.view(expert + "down_proj.weight", hidden, width)});
     }
-    moe->experts = ops_.pack_experts(experts, 0);
-    for (const ExpertSource& expert : experts) {
-      for (const WeightView& view : {expert.gate, expert.up, expert.down}) checkpoint_.drop_pages(view);
-    }
+    moe->experts = ops_.pack_experts(experts, 0, [&](size_t e) {
+      for (const WeightView& view : {experts[e].gate, experts[e].up, experts[e].down})
+        checkpoint_.drop_pages(view);
+    });
     if (config_.shared_expert_intermediate_size > 0) {
       moe->shared = mlp(prefix + "shared_expert.", config_.shared_expert_intermediate_size, false);
       moe->shared_gate = linear({{prefix + "shared_expert_gate", 1}}, hidden, false, LinearPrecision::kF32);

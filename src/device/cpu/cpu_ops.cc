@@ -47,8 +47,8 @@ std::unique_ptr<LinearWeight> CpuOps::pack_linear(std::span<const WeightView> st
 }
 
 std::unique_ptr<ExpertWeights> CpuOps::pack_experts(std::span<const ExpertSource> experts,
-                                                    int32_t first_expert) {
-  return cpu_pack_experts(experts, first_expert, arithmetic_);
+                                                    int32_t first_expert, const ExpertPacked& packed) {
+  return cpu_pack_experts(experts, first_expert, arithmetic_, packed);
 }
 
 int64_t CpuOps::packed_linear_bytes(int64_t out_features, int64_t in_features) const {

@@ -15,8 +15,8 @@ class CpuOps : public Ops {
   std::unique_ptr<LinearWeight> pack_linear(std::span<const WeightView> stacked,
                                             std::span<const WeightView> biases,
                                             LinearPrecision precision) override;
-  std::unique_ptr<ExpertWeights> pack_experts(std::span<const ExpertSource> experts,
-                                              int32_t first_expert) override;
+  std::unique_ptr<ExpertWeights> pack_experts(std::span<const ExpertSource> experts, int32_t first_expert,
+                                              const ExpertPacked& packed) override;
   int64_t packed_linear_bytes(int64_t out_features, int64_t in_features) const override;
   int64_t packed_expert_bytes(int64_t hidden, int64_t width) const override;
   std::unique_ptr<KvPool> make_kv_pool(const KvShape& shape) override;

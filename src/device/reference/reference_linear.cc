@@ -51,7 +51,7 @@ std::unique_ptr<LinearWeight> ReferenceOps::pack_linear(std::span<const WeightVi
 }
 
 std::unique_ptr<ExpertWeights> ReferenceOps::pack_experts(std::span<const ExpertSource> experts,
-                                                          int32_t first_expert) {
+                                                          int32_t first_expert, const ExpertPacked& packed) {
   check_expert_sources(experts);
   auto result = std::make_unique<ReferenceExperts>();
   result->hidden = experts[0].gate.cols;
@@ -62,6 +62,7 @@ std::unique_ptr<ExpertWeights> ReferenceOps::pack_experts(std::span<const Expert
     result->gate.push_back(rounded_linear({&e.gate, 1}, {}, compute_));
     result->up.push_back(rounded_linear({&e.up, 1}, {}, compute_));
     result->down.push_back(rounded_linear({&e.down, 1}, {}, compute_));
+    if (packed) packed(result->down.size() - 1);
   }
   result->bytes = result->count * packed_expert_bytes(result->hidden, result->width);
   return result;
