@@ -196,8 +196,14 @@ void FlagSet::fixed(const std::string& names, const std::string& word, const Ref
 }
 
 void FlagSet::toggle(const std::string& names, bool& target, bool on, const std::string& help) {
+  const std::string flag = flag_name(names);
   app_.add_flag_function(
           names, [&target, on](int64_t count) { target = count > 0 ? on : !on; }, help)
+      ->check([flag](const std::string& text) {
+        if (text != "true" && text != "false" && text != "1" && text != "0")
+          bad_value(flag, text, "must be true, false, 1 or 0");
+        return std::string();
+      })
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
       ->envname(environment_name(flag_name(names)));
 }

@@ -149,7 +149,7 @@ void EngineImpl::start(Arrival arrival) {
       return;
     }
     arrival.refusal = pool_too_small(prompt_len, new_tokens, kv_.pages_needed(sequence->max_computed),
-                                     kv_.total_pages(), options_.page_size);
+                                     kv_.total_pages(), options_.page_size, options_.max_total_tokens > 0);
   }
   arrival.request->fail(arrival.refusal->code(), arrival.refusal->what());
 }

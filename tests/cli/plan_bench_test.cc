@@ -39,9 +39,10 @@ TEST_F(PlanTest, Json) {
   // 2 kv heads x 128 x (K and V) x 4 layers x 4 bytes, in one pool.
   EXPECT_EQ(json_at(r.out, "/kv_bytes_per_token"), std::to_string(2 * 128 * 2 * 4 * 4));
   EXPECT_EQ(json_at(r.out, "/kv_pools"), "1");
-  // f32: 4 layers of q, k, v (12 heads), o (8 heads), router, 8 experts of 3 x 256 x 128; lm_head.
-  const int64_t layer = 256 * 12 * 128 + 256 * 8 * 128 + 8 * 256 + 8 * 3 * 256 * 128;
-  EXPECT_EQ(json_at(r.out, "/weight_bytes"), std::to_string(4 * (4 * layer + 4096 * 256)));
+  // f32: 4 layers of q, k, v (12 heads), o (8 heads), router, 8 experts of 3 x 128; lm_head.
+  const int64_t hidden = load_model_config(kModel).hidden_size;
+  const int64_t layer = hidden * (12 * 128 + 8 * 128 + 8 + 8 * 3 * 128);
+  EXPECT_EQ(json_at(r.out, "/weight_bytes"), std::to_string(4 * (4 * layer + 4096 * hidden)));
   // 10 tokens in blocks of 3, 3, 2, 2: rank 0 owns the first and the last.
   EXPECT_EQ(json_at(r.out, "/ranks/0/owns"),
             R"([{"begin":0,"end":3,"sequence":0},{"begin":8,"end":10,"sequence":0}])");

@@ -66,7 +66,7 @@ TEST(Engine, BadRequestsFailAlone) {
   using Code = ErrorCode;
   const std::vector<std::pair<Code, std::string>> expected = {
       {Code::kInvalidRequest, "empty"},        {Code::kInvalidRequest, "1000000"},
-      {Code::kContextLength, "100000"},        {Code::kCapacity, "--mem-fraction"},
+      {Code::kContextLength, "100000"},        {Code::kCapacity, "--max-total-tokens"},
       {Code::kInvalidRequest, "max_tokens"},   {Code::kInvalidRequest, "top_p"},
       {Code::kInvalidRequest, "stop strings"}, {Code::kInvalidRequest, ""},
       {Code::kInvalidRequest, "wizard"}};
