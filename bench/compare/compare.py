@@ -17,8 +17,9 @@ import geometry
 from agree import agreement
 from engines import Failed, Setup, Variant, longspan_command, measure, run, worker
 
+LONG = 8192  # tokens; longer prompts may get fewer rounds
 LLAMA_FLOAT, UBATCHES = ("bf16", "f16", "f32"), ("512", "2048")
-TRANSFORMERS = [("bfloat16", "grouped_mm"), ("bfloat16", "eager"), ("float32", "grouped_mm"), ("float32", "eager")]
+TRANSFORMERS = [("bfloat16", "grouped_mm"), ("bfloat16", "eager"), ("float32", "grouped_mm")]
 # What, cp, threads, cores: two ranks on two cores against one on one, and against one rank with two threads.
 CP_CASES = [("cp 1, 1 core", 1, 1, "0"), ("cp 2, 2 cores", 2, 2, "0,1"), ("cp 1, 2 threads", 1, 2, "0,1")]
 CPU_FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
@@ -76,20 +77,23 @@ def sample(setup, row, length, call):
 
 
 def rounds(setup, variants, args, save):
-    """All engines at all lengths, and context parallelism, once a round; saved after each."""
+    """All engines in turn at one length, round by round, then context parallelism; saved after each step."""
     cp = {(c, n): {"variant": c[0], "length": n, "ms": [], "peak_rss": 0, "others": []} for n in args.cp_lengths for c in CP_CASES}
     rows = {(v, n): {"variant": v.label, "engine": v.engine, "length": n, "ms": [], "peak_rss": 0, "others": []}
             for v in variants for n in args.lengths
             if v.engine != "transformers" or n <= args.transformers_up_to}
-    for number in range(args.rounds):
-        for length in args.lengths:
-            order = [v for v in variants if (v, length) in rows]
-            turn = number % len(order)
-            for variant in order[turn:] + order[:turn]:
-                sample(setup, rows[variant, length], length, lambda: measure(setup, variant, length))
+    short, long = ([n for n in args.lengths if (n > LONG) == x] for x in (False, True))
+    steps = [(i, n) for i in range(args.rounds) for n in short] + [(i, n) for i in range(args.long_rounds) for n in long]
+    for number, length in steps:
+        order = [v for v in variants if (v, length) in rows]
+        turn = number % len(order)
+        for variant in order[turn:] + order[:turn]:
+            sample(setup, rows[variant, length], length, lambda: measure(setup, variant, length))
+        save(rows, cp)
+    for _ in range(args.long_rounds):
         for (case, length), row in cp.items():
             sample(setup, row, length, lambda: context_parallel(setup, case, length))
-        save(list(rows.values()), list(cp.values()))
+        save(rows, cp)
 
 
 def context_parallel(setup, case, length):
@@ -108,6 +112,7 @@ def main():
     p.add_argument("--quick", action="store_true", help="512 and 2048 tokens, 2 rounds")
     p.add_argument("--lengths", type=numbers)
     p.add_argument("--rounds", type=int)
+    p.add_argument("--long-rounds", type=int, help=f"rounds over {LONG} tokens, and of context parallelism; default: --rounds")
     p.add_argument("--settings-length", type=int, help="prompt with which the peers' best settings are chosen")
     p.add_argument("--transformers-up-to", type=int, default=16384)
     p.add_argument("--cp-lengths", type=numbers)
@@ -116,11 +121,13 @@ def main():
     args.lengths = args.lengths or ([512, 2048] if args.quick else [512, 4096, 16384, 32768])
     args.cp_lengths = args.cp_lengths or ([2048] if args.quick else [8192, 16384])
     args.rounds = args.rounds or (2 if args.quick else 3)
+    args.long_rounds = args.long_rounds or args.rounds
     args.settings_length = args.settings_length or (1024 if args.quick else 4096)
 
     setup = Setup(args.longspan, args.work, args.threads)
     results = {"date": datetime.date.today().isoformat(), "quick": args.quick, "machine": machine(),
                "versions": versions(args.longspan), "threads": args.threads, "rounds": args.rounds,
+               "long_rounds": args.long_rounds, "wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"),
                "load_average_at_start": os.getloadavg()[0]}
     ours = [Variant("longspan", "bf16")]
     if dtype_of_longspan(setup, "int8"):
@@ -147,10 +154,10 @@ def main():
 
     def save(rows, cp):
         peaks.append(run(worker("peak_worker.py", "--threads", args.threads)).out)
-        results.update(rows=rows, cp=cp, load_average_at_end=os.getloadavg()[0],
+        results.update(rows=[r for r in rows.values() if r["ms"]], cp=[r for r in cp.values() if r["ms"]],
+                       load_average_at_end=os.getloadavg()[0],
                        peak_gflops={k: statistics.median(x[k] for x in peaks) for k in ("f32", "bf16")})
         args.out.write_text(json.dumps(results, indent=1) + "\n")
-        say(f"compare: {len(peaks)} of {args.rounds} rounds in {args.out}")
 
     rounds(setup, variants, args, save)
 

@@ -101,13 +101,14 @@ class Report:
 
 Prefill of one prompt on CPU, Longspan beside llama.cpp and transformers. Written by `bench/compare/run`{' with `--quick`' if r['quick'] else ''} on {r['date']}.
 
-These numbers come from a small, shared and noisy machine: during the samples other processes kept {median:.1f} of its {m['cores']} cores busy
+These numbers come from a small, shared and noisy machine: while the samples ran, other processes kept {median:.1f} of its {m['cores']} cores busy
 (median; {most:.1f} at worst), so absolute rates are lower than the machine's. All engines run in turn within one run, so read the
-ratios; the range of the {r['rounds']} rounds says how far to trust them.
+ratios. Each cell is the median of {r['rounds']} samples ({r['long_rounds']} over 8,192 tokens and for context parallelism), with the least and the most.
 
 - machine: {m['cpu']}, {m['cores']} cores, {m['memory'] / 2**30:.0f} GiB, {', '.join(m['flags'])}; {m['system']}
 - versions: {versions}
-- {r['threads']} threads for every engine
+- {r['threads']} thread{'s' if r['threads'] > 1 else ''} for every engine; OMP_WAIT_POLICY={r['wait_policy']} for all: spinning threads wait out whole time slices where a core has other work,
+  and the peers lose most by it
 
 ![tokens per second by prompt length](performance.svg)
 
@@ -130,9 +131,10 @@ Peak resident memory, GiB (mapped checkpoint pages included):
 
 ## Context parallelism
 
-One rank on one core, two ranks on two cores, and one rank with two threads; bf16, cores fixed by taskset. Work of others on one of the two cores costs the one-core run and the two-core runs differently.
+One rank on one core, two ranks on two cores, and one rank with two threads; bf16, cores fixed by taskset. Where others keep one of the two cores busy
+this says little about a quiet machine: two cores then have hardly more than one to give.
 
-{self.context_parallel()}
+{self.context_parallel() if r['cp'] else 'Not run.'}
 
 ## Agreement
 
