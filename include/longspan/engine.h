@@ -1,5 +1,6 @@
 #pragma once
 
+#include <longspan/hardware_limits.h>
 #include <longspan/layout.h>
 #include <longspan/request.h>
 
@@ -78,6 +79,8 @@ class Engine {
   virtual std::string detokenize(const std::vector<int32_t>& token_ids) const = 0;
 
   virtual EngineInfo info() const = 0;
+  /// What the device reaches at its best on the cores of all local ranks; takes about a second of them.
+  virtual HardwareLimits measure_limits() const = 0;
   virtual EngineStats stats() const = 0;
   /// Verifies page accounting; throws Error(kInternal) on the first contradiction.
   virtual void check_integrity() const = 0;

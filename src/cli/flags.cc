@@ -11,7 +11,7 @@
 #include <cmath>
 #include <limits>
 
-#include "cli/nearest.h"
+#include "base/nearest.h"
 
 namespace longspan::cli {
 namespace {

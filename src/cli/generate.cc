@@ -1,12 +1,12 @@
 #include <fmt/format.h>
 
+#include "base/utf8.h"
 #include "cli/batch_format.h"
 #include "cli/commands.h"
 #include "cli/engine_report.h"
 #include "cli/input_file.h"
 #include "cli/progress.h"
 #include "cli/self_check.h"
-#include "cli/utf8.h"
 
 namespace longspan::cli {
 namespace {

@@ -1,6 +1,7 @@
 #include "cli/model_cost.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <utility>
 
@@ -98,6 +99,23 @@ CostShape cost_shape(const ModelConfig& config, const Layout& layout) {
           .expert_width = slice.expert_width,
           .shared_expert_width = divided(config.shared_expert_intermediate_size, layout.moe_tp),
           .vocab = divided(config.vocab_size, layout.attn_tp)};
+}
+
+double weights_read_share(const ModelConfig& config, int64_t rows) {
+  const double hidden = config.hidden_size;
+  const double moe = moe_layers(config), dense = config.num_layers - moe;
+  const double attention = hidden * config.head_dim * (2.0 * config.num_heads + 2.0 * config.num_kv_heads);
+  const double always =
+      config.num_layers * attention +
+      hidden * (dense * 3 * static_cast<double>(config.intermediate_size) +
+                moe * (config.num_experts + 3 * static_cast<double>(config.shared_expert_intermediate_size)) +
+                static_cast<double>(config.vocab_size));
+  if (config.num_experts == 0) return 1;
+  const double experts =
+      moe * config.num_experts * 3 * hidden * static_cast<double>(config.moe_intermediate_size);
+  const double missed = std::pow(1.0 - static_cast<double>(config.num_experts_per_tok) / config.num_experts,
+                                 static_cast<double>(rows));
+  return (always + experts * (1 - missed)) / (always + experts);
 }
 
 std::vector<RankBytes> rank_bytes(const ModelConfig& config, const Layout& layout, int32_t page_size,

@@ -25,6 +25,10 @@ struct RankSlice {
 RankSlice rank_slice(const ModelConfig& config, const Layout& layout, int32_t rank);
 CostShape cost_shape(const ModelConfig& config, const Layout& layout);
 
+/// Share of the weights (by number; the embedding is not among them) that a step with `rows` decoding rows
+/// reads, where every row chooses its experts independently and evenly.
+double weights_read_share(const ModelConfig& config, int64_t rows);
+
 struct RankBytes {
   int64_t weights = 0;       // packed; the embedding stays in the file's map
   int64_t kv_per_token = 0;  // K and V over all layers

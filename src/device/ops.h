@@ -148,8 +148,8 @@ class Ops {
                           Matrix cos_sin) = 0;
   /// Rotation pairs element i with i + D/2 of a head ("rotate half", as Hugging Face stores weights).
   virtual void qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) = 0;
-  /// Row t of k [T, Hk*Dk] and v [T, Hv*Dv], f32 or in the pool's dtype, goes to slots[t] = page * page_size + offset of `layer`.
-  /// Rows of different ranks may be written at the same time if their slots differ.
+  /// Row t of k [T, Hk*Dk] and v [T, Hv*Dv], f32 or in the pool's dtype, goes to slots[t] = page * page_size
+  /// + offset of `layer`. Rows of different ranks may be written at the same time if their slots differ.
   virtual void kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v,
                         IndexArray slots) = 0;
   virtual void kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,

@@ -59,6 +59,7 @@ class EngineImpl final : public Engine {
     return tokenizer_.decode(token_ids, /*skip_special=*/true);
   }
   EngineInfo info() const override { return runner_.info(); }
+  HardwareLimits measure_limits() const override { return runner_.measure_limits(); }
   EngineStats stats() const override;
   void check_integrity() const override { scheduler_.check_integrity(); }
 

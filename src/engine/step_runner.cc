@@ -176,6 +176,11 @@ void StepRunner::run_rank(const Rank& rank, const Batch& batch, const CpPlan& pl
   for (size_t i = 0; i < scores.size(); ++i) output.scores[tokens[scored_rows[i]]] = scores[i];
 }
 
+HardwareLimits StepRunner::measure_limits() const {
+  const auto cores = static_cast<int>(usable_cores().size());
+  return device_->measure_limits(std::min(cores, cp_ * ranks_[0].threads));
+}
+
 EngineInfo StepRunner::info() const {
   EngineInfo info{
       .architecture = config_.architecture_name,

@@ -42,6 +42,7 @@ class StepRunner {
 
   int32_t pages() const { return pages_; }
   EngineInfo info() const;
+  HardwareLimits measure_limits() const;
 
  private:
   struct Rank {

@@ -1,5 +1,6 @@
 #include "cli/bench.h"
 #include "cli/cli_test_base.h"
+#include "cli/model_cost.h"
 
 namespace longspan::cli {
 namespace {
@@ -100,6 +101,7 @@ TEST_F(BenchTest, EveryCombination) {
   EXPECT_EQ(json_at(r.out, "/results/7/prefill_ms/median"), "1000");
   EXPECT_EQ(json_at(r.out, "/results/7/prefill_tokens_per_s"), "48");
   EXPECT_EQ(json_at(r.out, "/results/7/decode_tokens_per_s"), "3");
+  EXPECT_EQ(json_at(r.out, "/results/7/prefill_of_limit"), "null");
   ASSERT_EQ(script_.opened.size(), 2u);
   EXPECT_FALSE(script_.opened[0].prefix_cache);
   EXPECT_EQ(script_.opened[1].layout.cp, 2);
@@ -117,6 +119,27 @@ TEST_F(BenchTest, Table) {
   ASSERT_EQ(lines_of(r.out).size(), 2u);
   EXPECT_THAT(lines_of(r.out)[0], HasSubstr("tokens/s"));
   EXPECT_THAT(r.err, HasSubstr("peak memory 3.0 MiB"));
+}
+
+TEST_F(BenchTest, SharesOfTheLimit) {
+  script_.limits = {.flops_per_s = 1e9, .bytes_per_s = 1e9};
+  const CliResult r = run({"bench", "-m", kModel, "-p", "64", "-r", "1", "-n", "2", "--json"});
+  EXPECT_EQ(r.code, 0) << r.err;
+  // A second per prefill and per step: the share of 1 GFLOP/s and of 1 GB/s is the work itself.
+  const double gflops = std::stod(json_at(r.out, "/results/0/prefill_gflop_per_s"));
+  EXPECT_GT(gflops, 0.1);
+  EXPECT_DOUBLE_EQ(std::stod(json_at(r.out, "/results/0/prefill_of_limit")), gflops);
+  EXPECT_EQ(json_at(r.out, "/results/0/decode_of_limit"), json_at(r.out, "/results/0/decode_gb_per_s"));
+}
+
+TEST(WeightsRead, ShareOfTheExperts) {
+  ModelConfig config = load_model_config(kModel);
+  const double one = weights_read_share(config, 1), many = weights_read_share(config, 1000);
+  EXPECT_GT(one, 0.25);  // 2 of 8 experts, and all that is not an expert
+  EXPECT_LT(one, 0.75);
+  EXPECT_NEAR(many, 1, 1e-6);
+  config.num_experts = 0;
+  EXPECT_EQ(weights_read_share(config, 1), 1);
 }
 
 TEST_F(BenchTest, Refusals) {

@@ -194,6 +194,7 @@ class FailingDevice final : public Device {
   BlockSource& memory() override { return reference_->memory(); }
   Ops& ops() override { return ops_; }
   int64_t memory_bytes() const override { return reference_->memory_bytes(); }
+  HardwareLimits measure_limits(int) const override { return {}; }
 
  private:
   std::unique_ptr<Device> reference_ = make_device({.backend = "reference", .compute = DType::kF32});
