@@ -36,7 +36,7 @@ def machine():
     memory = int(pathlib.Path("/proc/meminfo").read_text().split()[1]) * 1024
     return {"cpu": f"{field('model name')} (family {field('cpu family')}, model {field('model')})",
             "cores": len(os.sched_getaffinity(0)), "flags": [f for f in CPU_FLAGS if f in flags], "memory": memory,
-            "system": platform.platform(terse=True)}
+            "system": f"{platform.system()} {platform.release().split('-')[0]}"}
 
 
 def versions(longspan):

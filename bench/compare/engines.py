@@ -33,7 +33,7 @@ class Variant:
 class Ran:
     out: dict
     seconds: float
-    peak_rss: int       # bytes; mapped files included
+    peak_rss: int       # bytes; mapped files included; longspan: before `bench` measures the machine's limits
     others: float       # cores that other processes kept busy meanwhile
 
 
@@ -62,7 +62,7 @@ def run(command, cpus=None):
             words = errors.read().decode(errors="replace").strip().splitlines()
             raise Failed(f"{' '.join(map(str, command))}: exit {process.returncode}: {words[-1] if words else 'no message'}")
         out = json.loads(answer.read() or b"{}")
-    return Ran(out, seconds, usage.ru_maxrss * 1024, max(0.0, busy - usage.ru_utime - usage.ru_stime) / seconds)
+    return Ran(out, seconds, out.get("peak_memory_bytes", usage.ru_maxrss * 1024), max(0.0, busy - usage.ru_utime - usage.ru_stime) / seconds)
 
 
 def worker(name, *arguments):

@@ -1,7 +1,7 @@
 """Tokens per second by prompt length as an SVG, both axes logarithmic, bars from least to most."""
 import math
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 360, 60, 200, 20, 45
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 800, 360, 60, 260, 20, 45
 COLORS = ["#c0392b", "#8e44ad", "#2471a3", "#5dade2", "#7f8c8d"]
 
 

@@ -9,8 +9,15 @@ import sys
 
 from plot import plot
 
-NAMES = {"longspan bf16": "Longspan bf16", "longspan int8": "Longspan int8", "llama.cpp float": "llama.cpp, its fastest float",
-         "llama.cpp q8_0": "llama.cpp Q8_0", "transformers": "transformers"}
+ROLES = ["longspan bf16", "longspan int8", "llama.cpp float", "llama.cpp q8_0", "transformers"]
+
+
+def name(variant):
+    """A variant's label in the words of the tables."""
+    engine, dtype, *option = variant.split()
+    if engine == "longspan":
+        return f"Longspan {dtype}"
+    return f"{engine} {dtype.upper() if engine == 'llama.cpp' else dtype}, {'ubatch' if engine == 'llama.cpp' else 'experts'} {option[0]}"
 
 
 def rates(row):
@@ -39,17 +46,17 @@ def peak_share(r, variant, row):
 class Report:
     def __init__(self, results):
         self.r = results
-        self.roles = {role: results["roles"][role] for role in NAMES if role in results["roles"]}
+        self.roles = {role: results["roles"][role] for role in ROLES if role in results["roles"]}
         self.rows = {(row["variant"], row["length"]): row for row in results["rows"]}
         self.lengths = sorted({row["length"] for row in results["rows"]})
 
     def each(self, cell, missing="not run"):
         """One line a role, one cell a length."""
         for role, variant in self.roles.items():
-            yield [NAMES[role], *(cell(variant, self.rows[variant, n]) if (variant, n) in self.rows else missing
+            yield [name(variant), *(cell(variant, self.rows[variant, n]) if (variant, n) in self.rows else missing
                                   for n in self.lengths)]
         if "longspan int8" not in self.roles:
-            yield [NAMES["longspan int8"], *["not in this build"] * len(self.lengths)]
+            yield ["Longspan int8", *["not in this build"] * len(self.lengths)]
 
     def ratio(self, ours, theirs):
         a, b = self.roles.get(ours), self.roles[theirs]
@@ -57,7 +64,7 @@ class Report:
         for n in self.lengths:
             both = (a, n) in self.rows and (b, n) in self.rows
             cells.append(f"{rates(self.rows[a, n])[0] / rates(self.rows[b, n])[0]:.2f}" if both else "-")
-        return [f"{NAMES[ours]} / {NAMES[theirs]}", *cells]
+        return [f"{name(a)} / {name(b)}", *cells]
 
     def context_parallel(self):
         lines = []
@@ -120,12 +127,12 @@ The same as ratios of medians:
 
 {table(head, ratios)}
 
-Share of the peak, by the model's arithmetic (masked attention not counted). Peak: the best of three big torch (oneDNN) multiplies in the same run, {r['peak_gflops']['bf16']:.0f} GFLOP/s in bf16 and
+Share of the peak, by the model's arithmetic (masked attention not counted). Peak: the best of three big torch multiplies in the same run, {r['peak_gflops']['bf16']:.0f} GFLOP/s in bf16 and
 {r['peak_gflops']['f32']:.0f} in f32; each engine against the peak of its own dtype. The peak suffers from the load as the engines do.
 
 {table(head, self.each(lambda v, row: peak_share(r, v, row)))}
 
-Peak resident memory, GiB (mapped checkpoint pages included):
+Peak resident memory of the process, GiB (mapped checkpoint pages included):
 
 {table(head, self.each(lambda v, row: f"{row['peak_rss'] / 2**30:.2f}"))}
 
@@ -158,8 +165,8 @@ def main():
     results, docs = json.loads(pathlib.Path(sys.argv[1]).read_text()), pathlib.Path(sys.argv[2])
     report = Report(results)
     (docs / "performance.md").write_text(report.text())
-    lines = {NAMES[role]: [(n, rates(report.rows[v, n])) for n in report.lengths if (v, n) in report.rows]
-             for role, v in report.roles.items()}
+    lines = {name(v): [(n, rates(report.rows[v, n])) for n in report.lengths if (v, n) in report.rows]
+             for v in report.roles.values()}
     (docs / "performance.svg").write_text(plot(lines))
 
 
