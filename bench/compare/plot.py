@@ -1,7 +1,7 @@
 """Tokens per second by prompt length as an SVG, both axes logarithmic, bars from least to most."""
 import math
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 800, 360, 60, 260, 20, 45
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 800, 360, 60, 260, 26, 45
 COLORS = ["#c0392b", "#8e44ad", "#2471a3", "#5dade2", "#7f8c8d"]
 
 
@@ -30,6 +30,7 @@ def plot(lines):
                      f'<text x="{LEFT - 6}" y="{y(rate) + 4:.1f}" text-anchor="end">{rate:,.0f}</text>')
     for n in lengths:
         parts.append(f'<text x="{x(n):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{n:,}</text>')
+    parts.append(f'<text x="{LEFT}" y="{TOP - 6}" text-anchor="end">tokens/s</text>')
     parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}" text-anchor="middle">prompt tokens</text>')
     # Names on the right, pushed apart where lines end close to each other.
     below = math.inf

@@ -17,7 +17,7 @@ def name(variant):
     engine, dtype, *option = variant.split()
     if engine == "longspan":
         return f"Longspan {dtype}"
-    return f"{engine} {dtype.upper() if engine == 'llama.cpp' else dtype}, {'ubatch' if engine == 'llama.cpp' else 'experts'} {option[0]}"
+    return f"{engine} {dtype.upper()}, ubatch {option[0]}" if engine == "llama.cpp" else f"{engine} {dtype}, {option[0]}"
 
 
 def rates(row):
@@ -72,9 +72,9 @@ class Report:
             by = {row["variant"]: row for row in self.r["cp"] if row["length"] == n}
             one, two, wide = by["cp 1, 1 core"], by["cp 2, 2 cores"], by["cp 1, 2 threads"]
             lines.append([f"{n:,}", spread(one), spread(two), spread(wide), f"{rates(two)[0] / rates(one)[0]:.2f}",
-                          f"{rates(two)[0] / rates(wide)[0]:.2f}", f"{max(x['peak_rss'] for x in by.values()) / 2**30:.2f}"])
+                          f"{rates(two)[0] / rates(wide)[0]:.2f}"])
         return table(["prompt", "cp 1 on 1 core", "cp 2 on 2 cores", "cp 1 with 2 threads", "cp 2 / 1 core",
-                      "cp 2 / 2 threads", "peak GiB"], lines)
+                      "cp 2 / 2 threads"], lines)
 
     def load(self):
         others = [x for row in self.r["rows"] + self.r["cp"] for x in row["others"]]
