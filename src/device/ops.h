@@ -125,7 +125,8 @@ class Ops {
   virtual std::unique_ptr<ExpertWeights> pack_experts(std::span<const ExpertSource> experts,
                                                       int32_t first_expert) = 0;
   /// Bytes that pack_linear / pack_experts would keep resident, without doing it.
-  virtual int64_t packed_linear_bytes(int64_t out_features, int64_t in_features) const = 0;
+  virtual int64_t packed_linear_bytes(int64_t out_features, int64_t in_features,
+                                      LinearPrecision precision = LinearPrecision::kCompute) const = 0;
   virtual int64_t packed_expert_bytes(int64_t hidden, int64_t width) const = 0;
 
   /// Throws Error(kCapacity) where the memory can't be reserved.
@@ -148,8 +149,8 @@ class Ops {
                           Matrix cos_sin) = 0;
   /// Rotation pairs element i with i + D/2 of a head ("rotate half", as Hugging Face stores weights).
   virtual void qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) = 0;
-  /// Row t of k [T, Hk*Dk] and v [T, Hv*Dv], f32 or in the pool's dtype, goes to slots[t] = page * page_size + offset of `layer`.
-  /// Rows of different ranks may be written at the same time if their slots differ.
+  /// Row t of k [T, Hk*Dk] and v [T, Hv*Dv], f32 or in the pool's dtype, goes to slots[t] = page * page_size
+  /// + offset of `layer`. Rows of different ranks may be written at the same time if their slots differ.
   virtual void kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v,
                         IndexArray slots) = 0;
   virtual void kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,
@@ -167,12 +168,18 @@ class Ops {
                            Matrix out) = 0;
   /// out[t] += sigmoid(gate[t, 0]) * y[t] (the shared expert of Qwen2-MoE).
   virtual void add_gated(OpContext& ctx, Matrix gate, Matrix y, Matrix out) = 0;
+  /// out += y.
+  virtual void add(OpContext& ctx, Matrix y, Matrix out) = 0;
+  /// out = 0.
+  virtual void clear(OpContext& ctx, Matrix out) = 0;
   /// dst = src in dst's dtype (f32, bf16), rounded to nearest even; strides may differ.
   virtual void convert(OpContext& ctx, Matrix src, Matrix dst) = 0;
   /// out[i] = x[rows[i]].
   virtual void gather_rows(OpContext& ctx, Matrix x, IndexArray rows, Matrix out) = 0;
   /// out[i, 0] = log_softmax(logits[i])[targets[i]], natural logarithm.
   virtual void log_softmax_at(OpContext& ctx, Matrix logits, IndexArray targets, Matrix out) = 0;
+  /// out[i, 0] = ln(sum over j of exp(logits[i, j])).
+  virtual void log_sum_exp(OpContext& ctx, Matrix logits, Matrix out) = 0;
 };
 
 }  // namespace longspan
