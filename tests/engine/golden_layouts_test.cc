@@ -67,8 +67,9 @@ std::vector<Case> cases() {
       const std::vector<LayoutOptions> legal = legal_layouts(model, tp);
       const bool all = full && tp <= 4;
       const size_t count = all ? legal.size() : std::min<size_t>(legal.size(), full ? 4 : tp == 4 ? 2 : 1);
+      const size_t offset = dealt;
       for (size_t i = 0; i < count; ++i) {
-        const LayoutOptions& layout = legal[all ? i : (i * legal.size() / count + dealt) % legal.size()];
+        const LayoutOptions& layout = legal[all ? i : (i * legal.size() / count + offset) % legal.size()];
         list.push_back({name, layout, dealt++ % 3 != 0});
         if (all) list.push_back({name, layout, !list.back().share_kv});
       }
