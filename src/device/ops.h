@@ -129,7 +129,8 @@ class Ops {
   virtual std::unique_ptr<ExpertWeights> pack_experts(std::span<const ExpertSource> experts,
                                                       int32_t first_expert, const ExpertPacked& packed) = 0;
   /// Bytes that pack_linear / pack_experts would keep resident, without doing it.
-  virtual int64_t packed_linear_bytes(int64_t out_features, int64_t in_features) const = 0;
+  virtual int64_t packed_linear_bytes(int64_t out_features, int64_t in_features,
+                                      LinearPrecision precision = LinearPrecision::kCompute) const = 0;
   virtual int64_t packed_expert_bytes(int64_t hidden, int64_t width) const = 0;
 
   /// Throws Error(kCapacity) where the memory can't be reserved.
@@ -171,12 +172,18 @@ class Ops {
                            Matrix out) = 0;
   /// out[t] += sigmoid(gate[t, 0]) * y[t] (the shared expert of Qwen2-MoE).
   virtual void add_gated(OpContext& ctx, Matrix gate, Matrix y, Matrix out) = 0;
+  /// out += y.
+  virtual void add(OpContext& ctx, Matrix y, Matrix out) = 0;
+  /// out = 0.
+  virtual void clear(OpContext& ctx, Matrix out) = 0;
   /// dst = src in dst's dtype (f32, bf16), rounded to nearest even; strides may differ.
   virtual void convert(OpContext& ctx, Matrix src, Matrix dst) = 0;
   /// out[i] = x[rows[i]].
   virtual void gather_rows(OpContext& ctx, Matrix x, IndexArray rows, Matrix out) = 0;
   /// out[i, 0] = log_softmax(logits[i])[targets[i]], natural logarithm.
   virtual void log_softmax_at(OpContext& ctx, Matrix logits, IndexArray targets, Matrix out) = 0;
+  /// out[i, 0] = ln(sum over j of exp(logits[i, j])).
+  virtual void log_sum_exp(OpContext& ctx, Matrix logits, Matrix out) = 0;
 };
 
 }  // namespace longspan

@@ -60,7 +60,7 @@ TEST_F(PlanTest, SlicesOfASplitModel) {
                            "--lengths", "64", "--json"});
   EXPECT_EQ(r.code, 0) << r.err;
   EXPECT_EQ(json_at(r.out, "/layout/attn_tp"), "2");
-  EXPECT_EQ(json_at(r.out, "/runs_in_this_build"), "false");
+  EXPECT_EQ(json_at(r.out, "/runs_in_this_build"), "true");
   EXPECT_EQ(json_at(r.out, "/ranks/3/heads_q"), "4");
   EXPECT_EQ(json_at(r.out, "/ranks/3/heads_kv"), "1");
   EXPECT_EQ(json_at(r.out, "/ranks/3/experts"), "4");

@@ -221,7 +221,32 @@ TEST(Engine, ALostRankFailsEveryRequestAndHangsNobody) {
   for (const Result& result : results) EXPECT_EQ(result.error_code, ErrorCode::kRankLost);
 }
 
-TEST(Engine, OptionsOutOfRangeAndLayoutsOfOtherBuildsAreRefused) {
+// The same with both attention groups and a moe group that spans two cp ranks.
+TEST(Engine, ALostRankReleasesEveryGroup) {
+  EngineOptions options = small_options();
+  options.layout = {.tp = 4, .cp = 2, .moe_dp = 1, .ep = 2};
+  const auto engine = open_engine(options, std::make_unique<FailingDevice>(), [] { return 0.0; });
+  std::vector<Result> results;
+  for (int i = 0; i < 3; ++i) engine->submit(request_for(prompt_ids(30, i), 50, results));
+  EXPECT_THROW(engine->run(), Error);
+  ASSERT_EQ(results.size(), 3u);
+  for (const Result& result : results) EXPECT_THAT(result.error_message, HasSubstr("on fire"));
+}
+
+// Each slice is packed once: what the ranks of a grid hold together is the model, and little padding.
+TEST(Engine, RanksOfAProcessShareTheirWeights) {
+  EngineOptions options = small_options();
+  options.backend = "reference";
+  const int64_t one = Engine::open(options)->info().weight_bytes;
+  for (const LayoutOptions& layout :
+       {LayoutOptions{.cp = 3}, LayoutOptions{.tp = 4, .cp = 2}, LayoutOptions{.tp = 4, .cp = 4, .moe_dp = 1},
+        LayoutOptions{.tp = 2, .cp = 1, .ep = 2}}) {
+    options.layout = layout;
+    EXPECT_EQ(Engine::open(options)->info().weight_bytes, one) << layout.tp << " " << layout.cp;
+  }
+}
+
+TEST(Engine, OptionsOutOfRangeAndIllegalLayoutsAreRefused) {
   const auto code_of = [](auto change) {
     EngineOptions options = small_options();
     change(options);
@@ -236,7 +261,6 @@ TEST(Engine, OptionsOutOfRangeAndLayoutsOfOtherBuildsAreRefused) {
   EXPECT_EQ(code_of([](auto& o) { o.mem_fraction = 1.5; }), ErrorCode::kUsage);
   EXPECT_EQ(code_of([](auto& o) { o.context_length = int64_t{1} << 40; }), ErrorCode::kUsage);
   EXPECT_EQ(code_of([](auto& o) { o.layout.tp = 3, o.layout.cp = 2; }), ErrorCode::kUsage);
-  EXPECT_EQ(code_of([](auto& o) { o.layout.tp = 4, o.layout.cp = 2; }), ErrorCode::kNotSupported);
   EXPECT_EQ(code_of([](auto& o) { o.isa = "abacus"; }), ErrorCode::kUsage);
   EXPECT_EQ(code_of([](auto& o) { o.backend = "cuda"; }), ErrorCode::kNotSupported);
   EXPECT_EQ(code_of([](auto& o) { o.backend = "toaster"; }), ErrorCode::kUsage);

@@ -51,8 +51,10 @@ std::unique_ptr<ExpertWeights> CpuOps::pack_experts(std::span<const ExpertSource
   return cpu_pack_experts(experts, first_expert, arithmetic_, packed);
 }
 
-int64_t CpuOps::packed_linear_bytes(int64_t out_features, int64_t in_features) const {
-  return cpu_packed_linear_bytes(out_features, in_features, arithmetic_);
+int64_t CpuOps::packed_linear_bytes(int64_t out_features, int64_t in_features,
+                                    LinearPrecision precision) const {
+  return cpu_packed_linear_bytes(out_features, in_features,
+                                 precision == LinearPrecision::kF32 ? Arithmetic::kF32 : arithmetic_);
 }
 
 int64_t CpuOps::packed_expert_bytes(int64_t hidden, int64_t width) const {
@@ -126,6 +128,18 @@ void CpuOps::moe_experts(OpContext& ctx, Matrix x, Matrix ids, Matrix weights, c
 
 void CpuOps::add_gated(OpContext& ctx, Matrix gate, Matrix y, Matrix out) {
   cpu_add_gated(ctx, kernels_.rows, gate, y, out);
+}
+
+void CpuOps::add(OpContext& ctx, Matrix y, Matrix out) {
+  cpu_add(ctx, kernels_.rows, y, out);
+}
+
+void CpuOps::clear(OpContext& ctx, Matrix out) {
+  cpu_clear(ctx, out);
+}
+
+void CpuOps::log_sum_exp(OpContext& ctx, Matrix logits, Matrix out) {
+  cpu_log_sum_exp(ctx, kernels_.rows, logits, out);
 }
 
 void CpuOps::convert(OpContext& ctx, Matrix src, Matrix dst) {

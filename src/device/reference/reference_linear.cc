@@ -68,7 +68,7 @@ std::unique_ptr<ExpertWeights> ReferenceOps::pack_experts(std::span<const Expert
   return result;
 }
 
-int64_t ReferenceOps::packed_linear_bytes(int64_t out_features, int64_t in_features) const {
+int64_t ReferenceOps::packed_linear_bytes(int64_t out_features, int64_t in_features, LinearPrecision) const {
   return out_features * in_features * static_cast<int64_t>(sizeof(float));
 }
 
