@@ -214,6 +214,13 @@ void FlagSet::positional(const std::string& name, std::string& target, const std
       ->type_name("");
 }
 
+void FlagSet::accepted(const std::string& names) {
+  app_.add_flag_callback(
+          names, [] {}, "")
+      ->group("")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+}
+
 void FlagSet::ignored(const std::string& names, bool takes_value) {
   const std::string flag = flag_name(names);
   auto* notes = &notes_;

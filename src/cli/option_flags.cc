@@ -114,8 +114,9 @@ void add_exchange_flags(FlagSet& flags, EngineOptions& engine) {
 
 // Flags of other engines' command lines that must not stop ours.
 void add_foreign_flags(FlagSet& flags) {
-  for (const char* names : {"--trust-remote-code", "--enable-prefill-context-parallel,--enable-prefill-cp",
-                            "--disable-cuda-graph", "--disable-overlap-schedule", "--skip-server-warmup"}) {
+  flags.accepted("--enable-prefill-context-parallel,--enable-prefill-cp");  // --cp says it all
+  for (const char* names : {"--trust-remote-code", "--disable-cuda-graph", "--disable-overlap-schedule",
+                            "--skip-server-warmup"}) {
     flags.ignored(names, false);
   }
   for (const char* names : {"--cuda-graph-max-bs-decode", "--cuda-graph-max-bs", "--sampling-backend",

@@ -86,6 +86,7 @@ StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, 
   PackedSlices packed;
   for (size_t i = 0; i < shares.size(); ++i)
     add_rank(static_cast<int32_t>(i), static_cast<int>(shares[i].size()), packed);
+  refuse_unread_tensors(config, checkpoint_, packed);
   weight_bytes_ = packed.bytes();
 
   Ops& ops = device_->ops();

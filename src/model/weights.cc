@@ -1,6 +1,7 @@
 #include "model/weights.h"
 
 #include <fmt/format.h>
+#include <longspan/error.h>
 
 namespace longspan {
 namespace {
@@ -12,9 +13,9 @@ class Loader {
       : config_(config), checkpoint_(checkpoint), slice_(slice), ops_(ops), packed_(packed) {}
 
   std::vector<float> vector(const std::string& name, int64_t size) const {
-    const WeightView view = checkpoint_.view(name, 1, size);
+    const WeightView values_of = view(name, 1, size);
     std::vector<float> values(size);
-    for (int64_t i = 0; i < size; ++i) values[i] = view.at(0, i);
+    for (int64_t i = 0; i < size; ++i) values[i] = values_of.at(0, i);
     return values;
   }
 
@@ -39,6 +40,11 @@ class Loader {
     return by_rows({{name, config_.vocab_size, slice_.vocab}}, config_.hidden_size, false);
   }
 
+  WeightView view(const std::string& name, int64_t rows, int64_t cols) const {
+    packed_.tensors.insert(name);
+    return checkpoint_.view(name, rows, cols);
+  }
+
  private:
   struct Part {
     std::string prefix;  // tensor name without ".weight"
@@ -55,11 +61,11 @@ class Loader {
     return once(packed_.linear, key, [&] {
       std::vector<WeightView> weights, biases;
       for (const Part& part : parts) {
-        weights.push_back(checkpoint_.view(part.prefix + ".weight", part.rows, cols)
-                              .slice_rows(part.wanted.begin, part.wanted.count));
+        weights.push_back(
+            view(part.prefix + ".weight", part.rows, cols).slice_rows(part.wanted.begin, part.wanted.count));
         if (!bias) continue;
-        biases.push_back(checkpoint_.view(part.prefix + ".bias", 1, part.rows)
-                             .slice_cols(part.wanted.begin, part.wanted.count));
+        biases.push_back(
+            view(part.prefix + ".bias", 1, part.rows).slice_cols(part.wanted.begin, part.wanted.count));
       }
       return pack(weights, biases, precision);
     });
@@ -71,9 +77,9 @@ class Loader {
     const std::string key = fmt::format("{} cols {}+{}", prefix, wanted.begin, wanted.count);
     return once(packed_.linear, key, [&] {
       std::vector<WeightView> biases;
-      if (bias) biases.push_back(checkpoint_.view(prefix + ".bias", 1, rows));
-      return pack({checkpoint_.view(prefix + ".weight", rows, cols).slice_cols(wanted.begin, wanted.count)},
-                  biases, LinearPrecision::kCompute);
+      if (bias) biases.push_back(view(prefix + ".bias", 1, rows));
+      return pack({view(prefix + ".weight", rows, cols).slice_cols(wanted.begin, wanted.count)}, biases,
+                  LinearPrecision::kCompute);
     });
   }
 
@@ -145,12 +151,13 @@ class Loader {
       for (int64_t e = slice_.experts.begin; e < slice_.experts.end(); ++e) {
         const std::string expert = fmt::format("{}experts.{}.", prefix, e);
         const auto rows = [&](const char* name) {
-          return checkpoint_.view(expert + name, width, hidden).slice_rows(columns.begin, columns.count);
+          return view(expert + name, width, hidden).slice_rows(columns.begin, columns.count);
         };
-        sources.push_back({.gate = rows("gate_proj.weight"),
-                           .up = rows("up_proj.weight"),
-                           .down = checkpoint_.view(expert + "down_proj.weight", hidden, width)
-                                       .slice_cols(columns.begin, columns.count)});
+        sources.push_back(
+            {.gate = rows("gate_proj.weight"),
+             .up = rows("up_proj.weight"),
+             .down =
+                 view(expert + "down_proj.weight", hidden, width).slice_cols(columns.begin, columns.count)});
       }
       return ops_.pack_experts(sources, static_cast<int32_t>(slice_.experts.begin), [&](size_t e) {
         for (const WeightView& view : {sources[e].gate, sources[e].up, sources[e].down})
@@ -193,7 +200,7 @@ ModelWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoin
   const Loader loader(config, checkpoint, slice, ops, packed);
   ModelWeights weights;
   weights.slice = slice;
-  weights.embedding = checkpoint.view("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
+  weights.embedding = loader.view("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
   for (int32_t i = 0; i < config.num_layers; ++i) {
     weights.layers.push_back(loader.layer(i));
     weights.bytes += bytes_of(weights.layers.back());
@@ -202,6 +209,23 @@ ModelWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoin
   weights.lm_head = loader.lm_head();
   weights.bytes += weights.lm_head->bytes;
   return weights;
+}
+
+void refuse_unread_tensors(const ModelConfig& config, const Checkpoint& checkpoint,
+                           const PackedSlices& packed) {
+  std::vector<std::string> unread;
+  for (const std::string& name : checkpoint.names()) {
+    // Frequencies follow from the config; a tied lm_head repeats the embedding.
+    const bool redundant =
+        name.ends_with("rotary_emb.inv_freq") || (config.tie_word_embeddings && name == "lm_head.weight");
+    if (!redundant && !packed.tensors.contains(name)) unread.push_back(name);
+  }
+  if (unread.empty()) return;
+  throw Error(ErrorCode::kUnreadable,
+              fmt::format("the checkpoint holds {} tensor{} that its config.json has no use for, e.g. '{}'; "
+                          "computing without would change the model: do config.json and weights belong "
+                          "together?",
+                          unread.size(), unread.size() == 1 ? "" : "s", unread.front()));
 }
 
 }  // namespace longspan

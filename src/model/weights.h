@@ -2,6 +2,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,7 @@ struct ModelWeights {
 struct PackedSlices {
   std::map<std::string, std::shared_ptr<LinearWeight>> linear;
   std::map<std::string, std::shared_ptr<ExpertWeights>> experts;
+  std::set<std::string> tensors;  // of the checkpoint, that ranks have asked for
 
   int64_t bytes() const;
 };
@@ -59,5 +61,10 @@ struct PackedSlices {
 /// `checkpoint` must outlive the result.
 ModelWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, const RankSlice& slice,
                           Ops& ops, PackedSlices& packed);
+
+/// To be called when every rank of the layout has loaded. Throws Error(kUnreadable) for a tensor that nobody
+/// asked for (a bias, a layer too many), since leaving it out would silently compute another model.
+void refuse_unread_tensors(const ModelConfig& config, const Checkpoint& checkpoint,
+                           const PackedSlices& packed);
 
 }  // namespace longspan

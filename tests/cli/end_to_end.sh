@@ -25,6 +25,15 @@ expect "nothing on standard output before a refusal" 0 "$(wc -c <"$work/out")"
 "$longspan" generate -m "$model" -p x >/dev/full 2>"$work/err"
 expect "a full disk" 3 $?
 
+# A serving layout as other engines' users type it, on CPU: the same tokens as on one rank.
+ask() { "$longspan" generate -p "The code word" --max-tokens 8 --dtype f32 --json -q "$@" 2>"$work/err" | sed 's/.*"token_ids":\(\[[^]]*\]\).*/\1/'; }
+one=$(ask -m "$model")
+four=$(ask --model-path "$model" --trust-remote-code --mem-fraction-static 0.7 --max-running-requests 32 \
+  --attention-backend cpu --tp-size 4 --moe-dp-size 2 --attn-cp-size 2 --cuda-graph-max-bs-decode 32 \
+  --enable-prefill-context-parallel)
+expect "tokens of the serving layout" "$one" "$four"
+[ -n "$one" ] || expect "tokens" "some" "none"
+
 # A first short request, then one that lasts: the interrupt comes when the first line is on disk.
 printf '{"prompt":"a","max_tokens":1}\n{"prompt":"b","max_tokens":30000,"ignore_eos":true}\n' >"$work/in.jsonl"
 "$longspan" batch -m "$model" -i "$work/in.jsonl" -o "$work/results.jsonl" -q &

@@ -195,7 +195,7 @@ TEST(Options, ReadsLists) {
   EXPECT_THAT(refusal({"bench", "-m", "M", "-p", "512,x"}), HasSubstr("must be a whole number >= 1"));
 }
 
-TEST(Options, TheReferenceCommandLineRuns) {
+TEST(Options, TheReferenceCommandLineIsUnderstood) {
   const CommandLine line = parse({"generate",
                                   "--model-path",
                                   "M",

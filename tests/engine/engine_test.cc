@@ -3,10 +3,14 @@
 #include <longspan/engine.h>
 
 #include <atomic>
+#include <fstream>
+#include <iterator>
 #include <thread>
 
 #include "device/reference/reference_ops.h"
 #include "engine/open.h"
+#include "support/golden_model.h"
+#include "support/temp_dir.h"
 
 namespace longspan {
 namespace {
@@ -37,6 +41,29 @@ Request request_for(Prompt prompt, int32_t max_tokens, std::vector<Result>& resu
   request.sampling.ignore_eos = true;
   request.on_finish = [&results](const Result& result) { results.push_back(result); };
   return request;
+}
+
+// One layer fewer in the config than in the weights: not a smaller model, a mistake.
+TEST(Engine, RefusesWeightsThatTheConfigHasNoUseFor) {
+  testing_support::TempDir folder;
+  testing_support::write_golden_model("llama_llama3", folder.path());
+  EngineOptions options = small_options();
+  options.model = folder.path().string();
+  Engine::open(options);
+
+  std::ifstream in(folder.path() / "config.json");
+  std::string config((std::istreambuf_iterator<char>(in)), {});
+  const std::string layers = "\"num_hidden_layers\": 3";
+  config.replace(config.find(layers), layers.size(), "\"num_hidden_layers\": 2");
+  std::ofstream(folder.path() / "config.json") << config;
+  try {
+    Engine::open(options);
+    ADD_FAILURE() << "expected Error(kUnreadable)";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnreadable);
+    EXPECT_THAT(error.what(), HasSubstr("9 tensors that its config.json has no use for"));
+    EXPECT_THAT(error.what(), HasSubstr("'model.layers.2."));
+  }
 }
 
 // Every refusal is told in the request's own result; the others complete.
