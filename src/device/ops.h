@@ -98,7 +98,7 @@ struct AttentionArgs {
   BlockTable block_table;
   int32_t heads_q = 0;
   float scale = 0;     // multiplies q.k before the softmax
-  Matrix out;          // f32 [T, Hq * Dv]
+  Matrix out;          // f32 [T, Hq * Dv]; may be q where Dk = Dv
   Matrix lse_ln = {};  // optional f32 [T, Hq]: natural log of the sum of exp(scale * q.k)
 };
 

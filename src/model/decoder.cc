@@ -17,6 +17,7 @@ struct StepIndex {
 
 namespace {
 
+constexpr int64_t kNormRows = 2048;  // normed for the q/k/v multiply at a time: enough for its peak rate
 constexpr int64_t kScoreRows = 256;
 
 std::span<float> floats(Matrix m) {
@@ -91,9 +92,13 @@ void Decoder::attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t
   const Matrix k = qkv.slice_cols(q_cols, k_cols);
   if (x.rows > 0) {
     const Arena::Scope norm_scope(ctx.arena);
-    const Matrix normed = ctx.arena.matrix(x.rows, x.cols);
-    ops_.rms_norm(ctx, x, layer.input_norm.data(), eps, normed);
-    ops_.linear(ctx, normed, *layer.qkv, qkv, /*accumulate=*/false);
+    const Matrix block = ctx.arena.matrix(std::min(x.rows, kNormRows), x.cols);
+    for (int64_t begin = 0; begin < x.rows; begin += kNormRows) {
+      const int64_t rows = std::min(kNormRows, x.rows - begin);
+      const Matrix normed = block.slice_rows(0, rows);
+      ops_.rms_norm(ctx, x.slice_rows(begin, rows), layer.input_norm.data(), eps, normed);
+      ops_.linear(ctx, normed, *layer.qkv, qkv.slice_rows(begin, rows), /*accumulate=*/false);
+    }
     const auto weight = [](const std::vector<float>& norm) { return norm.empty() ? nullptr : norm.data(); };
     ops_.qk_norm_rope(ctx, {.x = k,
                             .heads = heads_kv,
@@ -111,7 +116,7 @@ void Decoder::attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t
   kv.exchange(ctx, index, qkv.slice_cols(q_cols, 2 * k_cols), step.slots);
   if (x.rows == 0) return;
 
-  const Matrix out = ctx.arena.matrix(x.rows, q_cols);
+  const Matrix out = q;  // one activation of q's size less
   ops_.attention(ctx, {.q = q,
                        .pool = &kv.pool(),
                        .layer = index,
