@@ -1,5 +1,4 @@
 #include <benchmark/benchmark.h>
-#include <omp.h>
 
 #include <cmath>
 #include <numeric>
@@ -9,7 +8,7 @@
 #include "device/cpu/attention.h"
 #include "device/cpu/kv_pages.h"
 #include "device/host_memory.h"
-#include "peak.h"
+#include "op_bench.h"
 
 /// Attention at the geometry of Qwen3-30B-A3B (32 query heads, 4 kv heads, 128), causal, one thread unless
 /// LONGSPAN_BENCH_THREADS says otherwise. GFLOP/s counts both multiplies and no masked half; `peak` is its
@@ -18,13 +17,6 @@ namespace longspan {
 namespace {
 
 constexpr int32_t kHeadsQ = 32, kHeadsKv = 4, kDim = 128, kPage = 128;
-
-double peak_gflops(DType dtype) {
-  omp_set_num_threads(1);
-  static const double f32 = measured_peak_gflops(DType::kF32);
-  static const double bf16 = measured_peak_gflops(DType::kBF16);
-  return dtype == DType::kBF16 ? bf16 : f32;
-}
 
 /// `sequences` segments, each the last `q_len` rows of a sequence of `kv_len` tokens.
 void attention(benchmark::State& state, Isa isa, DType dtype, int32_t q_len, int32_t kv_len,

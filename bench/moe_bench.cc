@@ -16,7 +16,7 @@ void experts(benchmark::State& state, const DeviceOptions& options, int64_t rows
   const WeightView up_view{up.data(), DType::kF32, kWidth, kHidden, kHidden};
   const WeightView down_view{down.data(), DType::kF32, kHidden, kWidth, kWidth};
   const std::vector<ExpertSource> sources(kExperts, {up_view, up_view, down_view});
-  const auto packed = device->ops().pack_experts(sources, 0);
+  const auto packed = device->ops().pack_experts(sources, 0, nullptr);
 
   const int64_t rows = rows_per_expert * kExperts / kChoices;
   std::vector<float> x = random_values(rows * kHidden, 3), out(x.size()),
@@ -34,7 +34,7 @@ void experts(benchmark::State& state, const DeviceOptions& options, int64_t rows
     benchmark::DoNotOptimize(out.data());
   }
   report_gflops(state, 6.0 * static_cast<double>(rows * kChoices * kHidden * kWidth), device->ops());
-  state.counters["arena_MB"] = static_cast<double>(arena.reserved_bytes()) / 1e6;
+  state.counters["arena_MB"] = static_cast<double>(arena.peak_bytes()) / 1e6;
 }
 
 const bool registered = [] {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <benchmark/benchmark.h>
-#include <omp.h>
 
 #include <cstdlib>
 #include <random>
@@ -9,8 +8,8 @@
 #include <vector>
 
 #include "device/cpu/cpu_features.h"
+#include "device/cpu/limits.h"
 #include "device/device.h"
-#include "peak.h"
 
 namespace longspan {
 
@@ -23,22 +22,26 @@ inline int bench_threads() {
 
 /// One thread's peak, measured once.
 inline double peak_gflops(DType dtype) {
-  omp_set_num_threads(1);
-  static const double f32 = measured_peak_gflops(DType::kF32);
-  static const double bf16 = measured_peak_gflops(DType::kBF16);
+  static const double f32 = cpu_peak_flops_per_s(DType::kF32, 1) / 1e9;
+  static const double bf16 = cpu_peak_flops_per_s(DType::kBF16, 1) / 1e9;
   return dtype == DType::kBF16 ? bf16 : f32;
 }
 
 /// Counters `GFLOP/s` (of all threads) and `peak`, the share of that many threads' measured peak for the
 /// arithmetic that the op uses.
-inline void report_gflops(benchmark::State& state, double flops_per_iteration, const Ops& ops) {
-  const DType arithmetic = ops.name().ends_with(" bf16") ? DType::kBF16 : DType::kF32;
+inline void report_gflops(benchmark::State& state, double flops_per_iteration, DType arithmetic,
+                          const std::string& label) {
   using benchmark::Counter;
   const double flops = flops_per_iteration * static_cast<double>(state.iterations());
   state.counters["GFLOP/s"] = Counter(flops / 1e9, Counter::kIsRate);
   state.counters["peak"] =
       Counter(flops / 1e9 / (peak_gflops(arithmetic) * bench_threads()), Counter::kIsRate);
-  state.SetLabel(ops.name());
+  state.SetLabel(label);
+}
+
+inline void report_gflops(benchmark::State& state, double flops_per_iteration, const Ops& ops) {
+  const DType arithmetic = ops.name().ends_with(" bf16") ? DType::kBF16 : DType::kF32;
+  report_gflops(state, flops_per_iteration, arithmetic, ops.name());
 }
 
 inline std::vector<float> random_values(int64_t n, uint32_t seed, float scale = 1.0f) {

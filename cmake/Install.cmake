@@ -10,6 +10,7 @@ target_compile_features(longspan_lib INTERFACE cxx_std_20)
 target_link_libraries(longspan_lib PRIVATE longspan_engine longspan_flags)
 
 install(TARGETS longspan_lib EXPORT longspanTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(DIRECTORY eval DESTINATION ${CMAKE_INSTALL_DATADIR}/longspan)
 install(DIRECTORY include/longspan DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT longspanTargets NAMESPACE longspan:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/longspan)
 configure_package_config_file(cmake/longspanConfig.cmake.in ${CMAKE_BINARY_DIR}/longspanConfig.cmake

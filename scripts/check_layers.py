@@ -20,7 +20,7 @@ ALLOWED = {
     "schedule": {"plan", "kv"},
     "model": {"device", "comm", "checkpoint", "plan", "tensor"},
     "engine": {"model", "device", "comm", "checkpoint", "schedule", "plan", "kv", "text", "tensor"},
-    "cli": {"plan", "device", "checkpoint"},
+    "cli": {"plan", "device", "checkpoint", "model"},
 }
 PUBLIC_ONLY = re.compile(r"^longspan/")
 VENDOR = {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <longspan/hardware_limits.h>
 #include <longspan/layout.h>
 #include <longspan/request.h>
 
@@ -18,8 +19,8 @@ struct EngineOptions {
   std::string backend = "cpu";  ///< "cpu", or "reference" (plain loops, for checking)
   std::string isa = "auto";     ///< cpu: auto, avx512_bf16, avx512_vnni, avx512, avx2, portable
   ComputeType dtype =
-      ComputeType::kAuto;               ///< auto: a BF16 checkpoint computes in bf16, F32 and F16 ones in f32; int8: as auto, but
-                                        ///< projections, MLPs and experts multiply in int8
+      ComputeType::kAuto;  ///< auto: a BF16 checkpoint computes in bf16, F32 and F16 ones in f32; int8: as
+                           ///< auto, but projections, MLPs and experts multiply in int8
   int32_t page_size = 128;              ///< tokens per KV page, >= 1
   int32_t max_running_requests = 32;    ///< rows in a batch, >= 1
   int32_t chunked_prefill_size = 8192;  ///< most new tokens per step, >= 1; -1: no limit
@@ -79,6 +80,8 @@ class Engine {
   virtual std::string detokenize(const std::vector<int32_t>& token_ids) const = 0;
 
   virtual EngineInfo info() const = 0;
+  /// What the device reaches at its best on the cores of all local ranks; takes about a second of them.
+  virtual HardwareLimits measure_limits() const = 0;
   virtual EngineStats stats() const = 0;
   /// Verifies page accounting; throws Error(kInternal) on the first contradiction.
   virtual void check_integrity() const = 0;

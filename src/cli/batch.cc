@@ -18,6 +18,7 @@ constexpr double kProgressSeconds = 5;  // between progress lines
 
 /// A line of the input whose output line has not been written yet.
 struct Pending {
+  int64_t line = 0;  // of the input, from 1
   std::string id;
   SamplingParams sampling;               // as asked for
   std::optional<Prompt> checked_prompt;  // with the result below: what the self-check compares
@@ -116,6 +117,7 @@ class BatchRun {
     ++totals_.requests;
     Pending& pending = pending_.emplace_back();
     pending.id = line.id;
+    pending.line = line_number_;
     if (line.error) return fail(pending, line.error->code(), line.error->what());
     pending.sampling = line.request.sampling;
     if (check_.next()) {
@@ -134,9 +136,18 @@ class BatchRun {
     totals_.prompt_tokens += result.prompt_tokens;
     totals_.cached_tokens += result.cached_tokens;
     totals_.completion_tokens += static_cast<int64_t>(result.token_ids.size());
-    pending.output = format_batch_result(pending.id, pending.sampling, result);
+    pending.output = format_batch_result(pending.id, pending.sampling, located(pending, result));
     pending.done = true;
     if (pending.checked_prompt) pending.checked_result = result;
+  }
+
+  // A request that breaks a rule names its line, as a line that can't be read does.
+  static Result located(const Pending& pending, Result result) {
+    const auto code = result.error_code;
+    if (code == ErrorCode::kInvalidRequest || code == ErrorCode::kContextLength ||
+        code == ErrorCode::kCapacity)
+      result.error_message = fmt::format("line {}: {}", pending.line, result.error_message);
+    return result;
   }
 
   void fail(Pending& pending, ErrorCode code, const std::string& message) {

@@ -9,8 +9,8 @@
 #include <set>
 #include <vector>
 
+#include "base/nearest.h"
 #include "cli/json_out.h"
-#include "cli/nearest.h"
 
 namespace longspan::cli {
 namespace {

@@ -32,8 +32,9 @@ struct Case {
 struct Measured {
   Case setting;
   Spread prefill_ms;                // all prompts, submit to the last first token
-  double prefill_gflops = 0;        // GFLOP/s by the config's arithmetic, at the median
+  double prefill_flops = 0;         // of all prompts, by the config's arithmetic
   std::optional<Spread> decode_ms;  // one step, all rows
+  double decode_bytes = 0;          // that one step must read: weights of the chosen experts, and KV
 };
 
 class Bench {
@@ -45,14 +46,17 @@ class Bench {
   }
 
   Measured measure(Engine& engine, const Case& setting) {
-    Measured measured{.setting = setting, .prefill_ms = {}, .prefill_gflops = 0, .decode_ms = {}};
+    Measured measured{
+        .setting = setting, .prefill_ms = {}, .prefill_flops = prefill_flops(setting), .decode_ms = {}};
     // The decode run comes first: it also warms up.
     const std::vector<double> steps = decode_steps(engine, setting);
-    if (!steps.empty()) measured.decode_ms = spread_of(steps);
+    if (!steps.empty()) {
+      measured.decode_ms = spread_of(steps);
+      measured.decode_bytes = decode_bytes(engine.info(), setting);
+    }
     std::vector<double> prefills;
     for (int32_t i = 0; i < options_.repeats; ++i) prefills.push_back(prefill(engine, setting));
     measured.prefill_ms = spread_of(prefills);
-    measured.prefill_gflops = prefill_flops(setting) / measured.prefill_ms.median / 1e6;
     return measured;
   }
 
@@ -128,6 +132,13 @@ class Bench {
     return plan_cost(plan_context_parallel(rows, 1, {}), cost_shape(config_, Layout{})).total_flops;
   }
 
+  double decode_bytes(const EngineInfo& info, const Case& setting) const {
+    const double kv_token =
+        static_cast<double>(info.kv_bytes) / static_cast<double>(std::max<int64_t>(info.kv_tokens, 1));
+    return weights_read_share(config_, setting.batch) * static_cast<double>(info.weight_bytes) +
+           static_cast<double>(setting.batch * setting.prompt_tokens) * kv_token;
+  }
+
   const BenchOptions& options_;
   const ModelConfig& config_;
   Context& context_;
@@ -140,34 +151,69 @@ double prefill_rate(const Measured& m, double ms) {
   return per_second(m.setting.batch * m.setting.prompt_tokens, ms);
 }
 
-void print_row(const Measured& m, std::ostream& out) {
-  out << fmt::format("{:>4} {:>5} {:>8} {:>11.2f} {:>21} {:>10.0f} {:>9.1f}", m.setting.cp, m.setting.batch,
-                     m.setting.prompt_tokens, m.prefill_ms.median,
-                     fmt::format("{:.2f}..{:.2f}", m.prefill_ms.least, m.prefill_ms.most),
-                     prefill_rate(m, m.prefill_ms.median), m.prefill_gflops);
-  if (m.decode_ms) {
-    out << fmt::format(" {:>10.3f} {:>19} {:>10.1f}", m.decode_ms->median,
-                       fmt::format("{:.3f}..{:.3f}", m.decode_ms->least, m.decode_ms->most),
-                       per_second(m.setting.batch, m.decode_ms->median));
-  }
+double gflops(const Measured& m) {
+  return m.prefill_flops / m.prefill_ms.median / 1e6;
+}
+double decode_gbytes(const Measured& m) {
+  return m.decode_bytes / m.decode_ms->median / 1e6;
+}
+
+// "71 %" of a limit that was measured.
+std::string share_text(double value, double limit) {
+  return limit > 0 ? fmt::format("{:.0f} %", 100 * value / limit) : "-";
+}
+
+// One line while measuring goes on; the table comes when the limits are known.
+void print_progress(const Measured& m, std::ostream& out) {
+  out << fmt::format("cp {} batch {} prompt {}: prefill {:.2f} ms", m.setting.cp, m.setting.batch,
+                     m.setting.prompt_tokens, m.prefill_ms.median);
+  if (m.decode_ms) out << fmt::format(", decode step {:.3f} ms", m.decode_ms->median);
   out << std::endl;
+}
+
+void print_table(const std::vector<Measured>& rows, const HardwareLimits& limits, std::ostream& out) {
+  out << fmt::format("{:>4} {:>5} {:>8} {:>11} {:>21} {:>10} {:>9} {:>8} {:>10} {:>19} {:>10} {:>7} {:>8}\n",
+                     "cp", "batch", "prompt", "prefill ms", "least..most", "tokens/s", "GFLOP/s", "of limit",
+                     "step ms", "least..most", "tokens/s", "GB/s", "of limit");
+  for (const Measured& m : rows) {
+    out << fmt::format("{:>4} {:>5} {:>8} {:>11.2f} {:>21} {:>10.0f} {:>9.1f} {:>8}", m.setting.cp,
+                       m.setting.batch, m.setting.prompt_tokens, m.prefill_ms.median,
+                       fmt::format("{:.2f}..{:.2f}", m.prefill_ms.least, m.prefill_ms.most),
+                       prefill_rate(m, m.prefill_ms.median), gflops(m),
+                       share_text(gflops(m), limits.flops_per_s / 1e9));
+    if (m.decode_ms) {
+      out << fmt::format(" {:>10.3f} {:>19} {:>10.1f} {:>7.1f} {:>8}", m.decode_ms->median,
+                         fmt::format("{:.3f}..{:.3f}", m.decode_ms->least, m.decode_ms->most),
+                         per_second(m.setting.batch, m.decode_ms->median), decode_gbytes(m),
+                         share_text(decode_gbytes(m), limits.bytes_per_s / 1e9));
+    }
+    out << "\n";
+  }
+  out << std::flush;
 }
 
 std::string spread_json(const Spread& spread) {
   return JsonObject().set("median", spread.median).set("least", spread.least).set("most", spread.most).str();
 }
 
-std::string row_json(const Measured& m) {
+JsonObject& set_share(JsonObject& object, const char* key, double value, double limit) {
+  return limit > 0 ? object.set(key, value / limit) : object.set_json(key, "null");
+}
+
+std::string row_json(const Measured& m, const HardwareLimits& limits) {
   JsonObject object;
   object.set("cp", m.setting.cp)
       .set("batch", m.setting.batch)
       .set("prompt_tokens", m.setting.prompt_tokens)
       .set_json("prefill_ms", spread_json(m.prefill_ms))
       .set("prefill_tokens_per_s", prefill_rate(m, m.prefill_ms.median))
-      .set("prefill_gflop_per_s", m.prefill_gflops);
+      .set("prefill_gflop_per_s", gflops(m));
+  set_share(object, "prefill_of_limit", gflops(m), limits.flops_per_s / 1e9);
   if (m.decode_ms) {
     object.set_json("decode_step_ms", spread_json(*m.decode_ms))
-        .set("decode_tokens_per_s", per_second(m.setting.batch, m.decode_ms->median));
+        .set("decode_tokens_per_s", per_second(m.setting.batch, m.decode_ms->median))
+        .set("decode_gb_per_s", decode_gbytes(m));
+    set_share(object, "decode_of_limit", decode_gbytes(m), limits.bytes_per_s / 1e9);
   }
   return object.str();
 }
@@ -202,43 +248,49 @@ int run_bench(const CommonOptions& common, const BenchOptions& options, Context&
   if (cp_list.empty()) cp_list = {common.engine.layout.cp};
 
   Bench bench(options, engine_options, config, context);
-  std::vector<std::string> rows;
+  std::vector<Measured> measured;
   std::string engine_info;
-  if (!common.json) {
-    context.out << fmt::format("{:>4} {:>5} {:>8} {:>11} {:>21} {:>10} {:>9} {:>10} {:>19} {:>10}\n", "cp",
-                               "batch", "prompt", "prefill ms", "least..most", "tokens/s", "GFLOP/s",
-                               "step ms", "least..most", "tokens/s")
-                << std::flush;
-  }
-  for (const int64_t cp : cp_list) {
-    engine_options.layout.cp = static_cast<int32_t>(cp);
+  int64_t peak_memory = 0;
+  HardwareLimits limits;
+  for (size_t i = 0; i < cp_list.size(); ++i) {
+    engine_options.layout.cp = static_cast<int32_t>(cp_list[i]);
     const auto engine = context.open_engine(engine_options);
     context.catch_interrupts();
     for (const int64_t prompt_tokens : options.prompt_tokens) {
       for (const int64_t batch : options.batch) {
-        const Measured measured = bench.measure(*engine, {cp, prompt_tokens, batch});
-        rows.push_back(row_json(measured));
-        if (!common.json) print_row(measured, context.out);
+        measured.push_back(bench.measure(*engine, {cp_list[i], prompt_tokens, batch}));
+        if (!common.quiet) print_progress(measured.back(), context.err);
       }
     }
-    if (!common.quiet && !common.json) {
-      context.err << device_text(engine->info(), engine_options.layout) << std::endl;
-    }
+    if (!common.quiet) context.err << device_text(engine->info(), engine_options.layout) << std::endl;
     engine_info = engine_json(engine->info(), engine_options.layout).str();
+    if (i + 1 < cp_list.size()) continue;
+    peak_memory = context.peak_memory_bytes();  // before the limits' own buffers
+    limits = engine->measure_limits();
   }
-  const int64_t peak_memory = context.peak_memory_bytes();
+
   if (common.json) {
+    std::vector<std::string> rows;
+    for (const Measured& m : measured) rows.push_back(row_json(m, limits));
     context.out << JsonObject()
                        .set("repeats", options.repeats)
                        .set("decode_steps", options.decode_steps)
                        .set_json("results", json_array(rows))
+                       .set("limit_gflop_per_s", limits.flops_per_s / 1e9)
+                       .set("limit_gb_per_s", limits.bytes_per_s / 1e9)
                        .set("peak_memory_bytes", peak_memory)
                        .set_json("engine", engine_info)
                        .str()
                 << std::endl;
-  } else if (!common.quiet) {
-    context.err << fmt::format("median of {} prefills and {} decode steps, peak memory {}", options.repeats,
-                               options.decode_steps, bytes_text(peak_memory))
+    return kExitOk;
+  }
+  print_table(measured, limits, context.out);
+  if (!common.quiet) {
+    context.err << fmt::format(
+                       "median of {} prefills and {} decode steps, peak memory {}; limit, measured: "
+                       "{:.0f} GFLOP/s, {:.1f} GB/s",
+                       options.repeats, options.decode_steps, bytes_text(peak_memory),
+                       limits.flops_per_s / 1e9, limits.bytes_per_s / 1e9)
                 << std::endl;
   }
   return kExitOk;

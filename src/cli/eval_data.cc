@@ -110,14 +110,13 @@ RecallData load_recall(const std::filesystem::path& folder) {
 }
 
 std::filesystem::path find_eval_folder(const std::string& task, const std::filesystem::path& executable) {
-  const auto beside = executable.parent_path();
-  const std::filesystem::path places[] = {beside / ".." / "share" / "longspan" / "eval" / task,
-                                          beside / ".." / "eval" / task,
+  const auto above = executable.parent_path().parent_path();
+  const std::filesystem::path places[] = {above / "share" / "longspan" / "eval" / task, above / "eval" / task,
                                           std::filesystem::path("eval") / task};
   std::string tried;
   for (const auto& place : places) {
     if (std::filesystem::is_directory(place)) return place;
-    tried += (tried.empty() ? "" : ", ") + place.lexically_normal().string();
+    tried += (tried.empty() ? "" : ", ") + place.string();
   }
   throw Error(ErrorCode::kUnreadable,
               fmt::format("no {} data in {}; give its folder with --data", task, tried));

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/utf8.h"
 #include "cli/eval.h"
 #include "cli/input_file.h"
 #include "cli/pump.h"
-#include "cli/utf8.h"
 
 namespace longspan::cli {
 namespace {

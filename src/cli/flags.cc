@@ -11,7 +11,7 @@
 #include <cmath>
 #include <limits>
 
-#include "cli/nearest.h"
+#include "base/nearest.h"
 
 namespace longspan::cli {
 namespace {
@@ -196,8 +196,14 @@ void FlagSet::fixed(const std::string& names, const std::string& word, const Ref
 }
 
 void FlagSet::toggle(const std::string& names, bool& target, bool on, const std::string& help) {
+  const std::string flag = flag_name(names);
   app_.add_flag_function(
           names, [&target, on](int64_t count) { target = count > 0 ? on : !on; }, help)
+      ->check([flag](const std::string& text) {
+        if (text != "true" && text != "false" && text != "1" && text != "0")
+          bad_value(flag, text, "must be true, false, 1 or 0");
+        return std::string();
+      })
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
       ->envname(environment_name(flag_name(names)));
 }
@@ -206,6 +212,13 @@ void FlagSet::positional(const std::string& name, std::string& target, const std
   app_.add_option_function<std::string>(
           name, [&target](const std::string& text) { target = text; }, help)
       ->type_name("");
+}
+
+void FlagSet::accepted(const std::string& names) {
+  app_.add_flag_callback(
+          names, [] {}, "")
+      ->group("")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
 }
 
 void FlagSet::ignored(const std::string& names, bool takes_value) {

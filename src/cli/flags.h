@@ -56,6 +56,8 @@ class FlagSet {
              const std::string& help,
              const std::function<void(const std::string& flag, const std::string& text)>& parse);
 
+  /// A switch that says what other flags imply: accepted.
+  void accepted(const std::string& names);
   /// Known elsewhere, without effect here: accepted, with a note.
   void ignored(const std::string& names, bool takes_value);
   void refused(const std::string& names, bool takes_value, const std::string& message);

@@ -1,12 +1,12 @@
 #include <fmt/format.h>
 
+#include "base/utf8.h"
 #include "cli/batch_format.h"
 #include "cli/commands.h"
 #include "cli/engine_report.h"
 #include "cli/input_file.h"
 #include "cli/progress.h"
 #include "cli/self_check.h"
-#include "cli/utf8.h"
 
 namespace longspan::cli {
 namespace {
@@ -78,14 +78,16 @@ int run_generate(const CommonOptions& common, const GenerateOptions& options, Co
   const auto engine = context.open_engine(engine_options);
   PrefillProgress progress(context.err, context.err_is_terminal, context.now);
   if (!common.quiet) request.on_progress = [&](const Progress& p) { progress.update(p); };
+  bool streamed = false;
   request.on_token = [&](int32_t, const std::string& delta) {
     progress.clear();
+    streamed = true;
     if (!common.json) context.out << delta << std::flush;
   };
   context.catch_interrupts();
   const Result result = run_to_end(*engine, std::move(request), context);
   progress.clear();
-  if (!common.json) context.out << "\n" << std::flush;
+  if (!common.json && (streamed || !result.error_code)) context.out << "\n" << std::flush;
   if (!context.out) throw Error(ErrorCode::kUnreadable, "can't write to standard output");
   if (result.error_code) {
     throw Error(*result.error_code,

@@ -4,21 +4,14 @@
 
 #include <cmath>
 
-#include "cli/utf8.h"
+#include "base/utf8.h"
 
 namespace longspan::cli {
 
 std::string json_string(std::string_view text) {
+  if (first_invalid_utf8(text) != std::string_view::npos) return json_string(replace_invalid_utf8(text));
   std::string out = "\"";
-  size_t valid_until = std::min(first_invalid_utf8(text), text.size());
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (i == valid_until) {
-      out += "\xEF\xBF\xBD";
-      const size_t next = first_invalid_utf8(text.substr(i + 1));
-      valid_until = next == std::string_view::npos ? text.size() : i + 1 + next;
-      continue;
-    }
-    const char c = text[i];
+  for (const char c : text) {
     switch (c) {
       case '"':
         out += "\\\"";

@@ -6,24 +6,17 @@
 #include "checkpoint/model_config.h"
 #include "device/ops.h"
 #include "plan/cost.h"
-#include "plan/layout_rules.h"
+#include "plan/rank_slice.h"
 
 namespace longspan::cli {
 
 /// What a layout makes of a model, from the config alone: predictions, no weights are read.
 
-LayoutModel layout_model(const ModelConfig& config);
-
-/// The slice of the model that one rank computes.
-struct RankSlice {
-  int32_t heads_q = 0;
-  int32_t heads_kv = 0;  // at least one: kv heads are copied where attn_tp passes their number
-  int32_t experts = 0;
-  int64_t expert_width = 0;
-};
-
-RankSlice rank_slice(const ModelConfig& config, const Layout& layout, int32_t rank);
 CostShape cost_shape(const ModelConfig& config, const Layout& layout);
+
+/// Share of the weights (by number; the embedding is not among them) that a step with `rows` decoding rows
+/// reads, where every row chooses its experts independently and evenly.
+double weights_read_share(const ModelConfig& config, int64_t rows);
 
 struct RankBytes {
   int64_t weights = 0;       // packed; the embedding stays in the file's map

@@ -88,7 +88,8 @@ void add_compute_flags(FlagSet& flags, EngineOptions& engine) {
           throw Error(ErrorCode::kNotSupported,
                       fmt::format("{} {}: not in this build; use auto, bf16, f32 or int8", flag, text));
         } else {
-          throw Error(ErrorCode::kUsage, fmt::format("{} {}: must be one of auto, bf16, f32, int8", flag, text));
+          throw Error(ErrorCode::kUsage,
+                      fmt::format("{} {}: must be one of auto, bf16, f32, int8", flag, text));
         }
       });
   flags.integer("--threads", engine.threads, 0, 65536, "CORES",
@@ -118,8 +119,9 @@ void add_exchange_flags(FlagSet& flags, EngineOptions& engine) {
 
 // Flags of other engines' command lines that must not stop ours.
 void add_foreign_flags(FlagSet& flags) {
-  for (const char* names : {"--trust-remote-code", "--enable-prefill-context-parallel,--enable-prefill-cp",
-                            "--disable-cuda-graph", "--disable-overlap-schedule", "--skip-server-warmup"}) {
+  flags.accepted("--enable-prefill-context-parallel,--enable-prefill-cp");  // --cp says it all
+  for (const char* names : {"--trust-remote-code", "--disable-cuda-graph", "--disable-overlap-schedule",
+                            "--skip-server-warmup"}) {
     flags.ignored(names, false);
   }
   for (const char* names : {"--cuda-graph-max-bs-decode", "--cuda-graph-max-bs", "--sampling-backend",

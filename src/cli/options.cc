@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <map>
 
-#include "cli/nearest.h"
+#include "base/nearest.h"
 #include "cli/option_flags.h"
 
 namespace longspan::cli {

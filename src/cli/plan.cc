@@ -8,6 +8,7 @@
 #include "cli/json_out.h"
 #include "cli/model_cost.h"
 #include "device/device.h"
+#include "model/layout_model.h"
 #include "plan/cp_plan.h"
 #include "plan/plan_text.h"
 
@@ -55,11 +56,10 @@ Prediction predict(const EngineOptions& engine, const PlanOptions& options) {
 
   const bool bf16 = engine.dtype == ComputeType::kBF16 ||
                     (engine.dtype != ComputeType::kF32 && p.config.dtype == DType::kBF16);
-  const auto device = make_device(
-      {.backend = engine.backend,
-       .compute = bf16 ? DType::kBF16 : DType::kF32,
-       .int8 = engine.dtype == ComputeType::kInt8,
-       .isa = engine.isa});
+  const auto device = make_device({.backend = engine.backend,
+                                   .compute = bf16 ? DType::kBF16 : DType::kF32,
+                                   .int8 = engine.dtype == ComputeType::kInt8,
+                                   .isa = engine.isa});
   const Ops& ops = device->ops();
   p.device = ops.name();
   p.ranks = rank_bytes(p.config, p.layout, engine.page_size, ops);
@@ -74,10 +74,6 @@ Prediction predict(const EngineOptions& engine, const PlanOptions& options) {
   return p;
 }
 
-bool runs_in_this_build(const Layout& layout) {
-  return layout.attn_tp == 1 && layout.ep == 1 && layout.moe_tp == 1;
-}
-
 void print_layout(const Prediction& p, std::ostream& out) {
   const Layout& l = p.layout;
   out << fmt::format("{}: {} layers, {} heads, {} kv heads, {} experts, context {}\n",
@@ -87,20 +83,17 @@ void print_layout(const Prediction& p, std::ostream& out) {
   if (p.config.num_experts > 0)
     out << fmt::format(" = moe_dp {} x ep {} x moe_tp {}", l.moe_dp, l.ep, l.moe_tp);
   out << "\n";
-  if (!runs_in_this_build(l)) {
-    out << "        this build runs layouts with attn_tp 1, ep 1 and moe_tp 1 only\n";
-  }
   out << fmt::format("\n{:>4} {:>4} {:>8} {:>7} {:>4} {:>7} {:>8} {:>9} {:>8} {:>13} {:>14}\n", "rank", "cp",
                      "attn_tp", "moe_dp", "ep", "moe_tp", "q heads", "kv heads", "experts", "weights",
                      "KV per token");
   for (int32_t rank = 0; rank < l.tp; ++rank) {
     const RankCoordinates at = l.coordinates(rank);
-    const RankSlice slice = rank_slice(p.config, l, rank);
+    const RankSlice slice = rank_slice(layout_model(p.config), l, rank);
     const RankBytes& bytes = p.ranks[static_cast<size_t>(rank)];
     out << fmt::format("{:>4} {:>4} {:>8} {:>7} {:>4} {:>7} {:>8} {:>9} {:>8} {:>13} {:>14}\n", rank,
-                       at.cp_rank, at.attn_tp_rank, at.moe_dp_rank, at.ep_rank, at.moe_tp_rank, slice.heads_q,
-                       slice.heads_kv, slice.experts, bytes_text(bytes.weights),
-                       bytes_text(bytes.kv_per_token));
+                       at.cp_rank, at.attn_tp_rank, at.moe_dp_rank, at.ep_rank, at.moe_tp_rank,
+                       slice.heads_q.count, slice.heads_kv.count, slice.experts.count,
+                       bytes_text(bytes.weights), bytes_text(bytes.kv_per_token));
   }
 }
 
@@ -145,7 +138,7 @@ std::string ranks_json(const Prediction& p) {
   std::vector<std::string> ranks;
   for (int32_t rank = 0; rank < p.layout.tp; ++rank) {
     const RankCoordinates at = p.layout.coordinates(rank);
-    const RankSlice slice = rank_slice(p.config, p.layout, rank);
+    const RankSlice slice = rank_slice(layout_model(p.config), p.layout, rank);
     const RankBytes& bytes = p.ranks[static_cast<size_t>(rank)];
     const auto cp_rank = static_cast<size_t>(at.cp_rank);
     const RankPlan& plan = p.plan.ranks[cp_rank];
@@ -164,9 +157,9 @@ std::string ranks_json(const Prediction& p) {
                         .set("moe_dp_rank", at.moe_dp_rank)
                         .set("ep_rank", at.ep_rank)
                         .set("moe_tp_rank", at.moe_tp_rank)
-                        .set("heads_q", slice.heads_q)
-                        .set("heads_kv", slice.heads_kv)
-                        .set("experts", slice.experts)
+                        .set("heads_q", slice.heads_q.count)
+                        .set("heads_kv", slice.heads_kv.count)
+                        .set("experts", slice.experts.count)
                         .set("weight_bytes", bytes.weights)
                         .set("kv_bytes_per_token", bytes.kv_per_token)
                         .set("tokens", plan.token_index.size())
@@ -184,7 +177,7 @@ std::string plan_json(const Prediction& p) {
   return JsonObject()
       .set("architecture", p.config.architecture_name)
       .set("legal", true)
-      .set("runs_in_this_build", runs_in_this_build(p.layout))
+      .set("runs_in_this_build", true)
       .set_json("layout", layout_json(p.layout))
       .set("device", p.device)
       .set("predicted", true)

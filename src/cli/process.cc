@@ -24,6 +24,15 @@ void on_interrupt(int) {
   g_interrupted = 1;
 }
 
+// A mapped file that shrinks while it is in use can't be read any more; nothing else here raises this.
+void on_bus_error(int) {
+  constexpr char message[] =
+      "\nlongspan: error: a model file became shorter while it was in use (was it truncated, or replaced in "
+      "place?)\n";
+  [[maybe_unused]] const auto written = write(STDERR_FILENO, message, sizeof message - 1);
+  _exit(kExitUnreadable);
+}
+
 }  // namespace
 
 int64_t peak_memory_bytes() {
@@ -41,6 +50,7 @@ Context process_context() {
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGBUS, on_bus_error);
 
   Context context{std::cout, std::cerr};
   context.in_fd = STDIN_FILENO;

@@ -27,12 +27,34 @@ class Communicator {
   virtual void all_gather_v(std::span<const std::byte> send, std::span<std::byte> recv,
                             std::span<const int64_t> recv_bytes, std::string_view tag) = 0;
 
+  /// Every rank's data[i] becomes the sum of all ranks' data[i], added in rank order, so that all get the
+  /// same bits. Equal sizes.
+  virtual void all_reduce(std::span<float> data, std::string_view tag) = 0;
+
+  /// Floats [begin, begin + count) of a group's send buffers.
+  struct Range {
+    int64_t begin = 0, count = 0;
+  };
+  /// recv[i] = the sum of all ranks' send[begin + i], added in rank order, for this rank's range of `ranges`
+  /// [size()]. Ranges may overlap (ranks that want the same sums) or leave gaps. Equal send sizes; `recv` may
+  /// not overlap `send`.
+  virtual void reduce_scatter_v(std::span<const float> send, std::span<float> recv,
+                                std::span<const Range> ranges, std::string_view tag) = 0;
+
+  /// send = what goes to each rank, in rank order, send_bytes[r] bytes to rank r; recv likewise by source.
+  virtual void all_to_all_v(std::span<const std::byte> send, std::span<const int64_t> send_bytes,
+                            std::span<std::byte> recv, std::span<const int64_t> recv_bytes,
+                            std::string_view tag) = 0;
+
+  /// `data` of rank `root` goes to all. Equal sizes.
+  virtual void broadcast(std::span<std::byte> data, int32_t root, std::string_view tag) = 0;
+
   /// Releases every rank that waits in this group. Never throws; the first reason is kept.
   virtual void abort(std::string_view reason) noexcept = 0;
 };
 
-/// Ranks that are threads of this process, one communicator each. They copy: no rank ever reads another's
-/// buffer after all_gather_v has returned there.
+/// Ranks that are threads of this process, one communicator each. They copy: no rank ever reads or
+/// writes another's buffer after a collective has returned there.
 std::vector<std::unique_ptr<Communicator>> make_threads_group(int32_t size,
                                                               std::chrono::milliseconds timeout);
 

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <longspan/error.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstring>
@@ -17,12 +18,20 @@ namespace {
 // needs.
 constexpr int kSpins = 2000;
 
+// What a rank lays open to the others for one collective.
+struct Post {
+  const std::byte* send = nullptr;
+  int64_t bytes = 0;
+  std::byte* recv = nullptr;                 // all_reduce: where the others may write
+  std::span<const int64_t> send_bytes = {};  // all_to_all_v: of each target
+};
+
 class ThreadsGroup {
  public:
-  ThreadsGroup(int32_t size, std::chrono::milliseconds timeout) : timeout_(timeout), sends_(size) {}
+  ThreadsGroup(int32_t size, std::chrono::milliseconds timeout) : timeout_(timeout), posts_(size) {}
 
-  int32_t size() const { return static_cast<int32_t>(sends_.size()); }
-  std::span<const std::byte>& send_of(int32_t rank) { return sends_[rank]; }
+  int32_t size() const { return static_cast<int32_t>(posts_.size()); }
+  Post& post_of(int32_t rank) { return posts_[rank]; }
 
   void barrier(int32_t rank, std::string_view collective, std::string_view tag) {
     uint64_t generation;
@@ -67,8 +76,7 @@ class ThreadsGroup {
   }
 
   const std::chrono::milliseconds timeout_;
-  std::vector<std::span<const std::byte>>
-      sends_;  // written by its rank before a barrier, read by all after it
+  std::vector<Post> posts_;  // written by its rank before a barrier, read by all after it
   std::mutex mutex_;
   std::condition_variable released_;
   int32_t arrived_ = 0;
@@ -91,26 +99,114 @@ class ThreadsCommunicator final : public Communicator {
     check(std::ssize(recv_bytes) == size(), "all_gather_v: one count per rank");
     check(std::accumulate(recv_bytes.begin(), recv_bytes.end(), int64_t{0}) == std::ssize(recv),
           "all_gather_v: counts must add up to the receive buffer");
-    group_->send_of(rank_) = send;
-    group_->barrier(rank_, "all_gather_v", tag);
+    post({.send = send.data(), .bytes = std::ssize(send)}, "all_gather_v", tag);
     std::byte* out = recv.data();
     for (int32_t r = 0; r < size(); ++r) {
-      const std::span<const std::byte> from = group_->send_of(r);
-      if (std::ssize(from) != recv_bytes[r]) {
-        const std::string reason = fmt::format("rank {} expects {} bytes from rank {}, which sends {}", rank_,
-                                               recv_bytes[r], r, from.size());
-        group_->abort(reason);
-        throw Error(ErrorCode::kRankLost, fmt::format("all_gather_v \"{}\": {}", tag, reason));
-      }
-      if (!from.empty()) std::memcpy(out, from.data(), from.size());
+      const Post& from = group_->post_of(r);
+      if (from.bytes != recv_bytes[r]) disagree("all_gather_v", tag, recv_bytes[r], r, from.bytes);
+      copy(out, from.send, from.bytes);
       out += recv_bytes[r];
     }
     group_->barrier(rank_, "all_gather_v", tag);  // nobody's send buffer is reused before all have copied it
   }
 
+  // Rank r adds up part r and writes it into every rank's buffer: each float is read and written by one rank.
+  void all_reduce(std::span<float> data, std::string_view tag) override {
+    auto* bytes = reinterpret_cast<std::byte*>(data.data());
+    post({.send = bytes, .bytes = static_cast<int64_t>(data.size_bytes()), .recv = bytes}, "all_reduce", tag);
+    require_equal_posts("all_reduce", tag, static_cast<int64_t>(data.size_bytes()));
+    const int64_t count = std::ssize(data);
+    const int64_t begin = count * rank_ / size(), end = count * (rank_ + 1) / size();
+    float sums[kBlock];
+    for (int64_t at = begin; at < end; at += kBlock) {
+      const int64_t n = std::min(kBlock, end - at);
+      add_up(at, n, sums);
+      for (int32_t r = 0; r < size(); ++r)
+        std::memcpy(reinterpret_cast<float*>(group_->post_of(r).recv) + at, sums, n * sizeof(float));
+    }
+    group_->barrier(rank_, "all_reduce", tag);
+  }
+
+  void reduce_scatter_v(std::span<const float> send, std::span<float> recv, std::span<const Range> ranges,
+                        std::string_view tag) override {
+    check(std::ssize(ranges) == size(), "reduce_scatter_v: one range per rank");
+    const Range mine = ranges[rank_];
+    check(mine.count == std::ssize(recv), "reduce_scatter_v: the range must have the receive buffer's size");
+    check(mine.begin >= 0 && mine.begin + mine.count <= std::ssize(send), "reduce_scatter_v: range in send");
+    post({.send = reinterpret_cast<const std::byte*>(send.data()),
+          .bytes = static_cast<int64_t>(send.size_bytes())},
+         "reduce_scatter_v", tag);
+    require_equal_posts("reduce_scatter_v", tag, static_cast<int64_t>(send.size_bytes()));
+    for (int64_t at = 0; at < mine.count; at += kBlock)
+      add_up(mine.begin + at, std::min(kBlock, mine.count - at), recv.data() + at);
+    group_->barrier(rank_, "reduce_scatter_v", tag);
+  }
+
+  void all_to_all_v(std::span<const std::byte> send, std::span<const int64_t> send_bytes,
+                    std::span<std::byte> recv, std::span<const int64_t> recv_bytes,
+                    std::string_view tag) override {
+    check(std::ssize(send_bytes) == size() && std::ssize(recv_bytes) == size(),
+          "all_to_all_v: one count per rank");
+    check(std::accumulate(send_bytes.begin(), send_bytes.end(), int64_t{0}) == std::ssize(send) &&
+              std::accumulate(recv_bytes.begin(), recv_bytes.end(), int64_t{0}) == std::ssize(recv),
+          "all_to_all_v: counts must add up to the buffers");
+    post({.send = send.data(), .bytes = std::ssize(send), .send_bytes = send_bytes}, "all_to_all_v", tag);
+    std::byte* out = recv.data();
+    for (int32_t r = 0; r < size(); ++r) {
+      const Post& from = group_->post_of(r);
+      const int64_t bytes = from.send_bytes[rank_];
+      if (bytes != recv_bytes[r]) disagree("all_to_all_v", tag, recv_bytes[r], r, bytes);
+      const int64_t skipped =
+          std::accumulate(from.send_bytes.begin(), from.send_bytes.begin() + rank_, int64_t{0});
+      copy(out, from.send + skipped, bytes);
+      out += bytes;
+    }
+    group_->barrier(rank_, "all_to_all_v", tag);
+  }
+
+  void broadcast(std::span<std::byte> data, int32_t root, std::string_view tag) override {
+    check(root >= 0 && root < size(), "broadcast: the root is a rank of the group");
+    post({.send = data.data(), .bytes = std::ssize(data)}, "broadcast", tag);
+    require_equal_posts("broadcast", tag, std::ssize(data));
+    if (rank_ != root) copy(data.data(), group_->post_of(root).send, std::ssize(data));
+    group_->barrier(rank_, "broadcast", tag);
+  }
+
   void abort(std::string_view reason) noexcept override { group_->abort(reason); }
 
  private:
+  static constexpr int64_t kBlock = 512;  // floats
+
+  static void copy(std::byte* to, const std::byte* from, int64_t bytes) {
+    if (bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
+  }
+
+  void post(const Post& post, std::string_view collective, std::string_view tag) {
+    group_->post_of(rank_) = post;
+    group_->barrier(rank_, collective, tag);
+  }
+
+  [[noreturn]] void disagree(std::string_view collective, std::string_view tag, int64_t expected,
+                             int32_t from, int64_t sent) {
+    const std::string reason =
+        fmt::format("rank {} expects {} bytes from rank {}, which sends {}", rank_, expected, from, sent);
+    group_->abort(reason);
+    throw Error(ErrorCode::kRankLost, fmt::format("{} \"{}\": {}", collective, tag, reason));
+  }
+
+  void require_equal_posts(std::string_view collective, std::string_view tag, int64_t bytes) {
+    for (int32_t r = 0; r < size(); ++r)
+      if (group_->post_of(r).bytes != bytes) disagree(collective, tag, bytes, r, group_->post_of(r).bytes);
+  }
+
+  // sums[i] = the sum of all ranks' float begin + i, in rank order.
+  void add_up(int64_t begin, int64_t count, float* sums) {
+    for (int32_t r = 0; r < size(); ++r) {
+      const float* from = reinterpret_cast<const float*>(group_->post_of(r).send) + begin;
+      for (int64_t i = 0; i < count; ++i) sums[i] = r == 0 ? from[i] : sums[i] + from[i];
+    }
+  }
+
   std::shared_ptr<ThreadsGroup> group_;
   int32_t rank_;
 };

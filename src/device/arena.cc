@@ -1,12 +1,13 @@
 #include "device/arena.h"
 
+#include <longspan/error.h>
+
 #include <algorithm>
 
 namespace longspan {
 namespace {
 
 constexpr int64_t kAlignment = 64;
-constexpr int64_t kMinBlockBytes = int64_t{1} << 20;
 
 int64_t round_up(int64_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
@@ -24,23 +25,30 @@ void* Arena::allocate(int64_t bytes) {
     ++block_;
     used_ = 0;
   }
-  if (block_ == blocks_.size()) {
-    const int64_t block_bytes = std::max(bytes, kMinBlockBytes);
-    blocks_.push_back({static_cast<char*>(source_.allocate(block_bytes)), block_bytes});
-  }
+  if (block_ == blocks_.size()) add_block(bytes);
   void* result = blocks_[block_].data + used_;
   used_ += bytes;
+  int64_t in_use = used_;
+  for (size_t i = 0; i < block_; ++i) in_use += blocks_[i].bytes;
+  peak_bytes_ = std::max(peak_bytes_, in_use);
   return result;
+}
+
+void Arena::add_block(int64_t bytes) {
+  int64_t block_bytes = std::max(bytes, source_.least_block_bytes());
+  void* data = nullptr;
+  try {
+    data = source_.allocate(block_bytes);
+  } catch (const Error&) {  // a limit on address space: only what is needed then
+    if (block_bytes == bytes) throw;
+    block_bytes = bytes;
+    data = source_.allocate(block_bytes);
+  }
+  blocks_.push_back({static_cast<char*>(data), block_bytes});
 }
 
 Matrix Arena::matrix(int64_t rows, int64_t cols, DType dtype) {
   return {allocate(rows * cols * size_of(dtype)), dtype, rows, cols, cols};
-}
-
-int64_t Arena::reserved_bytes() const {
-  int64_t total = 0;
-  for (const Block& block : blocks_) total += block.bytes;
-  return total;
 }
 
 }  // namespace longspan

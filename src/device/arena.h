@@ -14,6 +14,9 @@ class BlockSource {
   virtual ~BlockSource() = default;
   virtual void* allocate(int64_t bytes) = 0;  // 64-byte aligned; throws Error(kCapacity)
   virtual void release(void* block, int64_t bytes) = 0;
+  /// What an arena asks for at least. Large where memory that is not touched costs nothing: one block then
+  /// holds everything, and none is left half empty.
+  virtual int64_t least_block_bytes() const { return int64_t{1} << 20; }
 };
 
 /// Scratch memory of one rank's step: allocations only move forward, a Scope gives them back in stack order.
@@ -45,9 +48,12 @@ class Arena {
     int64_t used_;
   };
 
-  int64_t reserved_bytes() const;
+  /// The most that was in use at a time.
+  int64_t peak_bytes() const { return peak_bytes_; }
 
  private:
+  void add_block(int64_t bytes);
+
   struct Block {
     char* data;
     int64_t bytes;
@@ -56,6 +62,7 @@ class Arena {
   std::vector<Block> blocks_;
   size_t block_ = 0;  // the block being filled
   int64_t used_ = 0;  // bytes of it in use
+  int64_t peak_bytes_ = 0;
 };
 
 }  // namespace longspan

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <longspan/hardware_limits.h>
+
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,6 +19,9 @@ class Device {
   virtual Ops& ops() = 0;
   /// Bytes that weights, KV and scratch may take in all (on CPU: the cgroup's limit or the machine's memory).
   virtual int64_t memory_bytes() const = 0;
+  /// The hardware at its best with `threads` cores; takes about a second. Unknown (0) where nothing measures
+  /// it.
+  virtual HardwareLimits measure_limits(int threads) const = 0;
 };
 
 struct DeviceOptions {

@@ -13,6 +13,7 @@ class HostMemory : public BlockSource {
  public:
   void* allocate(int64_t bytes) override;
   void release(void* block, int64_t bytes) override;
+  int64_t least_block_bytes() const override { return int64_t{4} << 30; }  // address space only
 };
 
 /// Bytes this process may use: the machine's memory or the control group's limit (version 1 or 2), whichever

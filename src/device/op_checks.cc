@@ -123,6 +123,22 @@ void check_add_gated(Matrix gate, Matrix y, Matrix out) {
   require_equal(y.cols, out.cols, op, "H of y and out");
 }
 
+void check_add(Matrix y, Matrix out) {
+  constexpr const char* op = "add";
+  check_f32(y, op, "y");
+  check_f32(out, op, "out");
+  require_equal(y.rows, out.rows, op, "T of y and out");
+  require_equal(y.cols, out.cols, op, "H of y and out");
+}
+
+void check_log_sum_exp(Matrix logits, Matrix out) {
+  constexpr const char* op = "log_sum_exp";
+  check_f32(logits, op, "logits");
+  check_f32(out, op, "out");
+  require_equal(out.rows, logits.rows, op, "rows of out and logits");
+  require(out.cols >= 1 && logits.cols >= 1, op, "out and logits need one column");
+}
+
 void check_convert(Matrix src, Matrix dst) {
   constexpr const char* op = "convert";
   require_equal(src.rows, dst.rows, op, "rows of src and dst");

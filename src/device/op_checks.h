@@ -16,6 +16,8 @@ void check_swiglu(Matrix gate_up, Matrix out);
 void check_moe_route(Matrix logits, Matrix ids, Matrix weights);
 void check_moe_experts(Matrix x, Matrix ids, Matrix weights, const ExpertWeights& experts, Matrix out);
 void check_add_gated(Matrix gate, Matrix y, Matrix out);
+void check_add(Matrix y, Matrix out);
+void check_log_sum_exp(Matrix logits, Matrix out);
 void check_convert(Matrix src, Matrix dst);
 void check_gather_rows(Matrix x, IndexArray rows, Matrix out);
 void check_log_softmax_at(Matrix logits, IndexArray targets, Matrix out);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -33,14 +34,15 @@ struct OpContext {
 };
 
 /// kCompute multiplies as the Ops were made: in their compute dtype, or int8 where they quantise.
-/// kUnquantized is the compute dtype even then (lm_head). kF32 keeps the weight and the product in f32 whatever
-/// the compute dtype (routers: a rounded logit changes which experts run).
+/// kUnquantized is the compute dtype even then (lm_head). kF32 keeps the weight and the product in f32
+/// whatever the compute dtype (routers: a rounded logit changes which experts run).
 ///
-/// int8: a weight row w becomes round(w / s) with s = max|w| / 127, a row x of activations likewise with a scale
-/// of its own, rounded to nearest even; a row without any |value| >= kLeastQuantized is all zeros. Sums are exact
-/// integers, y = float(sum) * (s_x * s_w), and a bias is added in f32. SwiGLU's row is quantised whole for `down`.
+/// int8: a weight row w becomes round(w / s) with s = max|w| / 127, a row x of activations likewise with a
+/// scale of its own, rounded to nearest even; a row without any |value| >= kLeastQuantized is all zeros. Sums
+/// are exact integers, y = float(sum) * (s_x * s_w), and a bias is added in f32. SwiGLU's row is quantised
+/// whole for `down`.
 enum class LinearPrecision { kCompute, kUnquantized, kF32 };
-constexpr float kLeastQuantized = 1e-30f;  // below, 127 / max would overflow
+constexpr float kLeastQuantized = 1e-30f;                  // below, 127 / max would overflow
 constexpr int64_t kMostQuantizedInner = int64_t{1} << 17;  // inner elements whose sum fits an int32
 
 /// A weight prepared for multiplying: y = x W^T + b, W [out, in].
@@ -67,6 +69,8 @@ class ExpertWeights {
 struct ExpertSource {
   WeightView gate, up, down;
 };
+
+using ExpertPacked = std::function<void(size_t)>;
 
 struct KvShape {
   int32_t layers = 0;
@@ -102,7 +106,7 @@ struct AttentionArgs {
   BlockTable block_table;
   int32_t heads_q = 0;
   float scale = 0;     // multiplies q.k before the softmax
-  Matrix out;          // f32 [T, Hq * Dv]
+  Matrix out;          // f32 [T, Hq * Dv]; may be q where Dk = Dv
   Matrix lse_ln = {};  // optional f32 [T, Hq]: natural log of the sum of exp(scale * q.k)
 };
 
@@ -129,8 +133,9 @@ class Ops {
   virtual std::unique_ptr<LinearWeight> pack_linear(std::span<const WeightView> stacked,
                                                     std::span<const WeightView> biases,
                                                     LinearPrecision precision) = 0;
+  /// Calls `packed(i)`, where not null, once experts[i] is not read any more.
   virtual std::unique_ptr<ExpertWeights> pack_experts(std::span<const ExpertSource> experts,
-                                                      int32_t first_expert) = 0;
+                                                      int32_t first_expert, const ExpertPacked& packed) = 0;
   /// Bytes that pack_linear / pack_experts would keep resident, without doing it.
   virtual int64_t packed_linear_bytes(int64_t out_features, int64_t in_features,
                                       LinearPrecision precision = LinearPrecision::kCompute) const = 0;
@@ -156,8 +161,8 @@ class Ops {
                           Matrix cos_sin) = 0;
   /// Rotation pairs element i with i + D/2 of a head ("rotate half", as Hugging Face stores weights).
   virtual void qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) = 0;
-  /// Row t of k [T, Hk*Dk] and v [T, Hv*Dv], f32 or in the pool's dtype, goes to slots[t] = page * page_size + offset of `layer`.
-  /// Rows of different ranks may be written at the same time if their slots differ.
+  /// Row t of k [T, Hk*Dk] and v [T, Hv*Dv], f32 or in the pool's dtype, goes to slots[t] = page * page_size
+  /// + offset of `layer`. Rows of different ranks may be written at the same time if their slots differ.
   virtual void kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v,
                         IndexArray slots) = 0;
   virtual void kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,
@@ -175,12 +180,18 @@ class Ops {
                            Matrix out) = 0;
   /// out[t] += sigmoid(gate[t, 0]) * y[t] (the shared expert of Qwen2-MoE).
   virtual void add_gated(OpContext& ctx, Matrix gate, Matrix y, Matrix out) = 0;
+  /// out += y.
+  virtual void add(OpContext& ctx, Matrix y, Matrix out) = 0;
+  /// out = 0.
+  virtual void clear(OpContext& ctx, Matrix out) = 0;
   /// dst = src in dst's dtype (f32, bf16), rounded to nearest even; strides may differ.
   virtual void convert(OpContext& ctx, Matrix src, Matrix dst) = 0;
   /// out[i] = x[rows[i]].
   virtual void gather_rows(OpContext& ctx, Matrix x, IndexArray rows, Matrix out) = 0;
   /// out[i, 0] = log_softmax(logits[i])[targets[i]], natural logarithm.
   virtual void log_softmax_at(OpContext& ctx, Matrix logits, IndexArray targets, Matrix out) = 0;
+  /// out[i, 0] = ln(sum over j of exp(logits[i, j])).
+  virtual void log_sum_exp(OpContext& ctx, Matrix logits, Matrix out) = 0;
 };
 
 }  // namespace longspan

@@ -59,6 +59,7 @@ class EngineImpl final : public Engine {
     return tokenizer_.decode(token_ids, /*skip_special=*/true);
   }
   EngineInfo info() const override { return runner_.info(); }
+  HardwareLimits measure_limits() const override { return runner_.measure_limits(); }
   EngineStats stats() const override;
   void check_integrity() const override { scheduler_.check_integrity(); }
 
@@ -148,7 +149,7 @@ void EngineImpl::start(Arrival arrival) {
       return;
     }
     arrival.refusal = pool_too_small(prompt_len, new_tokens, kv_.pages_needed(sequence->max_computed),
-                                     kv_.total_pages(), options_.page_size);
+                                     kv_.total_pages(), options_.page_size, options_.max_total_tokens > 0);
   }
   arrival.request->fail(arrival.refusal->code(), arrival.refusal->what());
 }
@@ -322,14 +323,12 @@ std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
   const DType stored = load_model_config(options.model).dtype;
   const bool bf16 =
       options.dtype == ComputeType::kBF16 || (options.dtype != ComputeType::kF32 && stored == DType::kBF16);
-  return open_engine(
-      options,
-      make_device(
-          {.backend = options.backend,
-           .compute = bf16 ? DType::kBF16 : DType::kF32,
-           .int8 = options.dtype == ComputeType::kInt8,
-           .isa = options.isa}),
-      steady_ms);
+  return open_engine(options,
+                     make_device({.backend = options.backend,
+                                  .compute = bf16 ? DType::kBF16 : DType::kF32,
+                                  .int8 = options.dtype == ComputeType::kInt8,
+                                  .isa = options.isa}),
+                     steady_ms);
 }
 
 }  // namespace longspan

@@ -55,9 +55,9 @@ void check_sampling(const SamplingParams& sampling) {
 void check_prompt(std::span<const int32_t> prompt, int64_t vocab_size, int64_t context_length) {
   require(!prompt.empty(), ErrorCode::kInvalidRequest, "the prompt is empty; it needs at least one token");
   for (size_t i = 0; i < prompt.size(); ++i) {
-    require(
-        prompt[i] >= 0 && prompt[i] < vocab_size, ErrorCode::kInvalidRequest,
-        fmt::format("prompt token {} is {}, outside the vocabulary [0, {}]", i, prompt[i], vocab_size - 1));
+    require(prompt[i] >= 0 && prompt[i] < vocab_size, ErrorCode::kInvalidRequest,
+            fmt::format("prompt_token_ids[{}] is {}, outside the vocabulary [0, {}]", i, prompt[i],
+                        vocab_size - 1));
   }
   require(std::ssize(prompt) <= context_length, ErrorCode::kContextLength,
           fmt::format("the prompt has {} tokens, but the context holds {}; shorten it by {}", prompt.size(),
@@ -65,12 +65,13 @@ void check_prompt(std::span<const int32_t> prompt, int64_t vocab_size, int64_t c
 }
 
 Error pool_too_small(int64_t prompt_len, int64_t new_tokens, int64_t pages_needed, int64_t pages,
-                     int64_t page_size) {
+                     int64_t page_size, bool pool_is_limited) {
   return Error(
       ErrorCode::kCapacity,
       fmt::format("a prompt of {} tokens with up to {} new ones needs {} KV pages of {} tokens, but the pool "
-                  "has {}; ask for at most {} tokens in all, or raise --mem-fraction-static",
-                  prompt_len, new_tokens, pages_needed, page_size, pages, pages * page_size + 1));
+                  "has {}; ask for at most {} tokens in all, or make the pool larger ({})",
+                  prompt_len, new_tokens, pages_needed, page_size, pages, pages * page_size + 1,
+                  pool_is_limited ? "--max-total-tokens" : "--mem-fraction-static"));
 }
 
 }  // namespace longspan

@@ -20,6 +20,6 @@ void check_prompt(std::span<const int32_t> prompt, int64_t vocab_size, int64_t c
 
 /// What to say to a request that needs more pages than the whole pool has.
 Error pool_too_small(int64_t prompt_len, int64_t new_tokens, int64_t pages_needed, int64_t pages,
-                     int64_t page_size);
+                     int64_t page_size, bool pool_is_limited);
 
 }  // namespace longspan

@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <limits>
 
 #include "base/check.h"
+#include "model/layout_model.h"
 #include "plan/cp_plan.h"
-#include "plan/layout_rules.h"
+#include "plan/rank_slice.h"
 
 namespace longspan {
 namespace {
@@ -49,25 +51,19 @@ int32_t count_pages(const EngineOptions& options, const ModelConfig& config, con
   return static_cast<int32_t>(std::min({wanted + 1, fitting, slots_limit}));  // page 0 is never handed out
 }
 
-// The part of the process grid that this build runs: cp ranks, each with all heads and all experts.
-int32_t supported_cp(const EngineOptions& options, const ModelConfig& config) {
-  const Layout layout =
-      make_layout(options.layout, {.heads_q = config.num_heads,
-                                   .heads_kv = config.num_kv_heads,
-                                   .experts = config.num_experts,
-                                   .expert_width = config.moe_intermediate_size,
-                                   .shared_expert_width = config.shared_expert_intermediate_size,
-                                   .mlp_width = config.intermediate_size,
-                                   .vocab = config.vocab_size});
-  if (layout.attn_tp != 1 || layout.ep != 1 || layout.moe_tp != 1) {
-    throw Error(
-        ErrorCode::kNotSupported,
-        fmt::format(
-            "this build runs attn_tp 1, ep 1 and moe_tp 1 only, so tp = cp = moe_dp; got tp {}, cp {}, "
-            "moe_dp {}, ep {}; nearest: --tp {} --cp {}",
-            layout.tp, layout.cp, layout.moe_dp, layout.ep, layout.tp, layout.tp));
+// For every rank its place in its group; null where it is alone there.
+template <class GroupOf>
+std::vector<std::unique_ptr<Communicator>> make_rank_groups(int32_t ranks, double timeout_s,
+                                                            GroupOf group_of) {
+  const std::chrono::milliseconds timeout(static_cast<int64_t>(timeout_s * 1e3));
+  std::vector<std::unique_ptr<Communicator>> result(ranks);
+  for (int32_t rank = 0; rank < ranks; ++rank) {
+    const std::vector<int32_t> group = group_of(rank);
+    if (group.size() == 1 || group.front() != rank) continue;
+    auto members = make_threads_group(static_cast<int32_t>(group.size()), timeout);
+    for (size_t i = 0; i < group.size(); ++i) result[group[i]] = std::move(members[i]);
   }
-  return layout.cp;
+  return result;
 }
 
 }  // namespace
@@ -77,64 +73,118 @@ StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, 
     : options_(options),
       config_(config),
       checkpoint_(std::move(checkpoint)),
-      cp_(supported_cp(options, config)),
+      layout_(make_layout(options.layout, layout_model(config))),
       device_(std::move(device)),
-      has_wide_rank_(cp_ > 1 && options.share_kv) {
+      has_wide_rank_(layout_.cp > 1 && layout_.attn_tp == 1 && options.share_kv &&
+                     (config.num_experts == 0 || layout_.moe_dp == layout_.cp)) {
   const std::vector<int> cores = usable_cores();
-  const auto shares = share_cores(cores, options.threads, cp_, has_wide_rank_);
+  const auto shares = share_cores(cores, options.threads, layout_.tp, has_wide_rank_);
   const bool oversubscribed =
-      std::ssize(shares[0]) * cp_ > std::ssize(cores) || options.threads > std::ssize(cores);
+      std::ssize(shares[0]) * layout_.tp > std::ssize(cores) || options.threads > std::ssize(cores);
   team_ = std::make_unique<RankTeam>(shares, /*pin=*/!oversubscribed);
 
-  Ops& ops = device_->ops();
-  weights_ = load_weights(config, checkpoint_, ops);
-  decoder_ = std::make_unique<Decoder>(config, weights_, ops);
+  PackedSlices packed;
+  for (size_t i = 0; i < shares.size(); ++i)
+    add_rank(static_cast<int32_t>(i), static_cast<int>(shares[i].size()), packed);
+  refuse_unread_tensors(config, checkpoint_, packed);
+  weight_bytes_ = packed.bytes();
 
+  Ops& ops = device_->ops();
+  const LayoutModel model = layout_model(config);
+  const auto heads_kv = static_cast<int32_t>(rank_slice(model, layout_, 0).heads_kv.count);
   KvShape shape{.layers = config.num_layers,
                 .pages = 0,
                 .page_size = options.page_size,
-                .heads_k = config.num_kv_heads,
+                .heads_k = heads_kv,
                 .dim_k = config.head_dim,
-                .heads_v = config.num_kv_heads,
+                .heads_v = heads_kv,
                 .dim_v = config.head_dim};
-  const int32_t pools = options.share_kv ? 1 : cp_;
-  pages_ = count_pages(options, config, *device_, weights_.bytes, ops.kv_page_bytes(shape), pools);
+  const int32_t pools = options.share_kv ? kv_slices(model, layout_) : layout_.tp;
+  pages_ = count_pages(options, config, *device_, weight_bytes_, ops.kv_page_bytes(shape), pools);
   shape.pages = pages_;
   for (int32_t i = 0; i < pools; ++i) pools_.push_back(ops.make_kv_pool(shape));
 
-  if (cp_ > 1) {
-    cp_group_ = make_threads_group(
-        cp_, std::chrono::milliseconds(static_cast<int64_t>(options.comm_timeout_s * 1e3)));
+  make_groups();
+  for (int32_t i = 0; i < std::ssize(ranks_); ++i) {
+    Rank& rank = ranks_[i];
+    const bool wide = i == layout_.tp;
+    KvPool& pool = *pools_[!options.share_kv ? i : wide ? 0 : kv_slice(model, layout_, i)];
+    const bool writes = wide || rank_slice(model, layout_, i).writes_kv;
+    rank.exchange = options.share_kv || !rank.kv
+                        ? make_shared_pool_exchange(ops, pool, rank.kv.get(), writes || !options.share_kv)
+                        : make_merged_gather_exchange(ops, pool, *rank.kv);
   }
-  for (size_t i = 0; i < shares.size(); ++i) {
-    Communicator* comm = i < cp_group_.size() ? cp_group_[i].get() : nullptr;
-    Rank rank{.arena = std::make_unique<Arena>(device_->memory()),
-              .exchange = options.share_kv || !comm ? make_shared_pool_exchange(ops, *pools_[0], comm)
-                                                    : make_merged_gather_exchange(ops, *pools_[i], *comm),
-              .threads = static_cast<int>(shares[i].size())};
-    ranks_.push_back(std::move(rank));
+}
+
+// The rank's weights and place; the wide rank, numbered after all others, is a layout of its own.
+void StepRunner::add_rank(int32_t rank, int threads, PackedSlices& packed) {
+  const bool wide = rank == layout_.tp;
+  const Layout layout = wide ? Layout{} : layout_;
+  const RankCoordinates at = layout.coordinates(wide ? 0 : rank);
+  Rank added;
+  added.arena = std::make_unique<Arena>(device_->memory());
+  added.cp_rank = at.cp_rank;
+  added.reports = at.attn_tp_rank == 0;
+  added.threads = threads;
+  ranks_.push_back(std::move(added));
+  const RankSlice slice = rank_slice(layout_model(config_), layout, wide ? 0 : rank);
+  weights_.push_back(load_weights(config_, checkpoint_, slice, device_->ops(), packed));
+}
+
+void StepRunner::make_groups() {
+  const LayoutModel model = layout_model(config_);
+  const auto with_my_pool = [&](int32_t rank) {
+    if (!options_.share_kv) return layout_.cp_group(rank);
+    std::vector<int32_t> group;
+    for (int32_t other = 0; other < layout_.tp; ++other)
+      if (kv_slice(model, layout_, other) == kv_slice(model, layout_, rank)) group.push_back(other);
+    return group;
+  };
+  const double timeout = options_.comm_timeout_s;
+  auto kv = make_rank_groups(layout_.tp, timeout, with_my_pool);
+  auto attn_tp =
+      make_rank_groups(layout_.tp, timeout, [&](int32_t rank) { return layout_.attn_tp_group(rank); });
+  auto moe = make_rank_groups(layout_.tp, timeout, [&](int32_t rank) { return layout_.moe_group(rank); });
+  for (int32_t i = 0; i < std::ssize(ranks_); ++i) {
+    Rank& rank = ranks_[i];
+    RankGroups groups;
+    if (i < layout_.tp) {
+      rank.kv = std::move(kv[i]);
+      rank.attn_tp = std::move(attn_tp[i]);
+      rank.moe = std::move(moe[i]);
+      groups.attn_tp = rank.attn_tp.get();
+      groups.moe = rank.moe.get();
+      for (const int32_t member : layout_.moe_group(i)) {
+        const RankCoordinates at = layout_.coordinates(member);
+        groups.moe_members.push_back({.cp_rank = at.cp_rank, .sends = at.attn_tp_rank == 0});
+      }
+    }
+    rank.decoder = std::make_unique<Decoder>(config_, std::move(weights_[i]), groups, device_->ops());
   }
+  weights_.clear();
 }
 
 StepRunner::~StepRunner() = default;
 
 StepOutput StepRunner::run(const Batch& batch, const StepWants& wants) {
-  CpPlan plan = plan_context_parallel(batch.rows, cp_, {.min_tokens_to_cut = options_.min_tokens_to_cut});
+  CpPlan plan =
+      plan_context_parallel(batch.rows, layout_.cp, {.min_tokens_to_cut = options_.min_tokens_to_cut});
   const bool wide = has_wide_rank_ && !plan.any_cut;
   if (wide) plan = plan_context_parallel(batch.rows, 1, {});
 
   StepOutput output;
   output.logits.resize(batch.rows.size());
   output.scores.resize(wants.score_targets.size());
-  const int first = wide ? cp_ : 0;
-  std::string lost;
+  const int first = wide ? layout_.tp : 0;
   try {
     team_->run(
-        first, wide ? cp_ + 1 : cp_,
-        [&](int worker) { run_rank(ranks_[worker], batch, plan, worker - first, wants, output); },
+        first, wide ? first + 1 : layout_.tp,
+        [&](int worker) { run_rank(ranks_[worker], batch, plan, wants, output); },
         [&](int worker, const std::string& what) {
-          for (const auto& comm : cp_group_)
-            comm->abort(fmt::format("rank {} failed: {}", worker - first, what));
+          const std::string reason = fmt::format("rank {} failed: {}", worker - first, what);
+          for (const Rank& rank : ranks_)
+            for (const auto* comm : {&rank.kv, &rank.attn_tp, &rank.moe})
+              if (*comm) (*comm)->abort(reason);
         });
   } catch (const std::exception& failure) {
     throw Error(ErrorCode::kRankLost, fmt::format("a rank was lost: {}", failure.what()));
@@ -143,46 +193,53 @@ StepOutput StepRunner::run(const Batch& batch, const StepWants& wants) {
 }
 
 // Ranks write disjoint parts of `output`: logits of the rows they end, scores of the tokens they own.
-void StepRunner::run_rank(const Rank& rank, const Batch& batch, const CpPlan& plan, int32_t plan_rank,
-                          const StepWants& wants, StepOutput& output) const {
+void StepRunner::run_rank(const Rank& rank, const Batch& batch, const CpPlan& plan, const StepWants& wants,
+                          StepOutput& output) const {
   const Arena::Scope scope(*rank.arena);
   OpContext ctx{.arena = *rank.arena, .threads = rank.threads};
-  const Matrix hidden = decoder_->forward(ctx, batch, plan, plan_rank, *rank.exchange);
+  const Decoder& decoder = *rank.decoder;
+  const Matrix hidden = decoder.forward(ctx, batch, plan, rank.cp_rank, *rank.exchange);
 
   std::vector<int32_t> sequences, rows;
   for (size_t s = 0; s < batch.rows.size(); ++s) {
-    if (plan.last_token[s].rank != plan_rank || !wants.logits[s]) continue;
+    if (plan.last_token[s].rank != rank.cp_rank || !wants.logits[s]) continue;
     sequences.push_back(static_cast<int32_t>(s));
     rows.push_back(plan.last_token[s].local_row);
   }
   if (!rows.empty()) {
-    const Matrix logits = decoder_->logits(ctx, hidden, rows);
-    for (size_t i = 0; i < rows.size(); ++i) {
+    const Matrix logits = decoder.logits(ctx, hidden, rows);
+    for (size_t i = 0; rank.reports && i < rows.size(); ++i) {
       std::vector<float>& row = output.logits[sequences[i]];
-      row.resize(decoder_->vocab_size());
+      row.resize(decoder.vocab_size());
       device_->ops().download(ctx, logits.slice_rows(static_cast<int64_t>(i), 1), row);
     }
   }
 
   if (wants.score_targets.empty()) return;
-  const std::vector<int32_t>& tokens = plan.ranks[plan_rank].token_index;
+  const std::vector<int32_t>& tokens = plan.ranks[rank.cp_rank].token_index;
   std::vector<int32_t> scored_rows, targets;
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (wants.score_targets[tokens[i]] < 0) continue;
     scored_rows.push_back(static_cast<int32_t>(i));
     targets.push_back(wants.score_targets[tokens[i]]);
   }
-  const std::vector<float> scores = decoder_->score(ctx, hidden, scored_rows, targets);
-  for (size_t i = 0; i < scores.size(); ++i) output.scores[tokens[scored_rows[i]]] = scores[i];
+  const std::vector<float> scores = decoder.score(ctx, hidden, scored_rows, targets);
+  for (size_t i = 0; rank.reports && i < scores.size(); ++i)
+    output.scores[tokens[scored_rows[i]]] = scores[i];
+}
+
+HardwareLimits StepRunner::measure_limits() const {
+  const auto cores = static_cast<int>(usable_cores().size());
+  return device_->measure_limits(std::min(cores, layout_.tp * ranks_[0].threads));
 }
 
 EngineInfo StepRunner::info() const {
   EngineInfo info{
       .architecture = config_.architecture_name,
       .device = device_->ops().name(),
-      .ranks = cp_,
+      .ranks = layout_.tp,
       .threads_per_rank = ranks_[0].threads,
-      .weight_bytes = weights_.bytes,
+      .weight_bytes = weight_bytes_,
       .kv_bytes = 0,
       .kv_tokens = int64_t{pages_ - 1} * options_.page_size,
       .context_length = options_.context_length ? options_.context_length : config_.context_length,

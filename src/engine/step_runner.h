@@ -12,6 +12,7 @@
 #include "engine/rank_team.h"
 #include "model/decoder.h"
 #include "plan/batch.h"
+#include "plan/layout_rules.h"
 
 namespace longspan {
 
@@ -36,34 +37,40 @@ class StepRunner {
   ~StepRunner();
 
   /// Runs the batch as rank 0's plan says on every rank. A batch in which nothing is cut runs as one wide
-  /// rank on all cores, where ranks share their KV. Throws Error(kRankLost) naming the rank; then the runner
-  /// is dead.
+  /// rank on all cores, where ranks share their KV and each holds the whole model. Throws Error(kRankLost)
+  /// naming the rank; then the runner is dead.
   StepOutput run(const Batch& batch, const StepWants& wants);
 
   int32_t pages() const { return pages_; }
   EngineInfo info() const;
+  HardwareLimits measure_limits() const;
 
  private:
   struct Rank {
     std::unique_ptr<Arena> arena;
+    std::unique_ptr<Communicator> kv, attn_tp, moe;  // null: a group of one
     std::unique_ptr<KvExchange> exchange;
+    std::unique_ptr<Decoder> decoder;
+    int32_t cp_rank = 0;
+    bool reports = true;  // of the attn_tp ranks, which know the same results, the lowest
     int threads = 1;
   };
 
-  void run_rank(const Rank& rank, const Batch& batch, const CpPlan& plan, int32_t plan_rank,
-                const StepWants& wants, StepOutput& output) const;
+  void make_groups();
+  void add_rank(int32_t rank, int threads, PackedSlices& packed);
+  void run_rank(const Rank& rank, const Batch& batch, const CpPlan& plan, const StepWants& wants,
+                StepOutput& output) const;
 
   const EngineOptions options_;
   const ModelConfig& config_;
   Checkpoint checkpoint_;
-  int32_t cp_;
+  Layout layout_;
   std::unique_ptr<Device> device_;
-  ModelWeights weights_;
-  std::unique_ptr<Decoder> decoder_;
+  std::vector<ModelWeights> weights_;  // of each rank, until its decoder takes them
+  int64_t weight_bytes_ = 0;
   int32_t pages_ = 0;
-  std::vector<std::unique_ptr<KvPool>> pools_;  // one, or one per rank
-  std::vector<std::unique_ptr<Communicator>> cp_group_;
-  std::vector<Rank> ranks_;  // [cp], then the wide rank where there is one
+  std::vector<std::unique_ptr<KvPool>> pools_;  // one per slice of kv heads, or per rank
+  std::vector<Rank> ranks_;                     // [tp], then the wide rank where there is one
   bool has_wide_rank_;
   std::unique_ptr<RankTeam> team_;
 };

@@ -17,23 +17,30 @@ struct StepIndex {
 
 namespace {
 
+constexpr int64_t kNormRows = 2048;  // normed for the q/k/v multiply at a time: enough for its peak rate
 constexpr int64_t kScoreRows = 256;
+
+std::span<float> floats(Matrix m) {
+  check(m.rows <= 1 || m.row_stride == m.cols, "rows that travel have no gaps");
+  return {m.f32(0), static_cast<size_t>(m.rows * m.cols)};
+}
 
 }  // namespace
 
-Decoder::Decoder(const ModelConfig& config, const ModelWeights& weights, Ops& ops)
+Decoder::Decoder(const ModelConfig& config, ModelWeights weights, RankGroups groups, Ops& ops)
     : config_(config),
-      weights_(weights),
+      weights_(std::move(weights)),
+      groups_(std::move(groups)),
       ops_(ops),
       rope_(make_rope(config.rope, config.head_dim, config.context_length)) {}
 
-Matrix Decoder::forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t rank,
+Matrix Decoder::forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank,
                         KvExchange& kv) const {
-  const RankPlan& mine = plan.ranks[rank];
+  const RankPlan& mine = plan.ranks[cp_rank];
   const int64_t rows = std::ssize(mine.token_index);
   const float eps = static_cast<float>(config_.rms_norm_eps);
 
-  StepIndex step{.slots = make_kv_slots(ctx, ops_, batch, plan, rank, kv.gathers()),
+  StepIndex step{.slots = make_kv_slots(ctx, ops_, batch, plan, cp_rank, kv.gathers()),
                  .block_table = {.entries = ops_.upload(ctx, batch.block_table),
                                  .rows = static_cast<int32_t>(batch.rows.size()),
                                  .max_pages = batch.max_pages},
@@ -52,11 +59,16 @@ Matrix Decoder::forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, 
     const LayerWeights& layer = weights_.layers[i];
     const Arena::Scope scope(ctx.arena);
     attention_layer(ctx, layer, i, x, step, kv);
-    if (rows == 0) continue;
+    const bool moe_meets_others = layer.moe && groups_.moe;
+    if (rows == 0 && !moe_meets_others) continue;
     const Matrix normed = ctx.arena.matrix(rows, config_.hidden_size);
-    ops_.rms_norm(ctx, x, layer.post_attention_norm.data(), eps, normed);
+    if (rows > 0) ops_.rms_norm(ctx, x, layer.post_attention_norm.data(), eps, normed);
     if (layer.moe) {
-      moe(ctx, *layer.moe, normed, x);
+      moe(ctx, *layer.moe, plan, normed, x);
+    } else if (groups_.attn_tp) {
+      const Matrix partial = ctx.arena.matrix(rows, config_.hidden_size);
+      mlp(ctx, *layer.mlp, normed, partial, /*accumulate=*/false);
+      add_reduced(ctx, *groups_.attn_tp, partial, x, "mlp");
     } else {
       mlp(ctx, *layer.mlp, normed, x, /*accumulate=*/true);
     }
@@ -69,8 +81,10 @@ void Decoder::attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t
                               const StepIndex& step, KvExchange& kv) const {
   const Arena::Scope scope(ctx.arena);
   const int32_t dim = config_.head_dim;
-  const int64_t q_cols = int64_t{config_.num_heads} * dim;
-  const int64_t k_cols = int64_t{config_.num_kv_heads} * dim;
+  const auto heads_q = static_cast<int32_t>(weights_.slice.heads_q.count);
+  const auto heads_kv = static_cast<int32_t>(weights_.slice.heads_kv.count);
+  const int64_t q_cols = int64_t{heads_q} * dim;
+  const int64_t k_cols = int64_t{heads_kv} * dim;
   const float eps = static_cast<float>(config_.rms_norm_eps);
 
   const Matrix qkv = ctx.arena.matrix(x.rows, q_cols + 2 * k_cols);
@@ -78,18 +92,22 @@ void Decoder::attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t
   const Matrix k = qkv.slice_cols(q_cols, k_cols);
   if (x.rows > 0) {
     const Arena::Scope norm_scope(ctx.arena);
-    const Matrix normed = ctx.arena.matrix(x.rows, x.cols);
-    ops_.rms_norm(ctx, x, layer.input_norm.data(), eps, normed);
-    ops_.linear(ctx, normed, *layer.qkv, qkv, /*accumulate=*/false);
+    const Matrix block = ctx.arena.matrix(std::min(x.rows, kNormRows), x.cols);
+    for (int64_t begin = 0; begin < x.rows; begin += kNormRows) {
+      const int64_t rows = std::min(kNormRows, x.rows - begin);
+      const Matrix normed = block.slice_rows(0, rows);
+      ops_.rms_norm(ctx, x.slice_rows(begin, rows), layer.input_norm.data(), eps, normed);
+      ops_.linear(ctx, normed, *layer.qkv, qkv.slice_rows(begin, rows), /*accumulate=*/false);
+    }
     const auto weight = [](const std::vector<float>& norm) { return norm.empty() ? nullptr : norm.data(); };
     ops_.qk_norm_rope(ctx, {.x = k,
-                            .heads = config_.num_kv_heads,
+                            .heads = heads_kv,
                             .head_dim = dim,
                             .norm_weight = weight(layer.k_norm),
                             .eps = eps,
                             .cos_sin = step.cos_sin});
     ops_.qk_norm_rope(ctx, {.x = q,
-                            .heads = config_.num_heads,
+                            .heads = heads_q,
                             .head_dim = dim,
                             .norm_weight = weight(layer.q_norm),
                             .eps = eps,
@@ -98,16 +116,29 @@ void Decoder::attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t
   kv.exchange(ctx, index, qkv.slice_cols(q_cols, 2 * k_cols), step.slots);
   if (x.rows == 0) return;
 
-  const Matrix out = ctx.arena.matrix(x.rows, q_cols);
+  const Matrix out = q;  // one activation of q's size less
   ops_.attention(ctx, {.q = q,
                        .pool = &kv.pool(),
                        .layer = index,
                        .segments = step.segments,
                        .block_table = step.block_table,
-                       .heads_q = config_.num_heads,
+                       .heads_q = heads_q,
                        .scale = 1.0f / std::sqrt(static_cast<float>(dim)),
                        .out = out});
-  ops_.linear(ctx, out, *layer.o, x, /*accumulate=*/true);
+  if (!groups_.attn_tp) {
+    ops_.linear(ctx, out, *layer.o, x, /*accumulate=*/true);
+    return;
+  }
+  const Matrix partial = ctx.arena.matrix(x.rows, x.cols);
+  ops_.linear(ctx, out, *layer.o, partial, /*accumulate=*/false);
+  add_reduced(ctx, *groups_.attn_tp, partial, x, "o_proj");
+}
+
+// out += the sum of all ranks' `partial`, the same bits on every rank.
+void Decoder::add_reduced(OpContext& ctx, Communicator& group, Matrix partial, Matrix out,
+                          const char* tag) const {
+  group.all_reduce(floats(partial), tag);
+  ops_.add(ctx, partial, out);
 }
 
 void Decoder::mlp(OpContext& ctx, const MlpWeights& weights, Matrix x, Matrix out, bool accumulate) const {
@@ -119,8 +150,49 @@ void Decoder::mlp(OpContext& ctx, const MlpWeights& weights, Matrix x, Matrix ou
   ops_.linear(ctx, activated, *weights.down, out, accumulate);
 }
 
-// out += the routed experts of x, then the shared expert where there is one.
-void Decoder::moe(OpContext& ctx, const MoeWeights& weights, Matrix x, Matrix out) const {
+// out += what all experts make of x. A rank that shares them with others computes its slice for the rows of
+// all cp ranks of its moe group; the slices' sums are taken in rank order.
+void Decoder::moe(OpContext& ctx, const MoeWeights& weights, const CpPlan& plan, Matrix x, Matrix out) const {
+  if (!groups_.moe) {
+    experts(ctx, weights, x, out);
+    return;
+  }
+  Communicator& group = *groups_.moe;
+  const std::vector<RankGroups::MoeMember>& members = groups_.moe_members;
+  const bool same_rows = members.front().cp_rank == members.back().cp_rank;
+  std::vector<int64_t> recv_bytes;
+  std::vector<Communicator::Range> ranges;  // floats of the gathered rows that each rank works on
+  int64_t rows = 0;
+  for (const RankGroups::MoeMember& member : members) {
+    const int64_t count = std::ssize(plan.ranks[member.cp_rank].token_index);
+    const int64_t begin = member.sends ? rows : rows - count;  // copies follow the rank that sends
+    ranges.push_back({begin * x.cols, count * x.cols});
+    recv_bytes.push_back(member.sends ? count * x.cols * int64_t{sizeof(float)} : 0);
+    if (member.sends) rows += count;
+  }
+  if (rows == 0) return;  // so does every rank of the group
+
+  Matrix gathered = x;
+  if (!same_rows) {
+    gathered = ctx.arena.matrix(rows, x.cols);
+    const bool sends = members[group.rank()].sends;
+    group.all_gather_v(sends ? std::as_bytes(floats(x)) : std::span<const std::byte>(),
+                       std::as_writable_bytes(floats(gathered)), recv_bytes, "rows for the experts");
+  }
+  const Matrix partial = ctx.arena.matrix(rows, x.cols);
+  ops_.clear(ctx, partial);
+  experts(ctx, weights, gathered, partial);
+  if (same_rows) {
+    add_reduced(ctx, group, partial, out, "experts");
+    return;
+  }
+  const Matrix mine = ctx.arena.matrix(x.rows, x.cols);
+  group.reduce_scatter_v(floats(partial), floats(mine), ranges, "experts");
+  if (x.rows > 0) ops_.add(ctx, mine, out);
+}
+
+// out += the rank's routed experts of x, then the shared expert where it has one.
+void Decoder::experts(OpContext& ctx, const MoeWeights& weights, Matrix x, Matrix out) const {
   const Arena::Scope scope(ctx.arena);
   const Matrix logits = ctx.arena.matrix(x.rows, config_.num_experts);
   const Matrix ids = ctx.arena.matrix(x.rows, config_.num_experts_per_tok, DType::kI32);
@@ -136,14 +208,40 @@ void Decoder::moe(OpContext& ctx, const MoeWeights& weights, Matrix x, Matrix ou
   ops_.add_gated(ctx, gate, shared, out);
 }
 
-Matrix Decoder::logits(OpContext& ctx, Matrix hidden, std::span<const int32_t> rows) const {
+// Final norm and the rank's columns of lm_head.
+Matrix Decoder::shard_logits(OpContext& ctx, Matrix hidden, std::span<const int32_t> rows) const {
   const int64_t count = std::ssize(rows);
-  const Matrix logits = ctx.arena.matrix(count, config_.vocab_size);
+  const Matrix logits = ctx.arena.matrix(count, weights_.slice.vocab.count);
   const Arena::Scope scope(ctx.arena);
   const Matrix picked = ctx.arena.matrix(count, config_.hidden_size);
   ops_.gather_rows(ctx, hidden, ops_.upload(ctx, rows), picked);
   ops_.rms_norm(ctx, picked, weights_.final_norm.data(), static_cast<float>(config_.rms_norm_eps), picked);
   ops_.linear(ctx, picked, *weights_.lm_head, logits, /*accumulate=*/false);
+  return logits;
+}
+
+Matrix Decoder::logits(OpContext& ctx, Matrix hidden, std::span<const int32_t> rows) const {
+  if (!groups_.attn_tp) return shard_logits(ctx, hidden, rows);
+  Communicator& group = *groups_.attn_tp;
+  const int64_t count = std::ssize(rows);
+  const Matrix logits = ctx.arena.matrix(count, config_.vocab_size);
+  const Arena::Scope scope(ctx.arena);
+  const Matrix shard = shard_logits(ctx, hidden, rows);
+  const Matrix shards = ctx.arena.matrix(count, config_.vocab_size);  // one after the other
+  std::vector<int64_t> recv_bytes;
+  for (int32_t r = 0; r < group.size(); ++r)
+    recv_bytes.push_back(count * even_part(config_.vocab_size, group.size(), r).count *
+                         int64_t{sizeof(float)});
+  group.all_gather_v(std::as_bytes(floats(shard)), std::as_writable_bytes(floats(shards)), recv_bytes,
+                     "logits");
+  for (int32_t r = 0; r < group.size(); ++r) {
+    const SliceRange part = even_part(config_.vocab_size, group.size(), r);
+    const Matrix from{.data = shards.f32(0) + count * part.begin,
+                      .rows = count,
+                      .cols = part.count,
+                      .row_stride = part.count};
+    ops_.convert(ctx, from, logits.slice_cols(part.begin, part.count));
+  }
   return logits;
 }
 
@@ -154,12 +252,47 @@ std::vector<float> Decoder::score(OpContext& ctx, Matrix hidden, std::span<const
   for (size_t begin = 0; begin < rows.size(); begin += kScoreRows) {
     const Arena::Scope scope(ctx.arena);
     const size_t count = std::min<size_t>(kScoreRows, rows.size() - begin);
-    const Matrix block = logits(ctx, hidden, rows.subspan(begin, count));
-    const Matrix scores = ctx.arena.matrix(block.rows, 1);
-    ops_.log_softmax_at(ctx, block, ops_.upload(ctx, targets.subspan(begin, count)), scores);
-    ops_.download(ctx, scores, std::span(result).subspan(begin, count));
+    score_block(ctx, hidden, rows.subspan(begin, count), targets.subspan(begin, count),
+                std::span(result).subspan(begin, count));
   }
   return result;
+}
+
+// With the vocabulary split, each shard knows its own log-sum-exp, and one of them the target's logit.
+void Decoder::score_block(OpContext& ctx, Matrix hidden, std::span<const int32_t> rows,
+                          std::span<const int32_t> targets, std::span<float> result) const {
+  const Matrix block = shard_logits(ctx, hidden, rows);
+  const Matrix scores = ctx.arena.matrix(block.rows, 1);
+  const SliceRange vocab = weights_.slice.vocab;
+  std::vector<int32_t> local;
+  for (const int32_t target : targets)
+    local.push_back(target >= vocab.begin && target < vocab.end() ? static_cast<int32_t>(target - vocab.begin)
+                                                                  : 0);
+  ops_.log_softmax_at(ctx, block, ops_.upload(ctx, local), scores);
+  ops_.download(ctx, scores, result);
+  if (!groups_.attn_tp) return;
+
+  Communicator& group = *groups_.attn_tp;
+  const size_t count = rows.size();
+  std::vector<float> mine(2 * count), all(2 * count * group.size());  // log-sum-exp, then logit of the target
+  ops_.log_sum_exp(ctx, block, scores);
+  ops_.download(ctx, scores, std::span(mine).first(count));
+  for (size_t i = 0; i < count; ++i) mine[count + i] = result[i] + mine[i];
+  const std::vector<int64_t> recv_bytes(group.size(), static_cast<int64_t>(2 * count * sizeof(float)));
+  group.all_gather_v(std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(all)), recv_bytes,
+                     "log-probabilities");
+  for (size_t i = 0; i < count; ++i) {
+    float max = all[i], logit = 0;
+    for (int32_t r = 0; r < group.size(); ++r) {
+      const float* shard = all.data() + 2 * count * r;
+      const SliceRange part = even_part(config_.vocab_size, group.size(), r);
+      max = std::max(max, shard[i]);
+      if (targets[i] >= part.begin && targets[i] < part.end()) logit = shard[count + i];
+    }
+    double sum = 0;
+    for (int32_t r = 0; r < group.size(); ++r) sum += std::exp(all[2 * count * r + i] - max);
+    result[i] = logit - max - static_cast<float>(std::log(sum));
+  }
 }
 
 }  // namespace longspan

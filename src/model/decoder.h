@@ -14,22 +14,35 @@
 
 namespace longspan {
 
-/// The decoder of every supported family, for the rows of one rank. Immutable and shared by all local ranks;
-/// knows neither requests nor devices.
+/// The groups that one rank's layers meet in besides the KV exchange; a null group has this rank alone.
+struct RankGroups {
+  Communicator* attn_tp = nullptr;  // ranks with the same rows and other heads, MLP columns, vocabulary
+  Communicator* moe = nullptr;      // ranks that together hold all experts
+  struct MoeMember {
+    int32_t cp_rank = 0;  // whose rows it works on
+    bool sends = true;    // the one attn_tp copy of these rows that sends them
+  };
+  std::vector<MoeMember> moe_members;  // [moe->size()]
+};
+
+/// The decoder of every supported family, for the rows and the weights of one rank. Knows neither requests
+/// nor devices.
 class Decoder {
  public:
-  Decoder(const ModelConfig& config, const ModelWeights& weights, Ops& ops);
+  Decoder(const ModelConfig& config, ModelWeights weights, RankGroups groups, Ops& ops);
 
-  /// One step of rank `rank`: embeds its rows, runs every layer, exchanges new KV through `kv`, and returns
-  /// the residual stream [T_local, H] f32 before the final norm, in ctx.arena. Collective over the cp group
-  /// when kv is; a rank without rows takes part.
-  Matrix forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t rank, KvExchange& kv) const;
+  /// One step of cp rank `cp_rank`: embeds its rows, runs every layer, exchanges new KV through `kv`, and
+  /// returns the residual stream [T_local, H] f32 before the final norm, in ctx.arena. Collective over the
+  /// rank's groups and over what kv is; a rank without rows takes part.
+  Matrix forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank,
+                 KvExchange& kv) const;
 
   /// Final norm and lm_head of rows `rows` of `hidden`: logits [rows.size(), V] f32 in ctx.arena.
+  /// Collective over attn_tp, whose ranks all get whole rows; nothing is done where there are no rows.
   Matrix logits(OpContext& ctx, Matrix hidden, std::span<const int32_t> rows) const;
 
   /// Log-probability (natural) of targets[i] after row rows[i], in blocks of rows so that the logits of a
-  /// whole prompt never exist at once.
+  /// whole prompt never exist at once. Collective over attn_tp: two numbers a row and shard travel.
   std::vector<float> score(OpContext& ctx, Matrix hidden, std::span<const int32_t> rows,
                            std::span<const int32_t> targets) const;
 
@@ -39,10 +52,16 @@ class Decoder {
   void attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t index, Matrix x,
                        const struct StepIndex& step, KvExchange& kv) const;
   void mlp(OpContext& ctx, const MlpWeights& weights, Matrix x, Matrix out, bool accumulate) const;
-  void moe(OpContext& ctx, const MoeWeights& weights, Matrix x, Matrix out) const;
+  void experts(OpContext& ctx, const MoeWeights& weights, Matrix x, Matrix out) const;
+  void moe(OpContext& ctx, const MoeWeights& weights, const CpPlan& plan, Matrix x, Matrix out) const;
+  void add_reduced(OpContext& ctx, Communicator& group, Matrix partial, Matrix out, const char* tag) const;
+  Matrix shard_logits(OpContext& ctx, Matrix hidden, std::span<const int32_t> rows) const;
+  void score_block(OpContext& ctx, Matrix hidden, std::span<const int32_t> rows,
+                   std::span<const int32_t> targets, std::span<float> result) const;
 
   const ModelConfig& config_;
-  const ModelWeights& weights_;
+  const ModelWeights weights_;
+  const RankGroups groups_;
   Ops& ops_;
   Rope rope_;
 };

@@ -22,13 +22,14 @@ void write_rows(Ops& ops, OpContext& ctx, KvPool& pool, int32_t layer, Matrix kv
 
 class SharedPoolExchange final : public KvExchange {
  public:
-  SharedPoolExchange(Ops& ops, KvPool& pool, Communicator* comm) : ops_(ops), pool_(pool), comm_(comm) {}
+  SharedPoolExchange(Ops& ops, KvPool& pool, Communicator* comm, bool writes)
+      : ops_(ops), pool_(pool), comm_(comm), writes_(writes) {}
 
   KvPool& pool() override { return pool_; }
   bool gathers() const override { return false; }
 
   void exchange(OpContext& ctx, int32_t layer, Matrix kv, const KvSlots& slots) override {
-    write_rows(ops_, ctx, pool_, layer, kv, slots.local);
+    if (writes_) write_rows(ops_, ctx, pool_, layer, kv, slots.local);
     if (comm_) comm_->barrier(fmt::format("kv of layer {}", layer));
   }
 
@@ -36,6 +37,7 @@ class SharedPoolExchange final : public KvExchange {
   Ops& ops_;
   KvPool& pool_;
   Communicator* comm_;
+  bool writes_;
 };
 
 class MergedGatherExchange final : public KvExchange {
@@ -89,8 +91,9 @@ KvSlots make_kv_slots(OpContext& ctx, Ops& ops, const Batch& batch, const CpPlan
   return slots;
 }
 
-std::unique_ptr<KvExchange> make_shared_pool_exchange(Ops& ops, KvPool& pool, Communicator* comm) {
-  return std::make_unique<SharedPoolExchange>(ops, pool, comm);
+std::unique_ptr<KvExchange> make_shared_pool_exchange(Ops& ops, KvPool& pool, Communicator* comm,
+                                                      bool writes) {
+  return std::make_unique<SharedPoolExchange>(ops, pool, comm, writes);
 }
 
 std::unique_ptr<KvExchange> make_merged_gather_exchange(Ops& ops, KvPool& pool, Communicator& comm) {

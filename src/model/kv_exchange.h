@@ -33,9 +33,10 @@ class KvExchange {
   virtual void exchange(OpContext& ctx, int32_t layer, Matrix kv, const KvSlots& slots) = 0;
 };
 
-/// Ranks that share memory write once into one pool, which they then all read: nothing travels. `comm` null:
-/// a single rank, no barrier.
-std::unique_ptr<KvExchange> make_shared_pool_exchange(Ops& ops, KvPool& pool, Communicator* comm);
+/// Ranks that share memory write once into one pool, which they then all read: nothing travels. `comm` is all
+/// ranks of the pool, null for a single one; of ranks with the same rows one `writes`.
+std::unique_ptr<KvExchange> make_shared_pool_exchange(Ops& ops, KvPool& pool, Communicator* comm,
+                                                      bool writes = true);
 
 /// Ranks with a pool each: one all_gather_v of rows [K | V] in the pool's dtype, scattered to their slots
 /// from the receive buffer (docs/cp.md).

@@ -1,48 +1,70 @@
 #pragma once
 
+#include <map>
 #include <memory>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/model_config.h"
 #include "device/ops.h"
+#include "plan/rank_slice.h"
 
 namespace longspan {
 
+/// Letters here are of the rank's slice, E excepted.
 /// gate and up stacked [2I, H]; down [H, I].
 struct MlpWeights {
-  std::unique_ptr<LinearWeight> gate_up, down;
+  std::shared_ptr<LinearWeight> gate_up, down;
   int64_t width = 0;  // I
 };
 
 struct MoeWeights {
-  std::unique_ptr<LinearWeight> router;  // [E, H], f32
-  std::unique_ptr<ExpertWeights> experts;
-  std::unique_ptr<MlpWeights> shared;         // null: none
-  std::unique_ptr<LinearWeight> shared_gate;  // [1, H], f32; with `shared`
+  std::shared_ptr<LinearWeight> router;  // [E, H], f32
+  std::shared_ptr<ExpertWeights> experts;
+  std::unique_ptr<MlpWeights> shared;         // null: none, or another ep rank adds it
+  std::shared_ptr<LinearWeight> shared_gate;  // [1, H], f32; with `shared`
 };
 
 /// One decoder layer. Exactly one of `mlp` and `moe` is set.
 struct LayerWeights {
   std::vector<float> input_norm, post_attention_norm;  // [H]
-  std::unique_ptr<LinearWeight> qkv;                   // [(Hq + Hk + Hv) * D, H], q rows first
-  std::unique_ptr<LinearWeight> o;                     // [H, Hq * D]
+  std::shared_ptr<LinearWeight> qkv;                   // [(Hq + Hk + Hv) * D, H], q rows first
+  std::shared_ptr<LinearWeight> o;                     // [H, Hq * D]
   std::vector<float> q_norm, k_norm;                   // [D], or empty
   std::unique_ptr<MlpWeights> mlp;
   std::unique_ptr<MoeWeights> moe;
 };
 
-/// All weights of a model, packed once for a device and shared by every local rank.
+/// What one rank holds of a model.
 struct ModelWeights {
-  WeightView embedding;  // [V, H], in the checkpoint's map
+  RankSlice slice;
+  WeightView embedding;  // [V, H], whole, in the checkpoint's map
   std::vector<LayerWeights> layers;
   std::vector<float> final_norm;          // [H]
-  std::unique_ptr<LinearWeight> lm_head;  // [V, H]
-  int64_t bytes = 0;                      // resident, packed
+  std::shared_ptr<LinearWeight> lm_head;  // [V, H]
+  int64_t bytes = 0;                      // packed, of this rank; slices may be shared with others
 };
 
-/// Packs every tensor that `config` names; mapped pages are dropped as they are packed. Throws
-/// Error(kUnreadable) for a missing tensor or one of another shape. `checkpoint` must outlive the result.
-ModelWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, Ops& ops);
+/// The packed slices of a process, by what they are cut from: ranks that hold the same slice share one copy.
+struct PackedSlices {
+  std::map<std::string, std::shared_ptr<LinearWeight>> linear;
+  std::map<std::string, std::shared_ptr<ExpertWeights>> experts;
+  std::set<std::string> tensors;  // of the checkpoint, that ranks have asked for
+
+  int64_t bytes() const;
+};
+
+/// Packs the rank's slices of every tensor that `config` names, those that `packed` lacks; mapped pages are
+/// dropped as they are packed. Throws Error(kUnreadable) for a missing tensor or one of another shape.
+/// `checkpoint` must outlive the result.
+ModelWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoint, const RankSlice& slice,
+                          Ops& ops, PackedSlices& packed);
+
+/// To be called when every rank of the layout has loaded. Throws Error(kUnreadable) for a tensor that nobody
+/// asked for (a bias, a layer too many), since leaving it out would silently compute another model.
+void refuse_unread_tensors(const ModelConfig& config, const Checkpoint& checkpoint,
+                           const PackedSlices& packed);
 
 }  // namespace longspan

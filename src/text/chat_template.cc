@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <initializer_list>
 
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 namespace longspan {
 namespace {

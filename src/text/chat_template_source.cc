@@ -3,9 +3,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/utf8.h"
 #include "text/chat_format.h"
 #include "text/text_file.h"
-#include "text/utf8.h"
 
 namespace longspan {
 namespace {

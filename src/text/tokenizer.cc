@@ -7,6 +7,7 @@
 #include <array>
 #include <unordered_map>
 
+#include "base/utf8.h"
 #include "text/added_tokens.h"
 #include "text/bpe.h"
 #include "text/byte_level.h"
@@ -14,7 +15,6 @@
 #include "text/pretokenize.h"
 #include "text/text_file.h"
 #include "text/tokenizer_json.h"
-#include "text/utf8.h"
 
 namespace longspan {
 namespace {

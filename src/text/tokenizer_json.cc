@@ -7,7 +7,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 namespace longspan {
 namespace {

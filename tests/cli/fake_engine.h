@@ -21,7 +21,8 @@ struct FakeScript {
   double cp_error = 0;                    // added to log-probabilities by engines with cp > 1
   std::function<int(const std::string& prompt)> steps = [](const std::string&) {
     return 0;
-  };                                      // idle steps first
+  };  // idle steps first
+  HardwareLimits limits;
   std::vector<EngineOptions> opened;      // options of every engine made, filled in by it
   std::vector<Prompt> prompts;            // submitted, in order
   std::vector<SamplingParams> samplings;  // likewise
@@ -42,6 +43,7 @@ class FakeEngine final : public Engine {
   std::vector<int32_t> tokenize(const Prompt& prompt) const override;
   std::string detokenize(const std::vector<int32_t>& token_ids) const override;
   EngineInfo info() const override;
+  HardwareLimits measure_limits() const override { return script_.limits; }
   EngineStats stats() const override { return {}; }
   void check_integrity() const override {}
 

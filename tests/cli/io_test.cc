@@ -11,7 +11,6 @@
 #include "cli/output_file.h"
 #include "cli/process.h"
 #include "cli/progress.h"
-#include "cli/utf8.h"
 
 namespace longspan::cli {
 namespace {
@@ -111,23 +110,6 @@ TEST_F(FileTest, OutputErrors) {
   InputFile input(path("same"), -1);
   EXPECT_THAT(error_of([&] { OutputFile(path("same"), unused, input.fd()); }), HasSubstr("usage: "));
   EXPECT_EQ(read_file(path("same")), "x");
-}
-
-TEST(Utf8, FirstInvalidByte) {
-  constexpr auto kNone = std::string_view::npos;
-  for (const char* good :
-       {"", "abc", "é", "\u0800", "\uFFFF", "\U00010000", "\U0010FFFF", "日本語 🙂"}) {
-    EXPECT_EQ(first_invalid_utf8(good), kNone) << good;
-  }
-  EXPECT_EQ(first_invalid_utf8("ab\x80"), 2u);
-  EXPECT_EQ(first_invalid_utf8("\xC0\x80"), 0u);          // overlong
-  EXPECT_EQ(first_invalid_utf8("\xE0\x9F\xBF"), 0u);      // overlong
-  EXPECT_EQ(first_invalid_utf8("\xF0\x8F\xBF\xBF"), 0u);  // overlong
-  EXPECT_EQ(first_invalid_utf8("\xED\xA0\x80"), 0u);      // surrogate
-  EXPECT_EQ(first_invalid_utf8("\xF4\x90\x80\x80"), 0u);  // past U+10FFFF
-  EXPECT_EQ(first_invalid_utf8("a\xE2\x82"), 1u);         // cut off
-  EXPECT_EQ(first_invalid_utf8("a\xE2\x82z"), 1u);
-  EXPECT_EQ(first_invalid_utf8("\xFF"), 0u);
 }
 
 TEST(JsonOut, Texts) {

@@ -8,7 +8,6 @@
 #include <sstream>
 
 #include "cli/flags.h"
-#include "cli/nearest.h"
 
 namespace longspan::cli {
 namespace {
@@ -196,7 +195,7 @@ TEST(Options, ReadsLists) {
   EXPECT_THAT(refusal({"bench", "-m", "M", "-p", "512,x"}), HasSubstr("must be a whole number >= 1"));
 }
 
-TEST(Options, TheReferenceCommandLineRuns) {
+TEST(Options, TheReferenceCommandLineIsUnderstood) {
   const CommandLine line = parse({"generate",
                                   "--model-path",
                                   "M",
@@ -342,13 +341,6 @@ TEST(Flags, Names) {
   EXPECT_EQ(flag_name("--tp"), "--tp");
   EXPECT_EQ(flag_name("-x"), "-x");
   EXPECT_EQ(environment_name("--mem-fraction-static"), "LONGSPAN_MEM_FRACTION_STATIC");
-}
-
-TEST(Nearest, FewestEdits) {
-  EXPECT_EQ(nearest("recal", {"gsm8k", "recall", "ppl"}), "recall");
-  EXPECT_EQ(nearest("xyzzy", {"gsm8k", "recall"}), "");
-  EXPECT_EQ(nearest("", {"a"}), "a");
-  EXPECT_EQ(nearest(std::string(1000, 'a'), {"a"}), "");
 }
 
 }  // namespace

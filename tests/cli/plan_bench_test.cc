@@ -1,5 +1,6 @@
 #include "cli/bench.h"
 #include "cli/cli_test_base.h"
+#include "cli/model_cost.h"
 
 namespace longspan::cli {
 namespace {
@@ -38,9 +39,10 @@ TEST_F(PlanTest, Json) {
   // 2 kv heads x 128 x (K and V) x 4 layers x 4 bytes, in one pool.
   EXPECT_EQ(json_at(r.out, "/kv_bytes_per_token"), std::to_string(2 * 128 * 2 * 4 * 4));
   EXPECT_EQ(json_at(r.out, "/kv_pools"), "1");
-  // f32: 4 layers of q, k, v (12 heads), o (8 heads), router, 8 experts of 3 x 256 x 128; lm_head.
-  const int64_t layer = 256 * 12 * 128 + 256 * 8 * 128 + 8 * 256 + 8 * 3 * 256 * 128;
-  EXPECT_EQ(json_at(r.out, "/weight_bytes"), std::to_string(4 * (4 * layer + 4096 * 256)));
+  // f32: 4 layers of q, k, v (12 heads), o (8 heads), router, 8 experts of 3 x 128; lm_head.
+  const int64_t hidden = load_model_config(kModel).hidden_size;
+  const int64_t layer = hidden * (12 * 128 + 8 * 128 + 8 + 8 * 3 * 128);
+  EXPECT_EQ(json_at(r.out, "/weight_bytes"), std::to_string(4 * (4 * layer + 4096 * hidden)));
   // 10 tokens in blocks of 3, 3, 2, 2: rank 0 owns the first and the last.
   EXPECT_EQ(json_at(r.out, "/ranks/0/owns"),
             R"([{"begin":0,"end":3,"sequence":0},{"begin":8,"end":10,"sequence":0}])");
@@ -58,7 +60,7 @@ TEST_F(PlanTest, SlicesOfASplitModel) {
                            "--lengths", "64", "--json"});
   EXPECT_EQ(r.code, 0) << r.err;
   EXPECT_EQ(json_at(r.out, "/layout/attn_tp"), "2");
-  EXPECT_EQ(json_at(r.out, "/runs_in_this_build"), "false");
+  EXPECT_EQ(json_at(r.out, "/runs_in_this_build"), "true");
   EXPECT_EQ(json_at(r.out, "/ranks/3/heads_q"), "4");
   EXPECT_EQ(json_at(r.out, "/ranks/3/heads_kv"), "1");
   EXPECT_EQ(json_at(r.out, "/ranks/3/experts"), "4");
@@ -100,6 +102,7 @@ TEST_F(BenchTest, EveryCombination) {
   EXPECT_EQ(json_at(r.out, "/results/7/prefill_ms/median"), "1000");
   EXPECT_EQ(json_at(r.out, "/results/7/prefill_tokens_per_s"), "48");
   EXPECT_EQ(json_at(r.out, "/results/7/decode_tokens_per_s"), "3");
+  EXPECT_EQ(json_at(r.out, "/results/7/prefill_of_limit"), "null");
   ASSERT_EQ(script_.opened.size(), 2u);
   EXPECT_FALSE(script_.opened[0].prefix_cache);
   EXPECT_EQ(script_.opened[1].layout.cp, 2);
@@ -117,6 +120,27 @@ TEST_F(BenchTest, Table) {
   ASSERT_EQ(lines_of(r.out).size(), 2u);
   EXPECT_THAT(lines_of(r.out)[0], HasSubstr("tokens/s"));
   EXPECT_THAT(r.err, HasSubstr("peak memory 3.0 MiB"));
+}
+
+TEST_F(BenchTest, SharesOfTheLimit) {
+  script_.limits = {.flops_per_s = 1e9, .bytes_per_s = 1e9};
+  const CliResult r = run({"bench", "-m", kModel, "-p", "64", "-r", "1", "-n", "2", "--json"});
+  EXPECT_EQ(r.code, 0) << r.err;
+  // A second per prefill and per step: the share of 1 GFLOP/s and of 1 GB/s is the work itself.
+  const double gflops = std::stod(json_at(r.out, "/results/0/prefill_gflop_per_s"));
+  EXPECT_GT(gflops, 0.1);
+  EXPECT_DOUBLE_EQ(std::stod(json_at(r.out, "/results/0/prefill_of_limit")), gflops);
+  EXPECT_EQ(json_at(r.out, "/results/0/decode_of_limit"), json_at(r.out, "/results/0/decode_gb_per_s"));
+}
+
+TEST(WeightsRead, ShareOfTheExperts) {
+  ModelConfig config = load_model_config(kModel);
+  const double one = weights_read_share(config, 1), many = weights_read_share(config, 1000);
+  EXPECT_GT(one, 0.25);  // 2 of 8 experts, and all that is not an expert
+  EXPECT_LT(one, 0.75);
+  EXPECT_NEAR(many, 1, 1e-6);
+  config.num_experts = 0;
+  EXPECT_EQ(weights_read_share(config, 1), 1);
 }
 
 TEST_F(BenchTest, Refusals) {

@@ -33,7 +33,7 @@ std::string rank_lost_message(const std::function<void()>& body) {
 }
 
 class ThreadsCommSizes : public testing::TestWithParam<int32_t> {};
-INSTANTIATE_TEST_SUITE_P(Sizes, ThreadsCommSizes, testing::Values(1, 2, 3, 4, 7, 8));
+INSTANTIATE_TEST_SUITE_P(Sizes, ThreadsCommSizes, testing::Values(1, 2, 3, 4, 5, 7, 8));
 
 TEST_P(ThreadsCommSizes, BarrierKeepsRoundsApart) {
   const int32_t size = GetParam();
@@ -67,6 +67,91 @@ TEST_P(ThreadsCommSizes, AllGatherVConcatenatesInRankOrder) {
       EXPECT_EQ(recv, expected);
       std::fill(send.begin(), send.end(), -1);  // must not reach anybody any more
     }
+  });
+}
+
+// Sums whose value depends on the order they are taken in: every rank must get the bits of rank order.
+TEST_P(ThreadsCommSizes, ReductionsAddInRankOrder) {
+  const int32_t size = GetParam();
+  on_every_rank(size, 60s, [&](Communicator& comm) {
+    for (const int64_t count : {0, 1, 2, 7, 1500}) {
+      const auto value = [](int64_t rank, int64_t i) {
+        return (rank % 2 ? -1.0f : 1.0f) * 1e7f + static_cast<float>(rank * 3 + i) / 7.0f;
+      };
+      std::vector<float> mine, expected;
+      for (int64_t i = 0; i < count; ++i) {
+        mine.push_back(value(comm.rank(), i));
+        float sum = value(0, i);
+        for (int32_t r = 1; r < size; ++r) sum += value(r, i);
+        expected.push_back(sum);
+      }
+      // Ranges overlap: rank r wants everything from element r on.
+      std::vector<Communicator::Range> ranges;
+      for (int64_t r = 0; r < size; ++r) ranges.push_back({std::min(r, count), count - std::min(r, count)});
+      std::vector<float> part(ranges[comm.rank()].count);
+      comm.reduce_scatter_v(mine, part, ranges, "part");
+      EXPECT_EQ(part, std::vector<float>(expected.begin() + ranges[comm.rank()].begin, expected.end()));
+      comm.all_reduce(mine, "whole");
+      EXPECT_EQ(mine, expected);
+    }
+  });
+}
+
+// Rank a sends (a + 2 b) % 3 ints to rank b.
+TEST_P(ThreadsCommSizes, AllToAllVDeliversBySource) {
+  const int32_t size = GetParam();
+  on_every_rank(size, 60s, [&](Communicator& comm) {
+    const auto count = [](int32_t from, int32_t to) { return (from + 2 * to) % 3; };
+    std::vector<int32_t> send, expected;
+    std::vector<int64_t> send_bytes, recv_bytes;
+    for (int32_t r = 0; r < size; ++r) {
+      send.insert(send.end(), count(comm.rank(), r), comm.rank() * 100 + r);
+      send_bytes.push_back(count(comm.rank(), r) * 4);
+      expected.insert(expected.end(), count(r, comm.rank()), r * 100 + comm.rank());
+      recv_bytes.push_back(count(r, comm.rank()) * 4);
+    }
+    std::vector<int32_t> recv(expected.size());
+    comm.all_to_all_v(std::as_bytes(std::span(send)), send_bytes, std::as_writable_bytes(std::span(recv)),
+                      recv_bytes, "test");
+    EXPECT_EQ(recv, expected);
+  });
+}
+
+TEST_P(ThreadsCommSizes, BroadcastGivesAllTheRootsData) {
+  on_every_rank(GetParam(), 60s, [&](Communicator& comm) {
+    for (int32_t root = 0; root < comm.size(); ++root) {
+      std::vector<int32_t> data(root, comm.rank());  // root 0: nothing at all
+      comm.broadcast(std::as_writable_bytes(std::span(data)), root, "test");
+      EXPECT_EQ(data, std::vector<int32_t>(root, root));
+    }
+  });
+}
+
+// Every collective of a group without its last rank: the others leave it by name.
+TEST(ThreadsComm, AMissingRankEndsEveryCollective) {
+  using Call = std::function<void(Communicator&)>;
+  const std::vector<std::pair<std::string, Call>> calls = {
+      {"all_reduce", [](Communicator& c) { c.all_reduce({}, "x"); }},
+      {"reduce_scatter_v",
+       [](Communicator& c) { c.reduce_scatter_v({}, {}, std::vector<Communicator::Range>(3), "x"); }},
+      {"all_to_all_v",
+       [](Communicator& c) {
+         const std::vector<int64_t> none(3);
+         c.all_to_all_v({}, none, {}, none, "x");
+       }},
+      {"broadcast", [](Communicator& c) { c.broadcast({}, 0, "x"); }}};
+  for (const auto& [name, call] : calls) {
+    on_every_rank(3, 50ms, [&](Communicator& comm) {
+      if (comm.rank() == 2) return;
+      EXPECT_THAT(rank_lost_message([&] { call(comm); }), testing::HasSubstr(name + " \"x\""));
+    });
+  }
+}
+
+TEST(ThreadsComm, SizesThatDisagreeEndAReduction) {
+  on_every_rank(2, 60s, [](Communicator& comm) {
+    std::vector<float> data(comm.rank() + 1);
+    EXPECT_THAT(rank_lost_message([&] { comm.all_reduce(data, "sum"); }), testing::HasSubstr("sum"));
   });
 }
 

@@ -64,7 +64,33 @@ TEST(Arena, ScopesGiveBackAndBlocksAreKept) {
     EXPECT_EQ(arena.allocate(5 << 20), inner_p);
   }
   EXPECT_EQ(source.allocations, 2);
-  EXPECT_GE(arena.reserved_bytes(), 6 << 20);
+  EXPECT_GE(arena.peak_bytes(), (5 << 20) + 1000);
+  EXPECT_LT(arena.peak_bytes(), 7 << 20);
+}
+
+/// Has room for small blocks only, and would like to give large ones.
+class TightSource final : public CountingSource {
+ public:
+  void* allocate(int64_t bytes) override {
+    if (bytes > 8 << 20) throw Error(ErrorCode::kCapacity, "too large");
+    return CountingSource::allocate(bytes);
+  }
+  int64_t least_block_bytes() const override { return 64 << 20; }
+};
+
+TEST(Arena, TakesLessWhereTheLeastBlockIsRefused) {
+  TightSource source;
+  Arena arena(source);
+  EXPECT_NE(arena.allocate(5 << 20), nullptr);
+  EXPECT_THROW(arena.allocate(9 << 20), Error);
+  EXPECT_EQ(source.allocations, 1);
+}
+
+TEST(Arena, OneUntouchedBlockHoldsEverythingOnTheHost) {
+  HostMemory memory;
+  Arena arena(memory);
+  char* first = static_cast<char*>(arena.allocate(100));
+  EXPECT_EQ(static_cast<char*>(arena.allocate(300 << 20)), first + 128);
 }
 
 TEST(Arena, ReleasesItsBlocks) {

@@ -162,14 +162,16 @@ class Problem {
 
   static constexpr float kUntouched = -12345.0f;
 
-  Result run(Isa isa, const std::vector<Segment>& segments, int threads) {
+  Result run(Isa isa, const std::vector<Segment>& segments, int threads, bool in_place = false) {
     OpContext ctx{arena_, threads};
     Arena::Scope scope(arena_);
     Result result;
     result.out.assign(static_cast<size_t>(rows * spec.heads_q * spec.dim_v), kUntouched);
     result.lse.assign(static_cast<size_t>(rows * spec.heads_q), kUntouched);
+    if (in_place) result.out = q;
     AttentionArgs args;
-    args.q = {q.data(), DType::kF32, rows, spec.heads_q * spec.dim_k, spec.heads_q * spec.dim_k};
+    args.q = {in_place ? result.out.data() : q.data(), DType::kF32, rows, spec.heads_q * spec.dim_k,
+              spec.heads_q * spec.dim_k};
     args.pool = pool.get();
     args.layer = 1;
     args.segments = segments;
@@ -325,6 +327,18 @@ TEST_P(Attention, AgreesWithDoublePrecision) {
     if (covered[static_cast<size_t>(row)]) continue;
     EXPECT_EQ(result.lse[static_cast<size_t>(row * case_.heads_q)], Problem::kUntouched);
     EXPECT_EQ(result.out[static_cast<size_t>(row * case_.heads_q * case_.dim_v)], Problem::kUntouched);
+  }
+}
+
+TEST_P(Attention, MayOverwriteItsQueries) {
+  if (case_.dim_k != case_.dim_v) GTEST_SKIP() << "q and out differ in width";
+  Problem problem(case_, way_.dtype);
+  const Problem::Result apart = problem.run(way_.isa, case_.segments, 2);
+  const Problem::Result in_place = problem.run(way_.isa, case_.segments, 2, /*in_place=*/true);
+  for (const Segment& s : case_.segments) {
+    const auto begin = static_cast<size_t>(s.q_begin) * static_cast<size_t>(case_.heads_q * case_.dim_v);
+    const auto count = static_cast<size_t>(s.q_len) * static_cast<size_t>(case_.heads_q * case_.dim_v);
+    for (size_t i = begin; i < begin + count; ++i) ASSERT_EQ(in_place.out[i], apart.out[i]) << i;
   }
 }
 

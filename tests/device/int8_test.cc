@@ -5,13 +5,14 @@
 namespace longspan {
 namespace {
 
-/// int8 on every instruction set. Integer sums are exact and the scaling is the contract's, so a product equals
-/// the reference to the bit.
+/// int8 on every instruction set. Integer sums are exact and the scaling is the contract's, so a product
+/// equals the reference to the bit.
 class Int8Test : public testing::TestWithParam<Isa> {
  protected:
   OpRunner cpu(int threads = 2) const {
-    return OpRunner({.backend = "cpu", .compute = DType::kBF16, .int8 = true,
-                     .isa = std::string(to_string(GetParam()))}, threads);
+    return OpRunner(
+        {.backend = "cpu", .compute = DType::kBF16, .int8 = true, .isa = std::string(to_string(GetParam()))},
+        threads);
   }
 };
 
@@ -27,8 +28,15 @@ void expect_same_bits(const TestMatrix& actual, const TestMatrix& expected) {
 }
 
 TEST_P(Int8Test, LinearEqualsReferenceToTheBit) {
-  const std::array<std::array<int64_t, 3>, 9> shapes = {
-      {{1, 32, 64}, {1, 97, 33}, {2, 64, 1}, {7, 40, 100}, {33, 17, 5}, {129, 1101, 70}, {64, 258, 130}, {300, 1, 1}, {5, 1024, 128}}};
+  const std::array<std::array<int64_t, 3>, 9> shapes = {{{1, 32, 64},
+                                                         {1, 97, 33},
+                                                         {2, 64, 1},
+                                                         {7, 40, 100},
+                                                         {33, 17, 5},
+                                                         {129, 1101, 70},
+                                                         {64, 258, 130},
+                                                         {300, 1, 1},
+                                                         {5, 1024, 128}}};
   for (const auto& [rows, in, out] : shapes) {
     for (DType stored : {DType::kF32, DType::kBF16, DType::kF16}) {
       SCOPED_TRACE(testing::Message() << rows << "x" << in << "x" << out);
@@ -64,7 +72,8 @@ TEST_P(Int8Test, ExtremesDoNotSaturate) {
       for (int64_t i = 0; i < in; ++i) x.at(t, i) = t == 1 ? -2e5f : 2e5f;
     OpRunner runner = cpu();
     runner.ops().linear(runner.ctx(), x.view(),
-                        *runner.ops().pack_linear({&view, 1}, {}, LinearPrecision::kCompute), y.view(), false);
+                        *runner.ops().pack_linear({&view, 1}, {}, LinearPrecision::kCompute), y.view(),
+                        false);
     const double expected = sign * 3e4 * 2e5 * static_cast<double>(in);
     for (int64_t t = 0; t < 3; ++t)  // roundings: two scales, their product, the sum, the result
       EXPECT_NEAR(y.at(t, 0), t == 1 ? -expected : expected, 5 * kRoundF32 * std::abs(expected));
@@ -108,7 +117,7 @@ struct Experts {
     std::vector<ExpertSource> experts;
     for (size_t e = 0; e < kCount; ++e)
       experts.push_back({sources[3 * e].view(), sources[3 * e + 1].view(), sources[3 * e + 2].view()});
-    const auto packed = runner.ops().pack_experts(experts, 0);
+    const auto packed = runner.ops().pack_experts(experts, 0, nullptr);
     EXPECT_EQ(packed->bytes, kCount * runner.ops().packed_expert_bytes(kHidden, kWidth));
     const Matrix i{ids.data(), DType::kI32, kRows, 2, 2}, w{weights.data(), DType::kF32, kRows, 2, 2};
     for (int64_t t = begin; t < begin + rows; ++t)
@@ -118,8 +127,8 @@ struct Experts {
   }
 };
 
-/// exp differs by a few ulp, which may move an activated element by one step of its row's scale, and the scale
-/// by as much. A step is at most max|activated| / 127, each meets a weight of `down`.
+/// exp differs by a few ulp, which may move an activated element by one step of its row's scale, and the
+/// scale by as much. A step is at most max|activated| / 127, each meets a weight of `down`.
 TEST_P(Int8Test, ExpertsEqualReferenceWithinOneStep) {
   Experts c;
   TestMatrix actual(Experts::kRows, Experts::kHidden), expected(Experts::kRows, Experts::kHidden);

@@ -86,7 +86,7 @@ struct Case {
       const auto i = static_cast<size_t>(e);
       sources.push_back({gate[i].view(), up[i].view(), down[i].view()});
     }
-    return ops.pack_experts(sources, s.first);
+    return ops.pack_experts(sources, s.first, nullptr);
   }
 };
 

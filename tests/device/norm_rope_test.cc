@@ -176,6 +176,32 @@ TEST_P(RowOpTest, LogSoftmaxAt) {
   }
 }
 
+TEST_P(RowOpTest, LogSumExp) {
+  for (int64_t rows : kRows) {
+    for (int64_t vocabulary : {1, 17, 5003}) {
+      TestMatrix logits(rows, vocabulary, 7);
+      logits.fill_random(3, 5.0f);
+      expect_close(TestMatrix(rows, 1, 1), 80 * kRoundF32, [&](Ops& ops, OpContext& ctx, TestMatrix& out) {
+        ops.log_sum_exp(ctx, logits.view(), out.view());
+      });
+    }
+  }
+}
+
+TEST_P(RowOpTest, AddAndClear) {
+  TestMatrix y(9, 37, 3), sum(9, 37, 5);
+  y.fill_random(1);
+  sum.fill_random(2);
+  const TestMatrix before = sum;
+  OpRunner cpu(GetParam());
+  cpu.ops().add(cpu.ctx(), y.view(), sum.view());
+  for (int64_t t = 0; t < 9; ++t)
+    for (int64_t i = 0; i < 37; ++i) EXPECT_EQ(sum.at(t, i), before.at(t, i) + y.at(t, i));
+  cpu.ops().clear(cpu.ctx(), sum.view());
+  EXPECT_EQ(max_abs(sum), 0);
+  EXPECT_TRUE(sum.gaps_intact());
+}
+
 TEST_P(RowOpTest, UploadAndDownloadCopy) {
   OpRunner cpu(GetParam());
   const std::vector<int32_t> values = {5, -1, 7};

@@ -40,7 +40,14 @@ TEST_P(GoldenSensitivity, AChangedFieldIsNoticed) {
   options.dtype = ComputeType::kF32;
   options.max_total_tokens = 512;
   options.threads = 1;
-  const Result result = Engine::open(options)->generate(greedy_request(model.prompts.front(), true));
+  std::unique_ptr<Engine> engine;
+  try {
+    engine = Engine::open(options);
+  } catch (const Error& refusal) {  // weights that the changed config has no use for
+    EXPECT_EQ(refusal.code(), ErrorCode::kUnreadable);
+    return;
+  }
+  const Result result = engine->generate(greedy_request(model.prompts.front(), true));
   EXPECT_NE(compare_to_golden(model.prompts.front(), result, f32_golden_bound(model)).problem, "");
 }
 

@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "base/utf8.h"
 #include "text/pretokenize.h"
 #include "text/tokenizer.h"
 #include "text/tokenizer_json.h"
-#include "text/utf8.h"
 #include "text_test_util.h"
 
 namespace longspan {

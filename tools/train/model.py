@@ -58,6 +58,7 @@ def softmax_grad(dp, p, do, o):
 def compile_pieces():
     """Fuses the elementwise pieces; worth it for training, not needed for evaluation."""
     global rms_norm, norm_rope, silu_mul, masked_softmax, softmax_grad
+    torch._dynamo.config.recompile_limit = 64
     masked_softmax = torch.compile(masked_softmax, dynamic=False)
     softmax_grad = torch.compile(softmax_grad, dynamic=False)
     norm_rope = torch.compile(norm_rope, dynamic=False)
@@ -66,16 +67,15 @@ def compile_pieces():
 
 
 class ShortAttention(torch.autograd.Function):
-    """Causal attention with the scores held whole: faster than the fused kernel up to about 512 tokens.
+    """Attention with the scores held whole: faster than the fused kernel for up to about 512 queries.
 
-    q [B*K, G*T, D] already scaled, k and v [B*K, T, D], mask [T, T] additive, G = H / K.
+    q [B*K, G*T, D] already scaled, k and v [B*K, S, D], mask [T, S] additive, G = H / K.
     """
 
     @staticmethod
     def forward(ctx, q, k, v, mask):
         s = torch.bmm(q, k.transpose(1, 2))
-        t = k.shape[1]
-        p = masked_softmax(s.view(s.shape[0], -1, t, t), mask).view(s.shape)
+        p = masked_softmax(s.view(s.shape[0], -1, *mask.shape), mask).view(s.shape)
         o = torch.bmm(p, v)
         ctx.save_for_backward(q, k, v, p, o)
         return o
@@ -87,6 +87,22 @@ class ShortAttention(torch.autograd.Function):
         ds = torch.bmm(do, v.transpose(1, 2))
         ds = softmax_grad(ds, p, do, o)
         return torch.bmm(ds, k), torch.bmm(ds.transpose(1, 2), q), dv, None
+
+
+def blocked_attention(q, k, v, block=256):
+    """Causal attention without gradients, in blocks of queries: half the fused kernel's time without AMX.
+
+    q [B, H, T, D], k and v [B, K, T, D] -> [B, H, T, D].
+    """
+    (b, h, t, d), groups = q.shape, k.shape[1]
+    q, k, v = q * (1 / math.sqrt(d)), k.reshape(b * groups, t, d), v.reshape(b * groups, t, d)
+    future, out = torch.full((block, block), float("-inf"), dtype=q.dtype).triu(1), []
+    for a in range(0, t, block):
+        e = min(t, a + block)
+        s = torch.bmm(q[:, :, a:e].reshape(b * groups, -1, d), k[:, :e].transpose(1, 2))
+        s.view(b * groups, -1, e - a, e)[..., a:] += future[:e - a, :e - a]
+        out.append(torch.bmm(torch.softmax(s, -1), v[:, :e]).view(b, h, e - a, d))
+    return torch.cat(out, 2)
 
 
 class Dispatch(torch.autograd.Function):
@@ -165,12 +181,15 @@ class Layer(nn.Module):
     def attention(self, q, k, v, mask):
         """q [B, H, T, D], k and v [B, K, S, D] -> [B, T, H*D]; mask None means causal with S == T."""
         c, (b, _, t, d) = self.c, q.shape
-        if mask is None and t <= 512 and torch.is_grad_enabled():
-            g = c.heads // c.kv_heads
-            causal = torch.full((t, t), float("-inf"), dtype=q.dtype).triu(1)
+        g, n = c.heads // c.kv_heads, k.shape[2]
+        if t <= 512 and torch.is_grad_enabled():
+            if mask is None:
+                mask = torch.full((t, t), float("-inf"), dtype=q.dtype).triu(1)
             o = ShortAttention.apply((q * (1 / math.sqrt(d))).reshape(b * c.kv_heads, g * t, d),
-                                     k.reshape(b * c.kv_heads, t, d), v.reshape(b * c.kv_heads, t, d), causal)
+                                     k.reshape(b * c.kv_heads, n, d), v.reshape(b * c.kv_heads, n, d), mask.to(q.dtype))
             o = o.view(b, c.heads, t, d)
+        elif mask is None and not torch.is_grad_enabled():
+            o = blocked_attention(q, k, v)
         else:
             o = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=True)
         return F.linear(o.transpose(1, 2).reshape(b, t, c.heads * d), self.wo.to(COMPUTE))

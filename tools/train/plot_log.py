@@ -17,7 +17,7 @@ def line(points, color, top):
 
 
 def main():
-    rows = [json.loads(x) for x in open(sys.argv[1], encoding="utf-8")]
+    rows = [r for r in map(json.loads, open(sys.argv[1], encoding="utf-8")) if "step" in r]
     done = [r for i, r in enumerate(rows) if all(s["tokens"] > r["tokens"] for s in rows[i + 1:])]  # a resumed run repeats steps
     rows = [r for r in done if "value" in r]
     last, top = rows[-1]["tokens"], 3.0

@@ -193,6 +193,9 @@ def main():
         tmp.replace(args.state)
 
     log = args.state.with_suffix(".jsonl").open("a")
+    start = {"phase": args.phase, "start": step, "tokens": tokens, "elapsed": round(elapsed), "torch": torch.__version__,
+             "config": dataclasses.asdict(config), "args": {k: v for k, v in vars(args).items() if not isinstance(v, pathlib.Path)}}
+    print(json.dumps(start), file=log, flush=True)
     sums, last_save, stop = {}, time.time(), []
     signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
     while step < args.steps and not stop:

@@ -2,6 +2,7 @@
 
 #include "device/cpu/cpu_features.h"
 #include "device/cpu/cpu_ops.h"
+#include "device/cpu/limits.h"
 #include "device/host_memory.h"
 
 namespace longspan {
@@ -9,12 +10,14 @@ namespace {
 
 class CpuDevice : public Device {
  public:
-  CpuDevice(DType compute, bool int8, Isa isa) : ops_(compute, int8, isa) {}
+  CpuDevice(DType compute, bool int8, Isa isa) : compute_(compute), ops_(compute, int8, isa) {}
   BlockSource& memory() override { return memory_; }
   Ops& ops() override { return ops_; }
   int64_t memory_bytes() const override { return host_memory_bytes(); }
+  HardwareLimits measure_limits(int threads) const override { return cpu_limits(compute_, threads); }
 
  private:
+  DType compute_;
   HostMemory memory_;
   CpuOps ops_;
 };

@@ -53,13 +53,12 @@ std::string CpuOps::name() const {
 std::unique_ptr<LinearWeight> CpuOps::pack_linear(std::span<const WeightView> stacked,
                                                   std::span<const WeightView> biases,
                                                   LinearPrecision precision) {
-  return cpu_pack_linear(stacked, biases,
-                         arithmetic_of(precision));
+  return cpu_pack_linear(stacked, biases, arithmetic_of(precision));
 }
 
 std::unique_ptr<ExpertWeights> CpuOps::pack_experts(std::span<const ExpertSource> experts,
-                                                    int32_t first_expert) {
-  return cpu_pack_experts(experts, first_expert, arithmetic_);
+                                                    int32_t first_expert, const ExpertPacked& packed) {
+  return cpu_pack_experts(experts, first_expert, arithmetic_, packed);
 }
 
 int64_t CpuOps::packed_linear_bytes(int64_t out_features, int64_t in_features,
@@ -138,6 +137,18 @@ void CpuOps::moe_experts(OpContext& ctx, Matrix x, Matrix ids, Matrix weights, c
 
 void CpuOps::add_gated(OpContext& ctx, Matrix gate, Matrix y, Matrix out) {
   cpu_add_gated(ctx, kernels_.rows, gate, y, out);
+}
+
+void CpuOps::add(OpContext& ctx, Matrix y, Matrix out) {
+  cpu_add(ctx, kernels_.rows, y, out);
+}
+
+void CpuOps::clear(OpContext& ctx, Matrix out) {
+  cpu_clear(ctx, out);
+}
+
+void CpuOps::log_sum_exp(OpContext& ctx, Matrix logits, Matrix out) {
+  cpu_log_sum_exp(ctx, kernels_.rows, logits, out);
 }
 
 void CpuOps::convert(OpContext& ctx, Matrix src, Matrix dst) {

@@ -1,6 +1,7 @@
 #pragma once
 
-// Included by the kernels for int8, which are compiled for different instruction sets: internal linkage throughout.
+// Included by the kernels for int8, which are compiled for different instruction sets: internal linkage
+// throughout.
 
 #include "device/cpu/gemm_kernels.h"
 
@@ -10,8 +11,8 @@ namespace {
 constexpr int64_t kInt8Columns = 64;
 
 /// R rows by N vectors of columns, all of k, with the integer sums in registers. Arch gives I (a vector of
-/// kWidth sums), Weights, zero(), weights(b), value(a): four elements of a row in every lane, multiply_add, and
-/// store(c, accumulate, sums, corrections, row scale, column scales).
+/// kWidth sums), Weights, zero(), weights(b), value(a): four elements of a row in every lane, multiply_add,
+/// and store(c, accumulate, sums, corrections, row scale, column scales).
 template <class Arch, int R, int N>
 inline void int8_block(const GemmTile& t, int64_t row, int64_t column) {
   constexpr int64_t kWidth = Arch::kWidth;

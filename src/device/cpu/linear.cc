@@ -44,8 +44,8 @@ std::unique_ptr<LinearWeight> cpu_pack_linear(std::span<const WeightView> stacke
     for (int64_t r = 0; r < w.rows; ++r) columns.push_back({w.slice_rows(r, 1).data, w.dtype});
   const int64_t panels = PackedMatrix::panels_for(result->out_features);
   columns.resize(static_cast<size_t>(panels * kPanel));
-  result->matrix = PackedMatrix(panels, result->in_features, arithmetic,
-                                [&](int64_t i) { return columns[static_cast<size_t>(i)]; });
+  result->matrix = PackedMatrix(panels, result->in_features, arithmetic);
+  result->matrix.pack(0, panels, [&](int64_t i) { return columns[static_cast<size_t>(i)]; });
   const auto present = [](const WeightView& b) { return b.data != nullptr; };
   if (std::any_of(biases.begin(), biases.end(), present)) {
     for (size_t i = 0; i < stacked.size(); ++i)

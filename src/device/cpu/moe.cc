@@ -84,7 +84,7 @@ struct Range {
 }  // namespace
 
 std::unique_ptr<ExpertWeights> cpu_pack_experts(std::span<const ExpertSource> experts, int32_t first_expert,
-                                                Arithmetic arithmetic) {
+                                                Arithmetic arithmetic, const ExpertPacked& packed) {
   check_expert_sources(experts);
   auto result = std::make_unique<CpuExpertWeights>();
   result->hidden = experts[0].gate.cols;
@@ -94,18 +94,20 @@ std::unique_ptr<ExpertWeights> cpu_pack_experts(std::span<const ExpertSource> ex
   const auto row_of = [](const WeightView& w, int64_t row) {
     return row < w.rows ? PackedMatrix::Column{w.slice_rows(row, 1).data, w.dtype} : PackedMatrix::Column{};
   };
-  const int64_t gate_up_columns = 2 * result->pairs() * kPanel, down_columns = result->down_panels() * kPanel;
-  result->gate_up =
-      PackedMatrix(result->count * 2 * result->pairs(), result->hidden, arithmetic, [&](int64_t i) {
-        const ExpertSource& e = experts[static_cast<size_t>(i / gate_up_columns)];
-        const int64_t column = i % gate_up_columns;
-        const int64_t row = column / (2 * kPanel) * kPanel + column % kPanel;
-        return row_of(column / kPanel % 2 == 0 ? e.gate : e.up, row);
-      });
-  result->down =
-      PackedMatrix(result->count * result->down_panels(), result->width, arithmetic, [&](int64_t i) {
-        return row_of(experts[static_cast<size_t>(i / down_columns)].down, i % down_columns);
-      });
+  const int64_t gate_up_panels = 2 * result->pairs(), down_panels = result->down_panels();
+  result->gate_up = PackedMatrix(result->count * gate_up_panels, result->hidden, arithmetic);
+  result->down = PackedMatrix(result->count * down_panels, result->width, arithmetic);
+  for (size_t i = 0; i < experts.size(); ++i) {
+    const ExpertSource& e = experts[i];
+    const auto expert = static_cast<int64_t>(i);
+    result->gate_up.pack(expert * gate_up_panels, gate_up_panels, [&](int64_t column) {
+      const int64_t row = column / (2 * kPanel) * kPanel + column % kPanel;
+      return row_of(column / kPanel % 2 == 0 ? e.gate : e.up, row);
+    });
+    result->down.pack(expert * down_panels, down_panels,
+                      [&](int64_t column) { return row_of(e.down, column); });
+    if (packed) packed(i);
+  }
   result->bytes = result->gate_up.bytes() + result->down.bytes();
   return result;
 }

@@ -18,7 +18,7 @@ class CpuExpertWeights : public ExpertWeights {
 };
 
 std::unique_ptr<ExpertWeights> cpu_pack_experts(std::span<const ExpertSource> experts, int32_t first_expert,
-                                                Arithmetic arithmetic);
+                                                Arithmetic arithmetic, const ExpertPacked& packed);
 int64_t cpu_packed_expert_bytes(int64_t hidden, int64_t width, Arithmetic arithmetic);
 
 void cpu_moe_route(OpContext& ctx, const RowKernels& kernels, Matrix logits, bool normalize, Matrix ids,

@@ -1,5 +1,6 @@
 #include "device/cpu/norm_rope.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -77,6 +78,24 @@ void cpu_add_gated(OpContext& ctx, const RowKernels& kernels, Matrix gate, Matri
   check_add_gated(gate, y, out);
   for_rows(ctx, out.rows, out.cols, [&](int64_t t) {
     kernels.add_scaled(y.f32(t), 1.0f / (1.0f + std::exp(-gate.f32(t)[0])), out.cols, out.f32(t));
+  });
+}
+
+void cpu_add(OpContext& ctx, const RowKernels& kernels, Matrix y, Matrix out) {
+  check_add(y, out);
+  for_rows(ctx, out.rows, out.cols, [&](int64_t t) { kernels.add(y.f32(t), out.cols, out.f32(t)); });
+}
+
+void cpu_clear(OpContext& ctx, Matrix out) {
+  check_f32(out, "clear", "out");
+  for_rows(ctx, out.rows, out.cols, [&](int64_t t) { std::fill_n(out.f32(t), out.cols, 0.0f); });
+}
+
+void cpu_log_sum_exp(OpContext& ctx, const RowKernels& kernels, Matrix logits, Matrix out) {
+  check_log_sum_exp(logits, out);
+  for_rows(ctx, logits.rows, 4 * logits.cols, [&](int64_t i) {
+    const float max = kernels.max(logits.f32(i), logits.cols);
+    out.f32(i)[0] = max + static_cast<float>(std::log(kernels.exp_sum(logits.f32(i), max, logits.cols)));
   });
 }
 

@@ -14,6 +14,9 @@ void cpu_rope_table(OpContext& ctx, IndexArray positions, std::span<const float>
 void cpu_qk_norm_rope(OpContext& ctx, const RowKernels& kernels, const QkNormRopeArgs& args);
 void cpu_swiglu(OpContext& ctx, const RowKernels& kernels, Matrix gate_up, Matrix out);
 void cpu_add_gated(OpContext& ctx, const RowKernels& kernels, Matrix gate, Matrix y, Matrix out);
+void cpu_add(OpContext& ctx, const RowKernels& kernels, Matrix y, Matrix out);
+void cpu_clear(OpContext& ctx, Matrix out);
+void cpu_log_sum_exp(OpContext& ctx, const RowKernels& kernels, Matrix logits, Matrix out);
 void cpu_convert(OpContext& ctx, const RowKernels& kernels, Matrix src, Matrix dst);
 void cpu_gather_rows(OpContext& ctx, Matrix x, IndexArray rows, Matrix out);
 void cpu_log_softmax_at(OpContext& ctx, const RowKernels& kernels, Matrix logits, IndexArray targets,

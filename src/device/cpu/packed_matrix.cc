@@ -39,16 +39,17 @@ void load_strip(const PackedMatrix::Column* columns, int64_t k, int64_t k0, T (&
   }
 }
 
-/// One panel [k_padded / group][64][group].
-template <class T, int64_t group>
-void pack_panel(const PackedMatrix::Column* columns, int64_t k, int64_t k_padded, T* panel) {
-  T strip[kPanel][kStrip];
+/// One panel [k_padded / group][64][group], moved a whole group (one Word) at a time.
+template <class Word, class T, int64_t group>
+void pack_panel(const PackedMatrix::Column* columns, int64_t k, int64_t k_padded, void* panel) {
+  static_assert(sizeof(Word) == group * sizeof(T));
+  alignas(64) T strip[kPanel][kStrip];
   for (int64_t k0 = 0; k0 < k_padded; k0 += kStrip) {
     load_strip(columns, k, k0, strip);
-    for (int64_t i = 0; i < kStrip; i += group) {
-      T* row = panel + (k0 + i) * kPanel;
-      for (int64_t c = 0; c < kPanel; ++c)
-        for (int64_t j = 0; j < group; ++j) row[c * group + j] = strip[c][i + j];
+    for (int64_t i = 0; i < kStrip / group; ++i) {
+      alignas(64) Word row[kPanel];
+      for (int64_t c = 0; c < kPanel; ++c) std::memcpy(&row[c], &strip[c][i * group], sizeof(Word));
+      std::memcpy(static_cast<Word*>(panel) + (k0 / group + i) * kPanel, row, sizeof(row));
     }
   }
 }
@@ -85,31 +86,34 @@ int64_t PackedMatrix::bytes_for(int64_t panels, int64_t k, Arithmetic arithmetic
   return panels * kPanel * padded_inner(k) * (arithmetic == Arithmetic::kF32 ? 4 : 2);
 }
 
-PackedMatrix::PackedMatrix(int64_t panels, int64_t k, Arithmetic arithmetic,
-                           const std::function<Column(int64_t)>& column)
+PackedMatrix::PackedMatrix(int64_t panels, int64_t k, Arithmetic arithmetic)
     : arithmetic_(arithmetic),
+      k_(k),
       k_padded_(padded_inner(k)),
       panel_bytes_(bytes_for(1, k, arithmetic)),
       data_(bytes_for(panels, k, arithmetic)) {
   check(arithmetic != Arithmetic::kInt8 || k <= kMostQuantizedInner, "int8 sums take up to 131072 elements");
+}
+
+void PackedMatrix::pack(int64_t first, int64_t panels, const std::function<Column(int64_t)>& column) {
   std::vector<Column> columns(static_cast<size_t>(panels * kPanel));
   for (size_t i = 0; i < columns.size(); ++i) columns[i] = column(static_cast<int64_t>(i));
 #pragma omp parallel for schedule(dynamic, 1)
   for (int64_t p = 0; p < panels; ++p) {
     const Column* sources = columns.data() + p * kPanel;
-    char* out = data_.data() + p * panel_bytes_;
+    char* out = data_.data() + (first + p) * panel_bytes_;
     switch (arithmetic_) {
       case Arithmetic::kF32:
-        pack_panel<float, 1>(sources, k, k_padded_, reinterpret_cast<float*>(out));
+        pack_panel<uint32_t, float, 1>(sources, k_, k_padded_, out);
         break;
       case Arithmetic::kF32FromBf16:
-        pack_panel<uint16_t, 1>(sources, k, k_padded_, reinterpret_cast<uint16_t*>(out));
+        pack_panel<uint16_t, uint16_t, 1>(sources, k_, k_padded_, out);
         break;
       case Arithmetic::kBf16:
-        pack_panel<uint16_t, 2>(sources, k, k_padded_, reinterpret_cast<uint16_t*>(out));
+        pack_panel<uint32_t, uint16_t, 2>(sources, k_, k_padded_, out);
         break;
       case Arithmetic::kInt8:
-        quantize_panel(sources, k, k_padded_, reinterpret_cast<int8_t*>(out));
+        quantize_panel(sources, k_, k_padded_, reinterpret_cast<int8_t*>(out));
         break;
     }
   }

@@ -38,9 +38,11 @@ class PackedMatrix {
   };
 
   PackedMatrix() = default;
-  /// Packs on all threads of the caller; `column(i)` names the source of column i, 0 <= i < panels * 64.
-  PackedMatrix(int64_t panels, int64_t k, Arithmetic arithmetic,
-               const std::function<Column(int64_t)>& column);
+  /// Reserved, to be filled by pack().
+  PackedMatrix(int64_t panels, int64_t k, Arithmetic arithmetic);
+  /// Packs panels first .. first + panels - 1 on all threads of the caller; `column(i)` names the source of
+  /// column i of these, 0 <= i < panels * 64.
+  void pack(int64_t first, int64_t panels, const std::function<Column(int64_t)>& column);
 
   static int64_t bytes_for(int64_t panels, int64_t k, Arithmetic arithmetic);
   static int64_t padded_inner(int64_t k) {
@@ -55,6 +57,7 @@ class PackedMatrix {
 
  private:
   Arithmetic arithmetic_ = Arithmetic::kF32;
+  int64_t k_ = 0;
   int64_t k_padded_ = 0;
   int64_t panel_bytes_ = 0;
   HostBuffer data_;

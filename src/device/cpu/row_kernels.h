@@ -22,8 +22,8 @@ struct RowKernels {
   void (*to_bf16_padded)(const float* src, int64_t n, int64_t padded, uint16_t* dst);
   void (*copy_padded)(const float* src, int64_t n, int64_t padded, float* dst);
   void (*from_bf16)(const uint16_t* src, int64_t n, float* dst);
-  /// dst = round(src / scale) + 128 with scale = max|src| / 127 (see LinearPrecision), n elements, then 128 up
-  /// to `padded`; the scale goes to *scale.
+  /// dst = round(src / scale) + 128 with scale = max|src| / 127 (see LinearPrecision), n elements, then 128
+  /// up to `padded`; the scale goes to *scale.
   void (*quantize)(const float* src, int64_t n, int64_t padded, uint8_t* dst, float* scale);
   /// y += weight * x.
   void (*add_scaled)(const float* x, float weight, int64_t n, float* y);

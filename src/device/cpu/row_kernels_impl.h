@@ -123,7 +123,7 @@ float max_abs_row(const float* x, int64_t n) {
 /// A row with an infinity or NaN gets a NaN scale, so that it stays visible.
 void quantize_row(const float* __restrict src, int64_t n, int64_t padded, uint8_t* __restrict dst,
                   float* __restrict scale) {
-  constexpr float kLeast = 1e-30f;                 // kLeastQuantized
+  constexpr float kLeast = 1e-30f;                     // kLeastQuantized
   constexpr float kRoundToInt = 12582912.0f + 128.0f;  // 1.5 * 2^23, and the offset
   const float max = max_abs_row(src, n);
   const bool finite = max <= 3.4028235e38f;

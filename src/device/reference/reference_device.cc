@@ -12,6 +12,7 @@ class ReferenceDevice : public Device {
   BlockSource& memory() override { return memory_; }
   Ops& ops() override { return ops_; }
   int64_t memory_bytes() const override { return host_memory_bytes(); }
+  HardwareLimits measure_limits(int) const override { return {}; }
 
  private:
   HostMemory memory_;

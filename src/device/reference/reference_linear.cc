@@ -60,8 +60,9 @@ ReferenceLinear ReferenceOps::rounded_linear(std::span<const WeightView> stacked
     for (int64_t r = 0; r < w.rows; ++r)
       for (int64_t c = 0; c < w.cols; ++c) result.weight.push_back(rounded(w.at(r, c), dtype));
   for (int64_t o = 0; quantized && o < result.out_features; ++o)
-    result.scales.push_back(quantize(std::span(result.weight).subspan(
-        static_cast<size_t>(o * result.in_features), static_cast<size_t>(result.in_features))));
+    result.scales.push_back(quantize(
+        std::span(result.weight)
+            .subspan(static_cast<size_t>(o * result.in_features), static_cast<size_t>(result.in_features))));
   const auto present = [](const WeightView& b) { return b.data != nullptr; };
   if (std::any_of(biases.begin(), biases.end(), present)) {
     for (size_t i = 0; i < stacked.size(); ++i)
@@ -79,7 +80,7 @@ std::unique_ptr<LinearWeight> ReferenceOps::pack_linear(std::span<const WeightVi
 }
 
 std::unique_ptr<ExpertWeights> ReferenceOps::pack_experts(std::span<const ExpertSource> experts,
-                                                          int32_t first_expert) {
+                                                          int32_t first_expert, const ExpertPacked& packed) {
   check_expert_sources(experts);
   auto result = std::make_unique<ReferenceExperts>();
   result->hidden = experts[0].gate.cols;
@@ -90,6 +91,7 @@ std::unique_ptr<ExpertWeights> ReferenceOps::pack_experts(std::span<const Expert
     result->gate.push_back(rounded_linear({&e.gate, 1}, {}, LinearPrecision::kCompute));
     result->up.push_back(rounded_linear({&e.up, 1}, {}, LinearPrecision::kCompute));
     result->down.push_back(rounded_linear({&e.down, 1}, {}, LinearPrecision::kCompute));
+    if (packed) packed(result->down.size() - 1);
   }
   result->bytes = result->count * packed_expert_bytes(result->hidden, result->width);
   return result;

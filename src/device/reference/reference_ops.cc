@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -107,6 +108,29 @@ void ReferenceOps::convert(OpContext&, Matrix src, Matrix dst) {
       else
         dst.row<uint16_t>(t)[i] = f32_to_bf16(value);
     }
+  }
+}
+
+void ReferenceOps::add(OpContext&, Matrix y, Matrix out) {
+  check_add(y, out);
+  for (int64_t t = 0; t < out.rows; ++t)
+    for (int64_t i = 0; i < out.cols; ++i) out.f32(t)[i] += y.f32(t)[i];
+}
+
+void ReferenceOps::clear(OpContext&, Matrix out) {
+  check_f32(out, "clear", "out");
+  for (int64_t t = 0; t < out.rows; ++t)
+    for (int64_t i = 0; i < out.cols; ++i) out.f32(t)[i] = 0;
+}
+
+void ReferenceOps::log_sum_exp(OpContext&, Matrix logits, Matrix out) {
+  check_log_sum_exp(logits, out);
+  for (int64_t t = 0; t < logits.rows; ++t) {
+    const float* row = logits.f32(t);
+    const float max = *std::max_element(row, row + logits.cols);
+    double sum = 0;
+    for (int64_t i = 0; i < logits.cols; ++i) sum += std::exp(row[i] - max);
+    out.f32(t)[0] = max + static_cast<float>(std::log(sum));
   }
 }
 

@@ -6,7 +6,8 @@
 
 namespace longspan {
 
-/// A weight in f32, rounded to the compute dtype first: [out, in] row-major. int8: whole numbers with a scale a row.
+/// A weight in f32, rounded to the compute dtype first: [out, in] row-major. int8: whole numbers with a scale
+/// a row.
 class ReferenceLinear : public LinearWeight {
  public:
   std::vector<float> weight;
@@ -49,8 +50,8 @@ class ReferenceOps : public Ops {
   std::unique_ptr<LinearWeight> pack_linear(std::span<const WeightView> stacked,
                                             std::span<const WeightView> biases,
                                             LinearPrecision precision) override;
-  std::unique_ptr<ExpertWeights> pack_experts(std::span<const ExpertSource> experts,
-                                              int32_t first_expert) override;
+  std::unique_ptr<ExpertWeights> pack_experts(std::span<const ExpertSource> experts, int32_t first_expert,
+                                              const ExpertPacked& packed) override;
   int64_t packed_linear_bytes(int64_t out_features, int64_t in_features,
                               LinearPrecision precision) const override;
   int64_t packed_expert_bytes(int64_t hidden, int64_t width) const override;
@@ -73,9 +74,12 @@ class ReferenceOps : public Ops {
   void moe_experts(OpContext& ctx, Matrix x, Matrix ids, Matrix weights, const ExpertWeights& experts,
                    Matrix out) override;
   void add_gated(OpContext& ctx, Matrix gate, Matrix y, Matrix out) override;
+  void add(OpContext& ctx, Matrix y, Matrix out) override;
+  void clear(OpContext& ctx, Matrix out) override;
   void convert(OpContext& ctx, Matrix src, Matrix dst) override;
   void gather_rows(OpContext& ctx, Matrix x, IndexArray rows, Matrix out) override;
   void log_softmax_at(OpContext& ctx, Matrix logits, IndexArray targets, Matrix out) override;
+  void log_sum_exp(OpContext& ctx, Matrix logits, Matrix out) override;
 
  private:
   ReferenceLinear rounded_linear(std::span<const WeightView> stacked, std::span<const WeightView> biases,

@@ -25,6 +25,9 @@ void append_utf8(std::string& out, uint32_t code_point);
 /// errors="replace").
 std::string replace_invalid_utf8(std::string_view text);
 
+/// Offset of the first byte that does not belong to well-formed UTF-8, or npos.
+size_t first_invalid_utf8(std::string_view text);
+
 /// Unicode's White_Space property.
 bool is_white_space(uint32_t code_point);
 

@@ -1,4 +1,4 @@
-#include "text/utf8.h"
+#include "base/utf8.h"
 
 namespace longspan {
 namespace {
@@ -52,6 +52,15 @@ std::string replace_invalid_utf8(std::string_view text) {
     text.remove_prefix(c.bytes);
   }
   return out;
+}
+
+size_t first_invalid_utf8(std::string_view text) {
+  for (size_t i = 0; i < text.size();) {
+    const Utf8Char c = first_char(text.substr(i));
+    if (c.kind != Utf8Char::Kind::kValid) return i;
+    i += c.bytes;
+  }
+  return std::string_view::npos;
 }
 
 bool is_white_space(uint32_t c) {

@@ -1,0 +1,108 @@
+#include "device/cpu/limits.h"
+
+#include <omp.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <vector>
+
+#include "device/host_memory.h"
+
+namespace longspan {
+namespace {
+
+double seconds(clockid_t clock) {
+  timespec now{};
+  clock_gettime(clock, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+/// The calling thread's OpenMP teams have `threads` threads while this lives; oneDNN has no other setting.
+class TeamSize {
+ public:
+  explicit TeamSize(int threads) : before_(omp_get_max_threads()) { omp_set_num_threads(threads); }
+  ~TeamSize() { omp_set_num_threads(before_); }
+  TeamSize(const TeamSize&) = delete;
+  TeamSize& operator=(const TeamSize&) = delete;
+
+ private:
+  int before_;
+};
+
+/// Median seconds of `repeats` calls.
+template <class F>
+double median_seconds(int repeats, clockid_t clock, F&& f) {
+  std::vector<double> samples;
+  for (int i = 0; i < repeats; ++i) {
+    const double start = seconds(clock);
+    f();
+    samples.push_back(seconds(clock) - start);
+  }
+  std::nth_element(samples.begin(), samples.begin() + repeats / 2, samples.end());
+  return samples[static_cast<size_t>(repeats / 2)];
+}
+
+}  // namespace
+
+double cpu_gemm_flops_per_s(DType dtype, int64_t n, int threads) {
+  const TeamSize team(threads);
+  const auto type = dtype == DType::kBF16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
+  dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  dnnl::stream stream(engine);
+  const dnnl::memory::dims dims = {n, n};
+  using Tag = dnnl::memory::format_tag;
+  const dnnl::memory::desc a(dims, type, Tag::ab), any(dims, type, Tag::any);
+  const dnnl::memory::desc c(dims, dnnl::memory::data_type::f32, Tag::ab);
+  const dnnl::matmul::primitive_desc pd(dnnl::matmul::desc(a, any, c), engine);
+  dnnl::matmul matmul(pd);
+  dnnl::memory src(a, engine), weights(pd.weights_desc(), engine), dst(c, engine);
+  std::memset(src.get_data_handle(), 0, a.get_size());
+  std::memset(weights.get_data_handle(), 0, pd.weights_desc().get_size());
+  const auto multiply = [&] {
+    matmul.execute(stream, {{DNNL_ARG_SRC, src}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DST, dst}});
+    stream.wait();
+  };
+  return 2.0 * static_cast<double>(n * n * n) /
+         median_seconds(9, threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, multiply);
+}
+
+double cpu_peak_flops_per_s(DType dtype, int threads) {
+  double best = 0;
+  for (const int64_t n : {512, 1024, 2048}) best = std::max(best, cpu_gemm_flops_per_s(dtype, n, threads));
+  return best;
+}
+
+double cpu_read_bytes_per_s(int threads) {
+  constexpr int64_t kLeast = int64_t{256} << 20;
+  const int64_t wanted = std::max<int64_t>(kLeast, 4 * int64_t{sysconf(_SC_LEVEL3_CACHE_SIZE)});
+  const HostBuffer buffer(std::min(wanted, std::max<int64_t>(host_memory_bytes() / 8, 1 << 20)));
+  const auto* words = reinterpret_cast<const uint64_t*>(buffer.data());
+  const int64_t count = buffer.bytes() / 8;
+#pragma omp parallel num_threads(threads)
+  {
+    const int64_t t = omp_get_thread_num(), n = omp_get_num_threads();
+    const int64_t begin = count * t / n, end = count * (t + 1) / n;
+    std::memset(buffer.data() + begin * 8, 1, static_cast<size_t>((end - begin) * 8));
+  }
+  volatile uint64_t sink = 0;
+  const double once = median_seconds(5, CLOCK_MONOTONIC, [&] {
+    uint64_t sum = 0;
+#pragma omp parallel for simd schedule(static) num_threads(threads) reduction(+ : sum)
+    for (int64_t i = 0; i < count; ++i) sum += words[i];
+    sink = sink + sum;
+  });
+  return static_cast<double>(count * 8) / once;
+}
+
+HardwareLimits cpu_limits(DType compute, int threads) {
+  HardwareLimits limits{.flops_per_s = cpu_peak_flops_per_s(DType::kF32, threads),
+                        .bytes_per_s = cpu_read_bytes_per_s(threads)};
+  if (compute == DType::kBF16)
+    limits.flops_per_s = std::max(limits.flops_per_s, cpu_peak_flops_per_s(DType::kBF16, threads));
+  return limits;
+}
+
+}  // namespace longspan

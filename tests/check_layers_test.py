@@ -1,0 +1,32 @@
+#!/usr/bin/env python3
+"""check_layers.py refuses what it is for: an include that goes up, and a vendor's header outside its backend."""
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(sys.argv[1])
+CASES = [  # file, text, part of the complaint; None: nothing to complain about
+    ("src/plan/a.cc", '#include "base/check.h"\n', None),
+    ("src/plan/a.cc", '#include "device/ops.h"\n', "plan/ may not include device/ops.h"),
+    ("src/model/a.cc", "#include <cuda_runtime.h>\n", "belongs in src/device/cuda/ only"),
+    ("src/device/cpu/a.cc", "#include <acl/acl.h>\n", "belongs in src/device/ascend/ only"),
+    ("src/engine/a.cc", "#include <immintrin.h>\n", "belongs in src/device/cpu/ only"),
+    ("include/longspan/a.h", "#include <fmt/format.h>\n", "standard headers only"),
+]
+
+failures = 0
+for name, text, complaint in CASES:
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, name)
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+        pathlib.Path(folder, "include").mkdir(exist_ok=True)
+        pathlib.Path(folder, "src").mkdir(exist_ok=True)
+        run = subprocess.run([sys.executable, ROOT / "scripts/check_layers.py", folder], capture_output=True, text=True)
+        good = run.returncode == 0 if complaint is None else run.returncode == 1 and complaint in run.stdout
+        if not good:
+            failures += 1
+            print(f"FAILED: {name} with {text!r}: exit {run.returncode}, {run.stdout!r}, wanted {complaint!r}")
+print("check_layers: refuses what it should" if not failures else f"{failures} failed")
+sys.exit(failures > 0)
