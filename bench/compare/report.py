@@ -56,7 +56,7 @@ class Report:
             yield [name(variant), *(cell(variant, self.rows[variant, n]) if (variant, n) in self.rows else missing
                                   for n in self.lengths)]
         if "longspan int8" not in self.roles:
-            yield ["Longspan int8", *["not in this build"] * len(self.lengths)]
+            yield ["Longspan int8", *["not measured"] * len(self.lengths)]
 
     def ratio(self, ours, theirs):
         a, b = self.roles.get(ours), self.roles[theirs]
