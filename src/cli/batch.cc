@@ -136,7 +136,9 @@ class BatchRun {
     totals_.prompt_tokens += result.prompt_tokens;
     totals_.cached_tokens += result.cached_tokens;
     totals_.completion_tokens += static_cast<int64_t>(result.token_ids.size());
-    pending.output = format_batch_result(pending.id, pending.sampling, located(pending, result));
+    pending.output = result.error_code
+                         ? format_batch_result(pending.id, pending.sampling, located(pending, result))
+                         : format_batch_result(pending.id, pending.sampling, result);
     pending.done = true;
     if (pending.checked_prompt) pending.checked_result = result;
   }

@@ -7,7 +7,7 @@
 #include "cli/engine_report.h"
 #include "cli/json_out.h"
 #include "cli/model_cost.h"
-#include "device/device.h"
+#include "device/engine_device.h"
 #include "model/layout_model.h"
 #include "plan/cp_plan.h"
 #include "plan/plan_text.h"
@@ -54,12 +54,7 @@ Prediction predict(const EngineOptions& engine, const PlanOptions& options) {
   p.layout = make_layout(engine.layout, layout_model(p.config));
   p.rows = rows_of(options, p.config, engine.context_length);
 
-  const bool bf16 = engine.dtype == ComputeType::kBF16 ||
-                    (engine.dtype != ComputeType::kF32 && p.config.dtype == DType::kBF16);
-  const auto device = make_device({.backend = engine.backend,
-                                   .compute = bf16 ? DType::kBF16 : DType::kF32,
-                                   .int8 = engine.dtype == ComputeType::kInt8,
-                                   .isa = engine.isa});
+  const auto device = make_device(engine, p.config.dtype);
   const Ops& ops = device->ops();
   p.device = ops.name();
   p.ranks = rank_bytes(p.config, p.layout, engine.page_size, ops);

@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "checkpoint/checkpoint.h"
+#include "device/engine_device.h"
 #include "engine/active_request.h"
 #include "engine/open.h"
 #include "engine/request_rules.h"
@@ -320,15 +321,7 @@ std::unique_ptr<Engine> open_engine(const EngineOptions& options, std::unique_pt
 }
 
 std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
-  const DType stored = load_model_config(options.model).dtype;
-  const bool bf16 =
-      options.dtype == ComputeType::kBF16 || (options.dtype != ComputeType::kF32 && stored == DType::kBF16);
-  return open_engine(options,
-                     make_device({.backend = options.backend,
-                                  .compute = bf16 ? DType::kBF16 : DType::kF32,
-                                  .int8 = options.dtype == ComputeType::kInt8,
-                                  .isa = options.isa}),
-                     steady_ms);
+  return open_engine(options, make_device(options, load_model_config(options.model).dtype), steady_ms);
 }
 
 }  // namespace longspan
