@@ -1,18 +1,15 @@
 #include "device/cpu/gemm_int8_body.h"
-#include "device/cpu/int8_avx512_store.h"
+#include "device/cpu/int8_sums512.h"
 
 namespace longspan {
 namespace {
 
 /// Even and odd elements apart, widened to 16 bits in place, where the pairs' sums can't saturate.
-struct Avx512 {
-  static constexpr int kWidth = 16;
-  using I = __m512i;
+struct Avx512 : Int8Sums512 {
   struct Weights {
     __m512i even, odd;
   };
   using Value = Weights;
-  static I zero() { return _mm512_setzero_si512(); }
   static Weights weights(const int8_t* b) {
     const __m512i w = _mm512_loadu_si512(b);
     return {_mm512_srai_epi16(_mm512_slli_epi16(w, 8), 8), _mm512_srai_epi16(w, 8)};
@@ -25,10 +22,6 @@ struct Avx512 {
   static I multiply_add(Value x, Weights w, I sum) {
     return _mm512_add_epi32(
         sum, _mm512_add_epi32(_mm512_madd_epi16(x.even, w.even), _mm512_madd_epi16(x.odd, w.odd)));
-  }
-  static void store(float* c, bool accumulate, I sum, const int32_t* corrections, float scale,
-                    const float* scales) {
-    store_scaled(c, accumulate, sum, corrections, scale, scales);
   }
 };
 
