@@ -5,6 +5,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstring>
+#include <functional>
 #include <mutex>
 #include <numeric>
 
@@ -33,7 +34,10 @@ class ThreadsGroup {
   int32_t size() const { return static_cast<int32_t>(posts_.size()); }
   Post& post_of(int32_t rank) { return posts_[rank]; }
 
-  void barrier(int32_t rank, std::string_view collective, std::string_view tag) {
+  // The last rank to arrive calls `before_release`.
+  void barrier(
+      int32_t rank, std::string_view collective, std::string_view tag,
+      const std::function<void()>& before_release = [] {}) {
     uint64_t generation;
     {
       std::unique_lock lock(mutex_);
@@ -41,6 +45,7 @@ class ThreadsGroup {
       generation = generation_.load(std::memory_order_relaxed);
       if (++arrived_ == size()) {
         arrived_ = 0;
+        before_release();
         generation_.store(generation + 1, std::memory_order_release);
         lock.unlock();
         released_.notify_all();
@@ -58,6 +63,32 @@ class ThreadsGroup {
       released_.notify_all();
     }
     if (!passed()) throw_if_dead(rank, collective, tag);
+  }
+
+  // A barrier after which every rank may touch what the others have posted, until it calls `finish`.
+  void start(int32_t rank, std::string_view collective, std::string_view tag) {
+    barrier(rank, collective, tag, [this] { touching_.store(size(), std::memory_order_relaxed); });
+  }
+
+  // Returns once nobody touches what this rank has posted. Not bounded by the time limit, and not cut short
+  // by `abort`: between `start` and `finish` a rank only copies and adds, and its buffers must outlive that.
+  void finish() noexcept {
+    if (touching_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+      { const std::lock_guard lock(mutex_); }  // a rank about to wait either sees zero or is woken
+      released_.notify_all();
+      return;
+    }
+    const auto done = [this] { return touching_.load(std::memory_order_acquire) == 0; };
+    for (int spin = 0; spin < kSpins; ++spin) {
+      if (done()) return;
+    }
+    std::unique_lock lock(mutex_);
+    released_.wait(lock, done);
+  }
+
+  void require_alive(int32_t rank, std::string_view collective, std::string_view tag) {
+    const std::lock_guard lock(mutex_);
+    throw_if_dead(rank, collective, tag);
   }
 
   void abort(std::string_view reason) {
@@ -81,7 +112,8 @@ class ThreadsGroup {
   std::condition_variable released_;
   int32_t arrived_ = 0;
   std::atomic<uint64_t> generation_ = 0;
-  std::string dead_;  // why, once the group is
+  std::atomic<int32_t> touching_ = 0;  // ranks between start and finish
+  std::string dead_;                   // why, once the group is
 };
 
 class ThreadsCommunicator final : public Communicator {
@@ -99,32 +131,33 @@ class ThreadsCommunicator final : public Communicator {
     check(std::ssize(recv_bytes) == size(), "all_gather_v: one count per rank");
     check(std::accumulate(recv_bytes.begin(), recv_bytes.end(), int64_t{0}) == std::ssize(recv),
           "all_gather_v: counts must add up to the receive buffer");
-    post({.send = send.data(), .bytes = std::ssize(send)}, "all_gather_v", tag);
-    std::byte* out = recv.data();
-    for (int32_t r = 0; r < size(); ++r) {
-      const Post& from = group_->post_of(r);
-      if (from.bytes != recv_bytes[r]) disagree("all_gather_v", tag, recv_bytes[r], r, from.bytes);
-      copy(out, from.send, from.bytes);
-      out += recv_bytes[r];
-    }
-    group_->barrier(rank_, "all_gather_v", tag);  // nobody's send buffer is reused before all have copied it
+    exchange({.send = send.data(), .bytes = std::ssize(send)}, "all_gather_v", tag, [&] {
+      std::byte* out = recv.data();
+      for (int32_t r = 0; r < size(); ++r) {
+        const Post& from = group_->post_of(r);
+        if (from.bytes != recv_bytes[r]) disagree("all_gather_v", tag, recv_bytes[r], r, from.bytes);
+        copy(out, from.send, from.bytes);
+        out += recv_bytes[r];
+      }
+    });
   }
 
   // Rank r adds up part r and writes it into every rank's buffer: each float is read and written by one rank.
   void all_reduce(std::span<float> data, std::string_view tag) override {
     auto* bytes = reinterpret_cast<std::byte*>(data.data());
-    post({.send = bytes, .bytes = static_cast<int64_t>(data.size_bytes()), .recv = bytes}, "all_reduce", tag);
-    require_equal_posts("all_reduce", tag, static_cast<int64_t>(data.size_bytes()));
-    const int64_t count = std::ssize(data);
-    const int64_t begin = count * rank_ / size(), end = count * (rank_ + 1) / size();
-    float sums[kBlock];
-    for (int64_t at = begin; at < end; at += kBlock) {
-      const int64_t n = std::min(kBlock, end - at);
-      add_up(at, n, sums);
-      for (int32_t r = 0; r < size(); ++r)
-        std::memcpy(reinterpret_cast<float*>(group_->post_of(r).recv) + at, sums, n * sizeof(float));
-    }
-    group_->barrier(rank_, "all_reduce", tag);
+    const auto size_bytes = static_cast<int64_t>(data.size_bytes());
+    exchange({.send = bytes, .bytes = size_bytes, .recv = bytes}, "all_reduce", tag, [&] {
+      require_equal_posts("all_reduce", tag, size_bytes);
+      const int64_t count = std::ssize(data);
+      const int64_t begin = count * rank_ / size(), end = count * (rank_ + 1) / size();
+      float sums[kBlock];
+      for (int64_t at = begin; at < end; at += kBlock) {
+        const int64_t n = std::min(kBlock, end - at);
+        add_up(at, n, sums);
+        for (int32_t r = 0; r < size(); ++r)
+          std::memcpy(reinterpret_cast<float*>(group_->post_of(r).recv) + at, sums, n * sizeof(float));
+      }
+    });
   }
 
   void reduce_scatter_v(std::span<const float> send, std::span<float> recv, std::span<const Range> ranges,
@@ -133,13 +166,13 @@ class ThreadsCommunicator final : public Communicator {
     const Range mine = ranges[rank_];
     check(mine.count == std::ssize(recv), "reduce_scatter_v: the range must have the receive buffer's size");
     check(mine.begin >= 0 && mine.begin + mine.count <= std::ssize(send), "reduce_scatter_v: range in send");
-    post({.send = reinterpret_cast<const std::byte*>(send.data()),
-          .bytes = static_cast<int64_t>(send.size_bytes())},
-         "reduce_scatter_v", tag);
-    require_equal_posts("reduce_scatter_v", tag, static_cast<int64_t>(send.size_bytes()));
-    for (int64_t at = 0; at < mine.count; at += kBlock)
-      add_up(mine.begin + at, std::min(kBlock, mine.count - at), recv.data() + at);
-    group_->barrier(rank_, "reduce_scatter_v", tag);
+    const auto size_bytes = static_cast<int64_t>(send.size_bytes());
+    const auto* bytes = reinterpret_cast<const std::byte*>(send.data());
+    exchange({.send = bytes, .bytes = size_bytes}, "reduce_scatter_v", tag, [&] {
+      require_equal_posts("reduce_scatter_v", tag, size_bytes);
+      for (int64_t at = 0; at < mine.count; at += kBlock)
+        add_up(mine.begin + at, std::min(kBlock, mine.count - at), recv.data() + at);
+    });
   }
 
   void all_to_all_v(std::span<const std::byte> send, std::span<const int64_t> send_bytes,
@@ -150,26 +183,27 @@ class ThreadsCommunicator final : public Communicator {
     check(std::accumulate(send_bytes.begin(), send_bytes.end(), int64_t{0}) == std::ssize(send) &&
               std::accumulate(recv_bytes.begin(), recv_bytes.end(), int64_t{0}) == std::ssize(recv),
           "all_to_all_v: counts must add up to the buffers");
-    post({.send = send.data(), .bytes = std::ssize(send), .send_bytes = send_bytes}, "all_to_all_v", tag);
-    std::byte* out = recv.data();
-    for (int32_t r = 0; r < size(); ++r) {
-      const Post& from = group_->post_of(r);
-      const int64_t bytes = from.send_bytes[rank_];
-      if (bytes != recv_bytes[r]) disagree("all_to_all_v", tag, recv_bytes[r], r, bytes);
-      const int64_t skipped =
-          std::accumulate(from.send_bytes.begin(), from.send_bytes.begin() + rank_, int64_t{0});
-      copy(out, from.send + skipped, bytes);
-      out += bytes;
-    }
-    group_->barrier(rank_, "all_to_all_v", tag);
+    const Post mine = {.send = send.data(), .bytes = std::ssize(send), .send_bytes = send_bytes};
+    exchange(mine, "all_to_all_v", tag, [&] {
+      std::byte* out = recv.data();
+      for (int32_t r = 0; r < size(); ++r) {
+        const Post& from = group_->post_of(r);
+        const int64_t bytes = from.send_bytes[rank_];
+        if (bytes != recv_bytes[r]) disagree("all_to_all_v", tag, recv_bytes[r], r, bytes);
+        const int64_t skipped =
+            std::accumulate(from.send_bytes.begin(), from.send_bytes.begin() + rank_, int64_t{0});
+        copy(out, from.send + skipped, bytes);
+        out += bytes;
+      }
+    });
   }
 
   void broadcast(std::span<std::byte> data, int32_t root, std::string_view tag) override {
     check(root >= 0 && root < size(), "broadcast: the root is a rank of the group");
-    post({.send = data.data(), .bytes = std::ssize(data)}, "broadcast", tag);
-    require_equal_posts("broadcast", tag, std::ssize(data));
-    if (rank_ != root) copy(data.data(), group_->post_of(root).send, std::ssize(data));
-    group_->barrier(rank_, "broadcast", tag);
+    exchange({.send = data.data(), .bytes = std::ssize(data)}, "broadcast", tag, [&] {
+      require_equal_posts("broadcast", tag, std::ssize(data));
+      if (rank_ != root) copy(data.data(), group_->post_of(root).send, std::ssize(data));
+    });
   }
 
   void abort(std::string_view reason) noexcept override { group_->abort(reason); }
@@ -181,9 +215,20 @@ class ThreadsCommunicator final : public Communicator {
     if (bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
   }
 
-  void post(const Post& post, std::string_view collective, std::string_view tag) {
-    group_->post_of(rank_) = post;
-    group_->barrier(rank_, collective, tag);
+  // Lays `mine` open, runs `body` beside the other ranks, and returns or throws only when no rank touches
+  // what this one laid open.
+  template <typename Body>
+  void exchange(const Post& mine, std::string_view collective, std::string_view tag, Body&& body) {
+    group_->post_of(rank_) = mine;
+    group_->start(rank_, collective, tag);
+    {
+      struct Finish {
+        ThreadsGroup& group;
+        ~Finish() { group.finish(); }
+      } finish{*group_};
+      body();
+    }
+    group_->require_alive(rank_, collective, tag);
   }
 
   [[noreturn]] void disagree(std::string_view collective, std::string_view tag, int64_t expected,

@@ -182,6 +182,20 @@ TEST(ThreadsComm, CountsThatDisagreeNameBothRanks) {
     const std::vector<std::byte> send(comm.rank() == 0 ? 8 : 4);
     std::vector<std::byte> recv(8 + 8);
     const std::vector<int64_t> bytes = {8, 8};
+    const std::string message = rank_lost_message([&] { comm.all_gather_v(send, recv, bytes, "kv"); });
+    EXPECT_THAT(message, testing::HasSubstr("expects 8 bytes from rank 1, which sends 4"));
+  });
+}
+
+// Rank 1 expects fewer bytes of its own than it sends and sees that at once, while the others have megabytes
+// of it to copy; the sanitizers see it if rank 1 frees them too early.
+TEST(ThreadsComm, ARankThatLeavesWithAnErrorKeepsItsBuffersWhileOthersReadThem) {
+  constexpr int64_t kLarge = 16 << 20;
+  on_every_rank(3, 60s, [](Communicator& comm) {
+    const int64_t sends = comm.rank() == 1 ? kLarge : comm.rank() == 2 ? 4 : 0;
+    const std::vector<int64_t> bytes = {0, comm.rank() == 1 ? 4 : kLarge, 4};
+    const std::vector<std::byte> send(sends);
+    std::vector<std::byte> recv(bytes[1] + 4);
     rank_lost_message([&] { comm.all_gather_v(send, recv, bytes, "kv"); });
   });
 }
