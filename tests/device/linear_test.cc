@@ -137,15 +137,15 @@ TEST_P(LinearTest, ReportsResidentBytes) {
 }
 
 /// A row's result depends on that row alone: not on the rows beside it, their number, or the threads.
-TEST_P(LinearTest, RowsAreIndependentToTheBit) {
-  const Shape s{300, 1100, 200, true, true, false};
+void expect_independent_rows(const BackendCase& backend, const Shape& s) {
   Inputs in = make_inputs(s, DType::kBF16);
   const TestMatrix before = in.out;
-  OpRunner cpu(GetParam(), 2);
+  OpRunner cpu(backend, 2);
   const auto weight = pack(cpu.ops(), in);
   cpu.ops().linear(cpu.ctx(), in.x.view(), *weight, in.out.view(), true);
   for (int threads : {1, 2}) {
-    for (int64_t rows : {1, 2, 3, 5, 13, 31, 64, 100, 128, 131}) {
+    for (int64_t rows : {1, 2, 3, 5, 13, 31, 64, 100, 128, 131, 259, 520}) {
+      if (rows >= s.rows) continue;
       const int64_t begin = (rows * 37) % (s.rows - rows);
       TestMatrix part = before;
       OpContext ctx{cpu.ctx().arena, threads};
@@ -157,6 +157,16 @@ TEST_P(LinearTest, RowsAreIndependentToTheBit) {
               << rows << " rows, row " << t << " column " << o << ", " << threads << " threads";
     }
   }
+}
+
+TEST_P(LinearTest, RowsAreIndependentToTheBit) {
+  expect_independent_rows(GetParam(), {300, 1100, 200, true, true, false});
+}
+
+/// With whole panels and no gaps: what the library multiplies 256 rows at a time, and what is left of it.
+TEST_P(LinearTest, RowsInLibraryBlocksAreIndependentToTheBit) {
+  expect_independent_rows(GetParam(), {600, 1100, 192, false, true, false});
+  expect_independent_rows(GetParam(), {600, 128, 64, true, false, false});
 }
 
 TEST_P(LinearTest, RanksShareOneWeight) {

@@ -53,7 +53,7 @@ std::string CpuOps::name() const {
 std::unique_ptr<LinearWeight> CpuOps::pack_linear(std::span<const WeightView> stacked,
                                                   std::span<const WeightView> biases,
                                                   LinearPrecision precision) {
-  return cpu_pack_linear(stacked, biases, arithmetic_of(precision));
+  return cpu_pack_linear(stacked, biases, kernels_, arithmetic_of(precision));
 }
 
 std::unique_ptr<ExpertWeights> CpuOps::pack_experts(std::span<const ExpertSource> experts,

@@ -20,31 +20,43 @@ inline void gemm_block(const GemmTile& t, int64_t row, int64_t column) {
   constexpr int64_t kAhead = 2048 / sizeof(typename Arch::B);  // hardware prefetch stops at each 4 KiB
   const auto* a = static_cast<const typename Arch::A*>(t.a) + row * t.a_stride;
   const auto* b = static_cast<const typename Arch::B*>(t.b) + column * Arch::kStep;
-  typename V::T sum[R][N];
+  typename V::T sum[R][N], total[R][N];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) sum[r][n] = V::set1(0.0f);
-  for (int64_t k = 0; k < t.k; k += Arch::kStep, b += kPanelColumns * Arch::kStep) {
-    typename Arch::Weights w[N];
+    for (int n = 0; n < N; ++n) total[r][n] = V::set1(0.0f);
+  const int64_t block = sum_block(t.k);
+  for (int64_t begin = 0; begin < t.k; begin += block) {
+    const int64_t end = begin + block < t.k ? begin + block : t.k;
 #pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) {
-      w[n] = Arch::weights(b + n * kWidth * Arch::kStep);
-      __builtin_prefetch(b + n * kWidth * Arch::kStep + kAhead);
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+      for (int n = 0; n < N; ++n) sum[r][n] = V::set1(0.0f);
+    for (int64_t k = begin; k < end; k += Arch::kStep, b += kPanelColumns * Arch::kStep) {
+      typename Arch::Weights w[N];
+#pragma GCC unroll 16
+      for (int n = 0; n < N; ++n) {
+        w[n] = Arch::weights(b + n * kWidth * Arch::kStep);
+        __builtin_prefetch(b + n * kWidth * Arch::kStep + kAhead);
+      }
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        const auto x = Arch::value(a + r * t.a_stride + k);
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n) sum[r][n] = Arch::multiply_add(x, w[n], sum[r][n]);
+      }
     }
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      const auto x = Arch::value(a + r * t.a_stride + k);
+    for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
-      for (int n = 0; n < N; ++n) sum[r][n] = Arch::multiply_add(x, w[n], sum[r][n]);
-    }
+      for (int n = 0; n < N; ++n) total[r][n] = V::add(total[r][n], sum[r][n]);
   }
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
     float* c = t.c + (row + r) * t.c_stride + column;
 #pragma GCC unroll 16
     for (int n = 0; n < N; ++n)
-      V::store(c + n * kWidth, t.accumulate ? V::add(V::load(c + n * kWidth), sum[r][n]) : sum[r][n]);
+      V::store(c + n * kWidth, t.accumulate ? V::add(V::load(c + n * kWidth), total[r][n]) : total[r][n]);
   }
 }
 

@@ -6,9 +6,16 @@
 
 namespace longspan {
 
-/// c[rows, 64] = a[rows, k] * b, or c += the product: one panel of a PackedMatrix by some rows. An element is
-/// summed over k in ascending order whatever `rows` is, and added to c at the end, so a row's result does not
-/// depend on the rows beside it.
+/// Floating-point sums over k run in blocks of this many elements, each in ascending order from zero, and the
+/// blocks' sums are added in ascending order: the order of oneDNN's packed multiplies.
+/// AMX tiles sum all of k in one block.
+constexpr int64_t sum_block(int64_t k) {
+  return k <= 1024 ? 512 : 1024;
+}
+
+/// c[rows, 64] = a[rows, k] * b, or c += the product: one panel of a PackedMatrix by some rows. The order of
+/// an element's sum is the same whatever `rows` is, and it is added to c at the end, so a row's result does
+/// not depend on the rows beside it.
 struct GemmTile {
   const void* a = nullptr;  // f32, bf16 or u8
   int64_t a_stride = 0;     // elements

@@ -1,6 +1,5 @@
 #include "device/cpu/limits.h"
 
-#include <omp.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -9,6 +8,7 @@
 #include <oneapi/dnnl/dnnl.hpp>
 #include <vector>
 
+#include "device/cpu/parallel.h"
 #include "device/host_memory.h"
 
 namespace longspan {
@@ -19,18 +19,6 @@ double seconds(clockid_t clock) {
   clock_gettime(clock, &now);
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
-
-/// The calling thread's OpenMP teams have `threads` threads while this lives; oneDNN has no other setting.
-class TeamSize {
- public:
-  explicit TeamSize(int threads) : before_(omp_get_max_threads()) { omp_set_num_threads(threads); }
-  ~TeamSize() { omp_set_num_threads(before_); }
-  TeamSize(const TeamSize&) = delete;
-  TeamSize& operator=(const TeamSize&) = delete;
-
- private:
-  int before_;
-};
 
 /// Median seconds of `repeats` calls.
 template <class F>

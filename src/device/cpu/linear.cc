@@ -32,10 +32,19 @@ Cut cut_work(int64_t rows, int64_t panels, int threads) {
   return cut;
 }
 
+/// Blocks of rows that oneDNN multiplies: as many for each thread, so that none waits for another.
+int64_t library_blocks(const CpuLinearWeight& weight, Matrix x, Matrix out, int threads) {
+  const int64_t k = weight.matrix.k_padded();
+  const bool in_place = activation_bytes(weight.matrix.arithmetic()) == 4 && x.cols == k;
+  if (weight.product == nullptr || out.row_stride != out.cols || (in_place && x.row_stride != k)) return 0;
+  return x.rows / (OneDnnProduct::kRows * threads) * threads;
+}
+
 }  // namespace
 
 std::unique_ptr<LinearWeight> cpu_pack_linear(std::span<const WeightView> stacked,
-                                              std::span<const WeightView> biases, Arithmetic arithmetic) {
+                                              std::span<const WeightView> biases, const CpuKernels& kernels,
+                                              Arithmetic arithmetic) {
   auto result = std::make_unique<CpuLinearWeight>();
   result->out_features = check_stacked(stacked, biases);
   result->in_features = stacked[0].cols;
@@ -52,6 +61,10 @@ std::unique_ptr<LinearWeight> cpu_pack_linear(std::span<const WeightView> stacke
       for (int64_t r = 0; r < stacked[i].rows; ++r)
         result->bias.push_back(present(biases[i]) ? load_f32(biases[i].data, biases[i].dtype, r) : 0.0f);
   }
+  const bool bf16 = arithmetic == Arithmetic::kBf16;
+  if (kernels.library != nullptr && (bf16 || arithmetic == Arithmetic::kF32))
+    result->product = kernels.library->get(bf16 ? DType::kBF16 : DType::kF32, result->matrix.k_padded(),
+                                           result->out_features, bf16 ? kernels.gemm.bf16 : kernels.gemm.f32);
   result->bytes = result->matrix.bytes() + static_cast<int64_t>(result->bias.size() * sizeof(float));
   return result;
 }
@@ -73,7 +86,10 @@ void cpu_linear(OpContext& ctx, const CpuKernels& kernels, Matrix x, const Linea
   const Arithmetic arithmetic = matrix.arithmetic();
   const int64_t element = activation_bytes(arithmetic);
   const bool copied = element < 4 || x.cols != matrix.k_padded();
-  const int64_t stride = copied ? prepared_row_stride(arithmetic, matrix.k_padded()) : x.row_stride;
+  const int64_t blocks = library_blocks(*weight, x, out, ctx.threads);
+  const int64_t stride = blocks > 0 ? matrix.k_padded()
+                         : copied   ? prepared_row_stride(arithmetic, matrix.k_padded())
+                                    : x.row_stride;
   const int64_t row_bytes = stride * element;
   char* rows = copied ? static_cast<char*>(ctx.arena.allocate((x.rows + kRowMultiple) * row_bytes))
                       : static_cast<char*>(x.data);
@@ -89,13 +105,26 @@ void cpu_linear(OpContext& ctx, const CpuKernels& kernels, Matrix x, const Linea
     });
   }
 
-  const Cut cut = cut_work(x.rows, PackedMatrix::panels_for(out.cols), ctx.threads);
+  if (blocks > 0) {
+    const OneDnnProduct& product = *weight->product;
+    const int64_t pad_bytes = (product.scratch_bytes() + 63) / 64 * 64;
+    char* pads = static_cast<char*>(ctx.arena.allocate(pad_bytes * ctx.threads));
+    parallel_for(ctx.threads, blocks, 1, [&](int thread, int64_t block) {
+      const int64_t row = block * OneDnnProduct::kRows;
+      product.multiply(rows + row * row_bytes, matrix.panel(0), out.f32(row), accumulate || biased,
+                       pads + thread * pad_bytes);
+    });
+  }
+
+  // The rows that are left.
+  const int64_t done = blocks * OneDnnProduct::kRows;
+  const Cut cut = cut_work(x.rows - done, PackedMatrix::panels_for(out.cols), ctx.threads);
   const int64_t scratch_bytes = tile_scratch_bytes(matrix);
   char* scratch = static_cast<char*>(ctx.arena.allocate(scratch_bytes * ctx.threads));
   const int64_t items = cut.tiles * cut.groups;
   const int64_t chunk = std::clamp<int64_t>(items / (4 * ctx.threads), 1, cut.tiles);
   parallel_for(ctx.threads, items, chunk, [&](int thread, int64_t item) {  // tiles of one group together
-    const int64_t row = item % cut.tiles * cut.tile_rows;
+    const int64_t row = done + item % cut.tiles * cut.tile_rows;
     const int64_t column = item / cut.tiles * cut.group * kPanel;
     multiply_tile(kernels, matrix,
                   {.a = rows + row * row_bytes,

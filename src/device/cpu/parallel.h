@@ -28,6 +28,18 @@ void parallel_for(int threads, int64_t count, int64_t chunk, F&& f) {
   if (failure) std::rethrow_exception(failure);
 }
 
+/// The calling thread's OpenMP teams have `threads` threads while this lives; oneDNN has no other setting.
+class TeamSize {
+ public:
+  explicit TeamSize(int threads) : before_(omp_get_max_threads()) { omp_set_num_threads(threads); }
+  ~TeamSize() { omp_set_num_threads(before_); }
+  TeamSize(const TeamSize&) = delete;
+  TeamSize& operator=(const TeamSize&) = delete;
+
+ private:
+  int before_;
+};
+
 /// Rows that make one thread's turn worth its start, for work of `elements` a row.
 inline int64_t rows_per_turn(int64_t elements) {
   constexpr int64_t kElements = 16384;

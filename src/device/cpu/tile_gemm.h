@@ -1,6 +1,9 @@
 #pragma once
 
+#include <memory>
+
 #include "device/cpu/gemm_kernels.h"
+#include "device/cpu/onednn_product.h"
 #include "device/cpu/packed_matrix.h"
 #include "device/cpu/row_kernels.h"
 
@@ -8,9 +11,12 @@ namespace longspan {
 
 /// The kernels of one instruction set, as the ops take them.
 struct CpuKernels {
-  explicit CpuKernels(Isa isa) : rows(row_kernels(isa)), gemm(gemm_kernels(isa)) {}
+  explicit CpuKernels(Isa isa) : rows(row_kernels(isa)), gemm(gemm_kernels(isa)) {
+    if (isa >= Isa::kAvx512) library = std::make_shared<OneDnnProducts>();
+  }
   const RowKernels& rows;
   GemmKernels gemm;
+  std::shared_ptr<OneDnnProducts> library;  // null where oneDNN has no packed multiplies
 };
 
 constexpr int64_t kTileRows = 128;    // at most, of one TileArgs
