@@ -17,11 +17,11 @@ struct EngineOptions {
   std::string model;  ///< Hugging Face folder
   LayoutOptions layout;
   std::string backend = "cpu";  ///< "cpu", or "reference" (plain loops, for checking)
-  std::string isa = "auto";     ///< cpu: auto, avx512_bf16, avx512_vnni, avx512, avx2, portable
+  std::string isa = "auto";     ///< cpu: auto, amx, avx512_bf16, avx512_vnni, avx512, avx2, portable
   ComputeType dtype =
-      ComputeType::kAuto;  ///< auto: a BF16 checkpoint computes in bf16, F32 and F16 ones in f32; int8: as
-                           ///< auto, but projections, MLPs and experts multiply in int8
-  int32_t page_size = 128;              ///< tokens per KV page, >= 1
+      ComputeType::kAuto;   ///< auto: a BF16 checkpoint computes in bf16, F32 and F16 ones in f32; int8: as
+                            ///< auto, but projections, MLPs and experts multiply in int8
+  int32_t page_size = 128;  ///< tokens per KV page, >= 1
   int32_t max_running_requests = 32;    ///< rows in a batch, >= 1
   int32_t chunked_prefill_size = 8192;  ///< most new tokens per step, >= 1; -1: no limit
   int64_t context_length = 0;           ///< tokens; 0: what the model's config says; may only lower it

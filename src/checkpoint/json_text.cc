@@ -8,6 +8,8 @@
 #include <unordered_set>
 #include <vector>
 
+#include "base/json_reason.h"
+
 namespace longspan {
 namespace {
 
@@ -17,7 +19,7 @@ constexpr size_t kMaxDepth = 64;
 constexpr size_t kShownBytes = 80;
 
 // Cut at a character's start, so that valid UTF-8 stays valid.
-std::string one_line(std::string_view text, bool ascii_only) {
+std::string one_line(std::string_view text) {
   size_t length = std::min(text.size(), kShownBytes);
   while (length < text.size() && length > 0 && (text[length] & 0xc0) == 0x80) --length;
   std::string line(text.substr(0, length));
@@ -25,7 +27,7 @@ std::string one_line(std::string_view text, bool ascii_only) {
       line.begin(), line.end(),
       [&](char c) {
         const auto byte = static_cast<unsigned char>(c);
-        return byte < 0x20 || byte == 0x7f || (ascii_only && byte >= 0x80);
+        return byte < 0x20 || byte == 0x7f;
       },
       '?');
   return length < text.size() ? line + "..." : line;
@@ -75,20 +77,19 @@ json parse_json(std::string_view text, std::string_view what) {
   try {
     return json::parse(text, callback);
   } catch (const json::parse_error& error) {
-    throw Error(ErrorCode::kUnreadable,
-                fmt::format("{}: not valid JSON (UTF-8) at byte {} of {}", what, error.byte, text.size()));
-  } catch (const json::exception& error) {
-    throw Error(ErrorCode::kUnreadable,
-                fmt::format("{}: not valid JSON: {}", what, one_line(error.what(), true)));
+    throw Error(ErrorCode::kUnreadable, fmt::format("{}: not valid JSON: {}", what,
+                                                    json_reason(error.what(), error.byte, text.size())));
+  } catch (const json::exception&) {
+    throw Error(ErrorCode::kUnreadable, fmt::format("{}: not valid JSON: a number is out of range", what));
   }
 }
 
 std::string in_quotes(std::string_view text) {
-  return fmt::format("'{}'", one_line(text, false));
+  return fmt::format("'{}'", one_line(text));
 }
 
 std::string shown(const json& value) {
-  return one_line(value.dump(), false);
+  return one_line(value.dump());
 }
 
 }  // namespace longspan

@@ -9,6 +9,7 @@
 #include <set>
 #include <vector>
 
+#include "base/json_reason.h"
 #include "base/nearest.h"
 #include "cli/json_out.h"
 
@@ -169,14 +170,6 @@ void set_field(const Field& field, Request& request) {
   }
 }
 
-// nlohmann says "... while parsing value - invalid literal; last read: '...'"; what was read may be long.
-std::string reason(std::string_view what) {
-  const size_t begin = what.find(" - ");
-  if (begin == std::string_view::npos) return "syntax error";
-  what.remove_prefix(begin + 3);
-  return std::string(what.substr(0, what.find(';')));
-}
-
 json parse_object(std::string_view text, int64_t number) {
   std::vector<std::set<std::string>> keys;  // of the objects around the current place
   const auto watch = [&](int depth, json::parse_event_t event, json& parsed) {
@@ -193,7 +186,7 @@ json parse_object(std::string_view text, int64_t number) {
     if (!line.is_object()) bad_line(number, fmt::format("must be a JSON object, not {}", shown(line)));
     return line;
   } catch (const json::parse_error& e) {
-    bad_line(number, fmt::format("not JSON: {} at byte {}", reason(e.what()), e.byte));
+    bad_line(number, "not JSON: " + json_reason(e.what(), e.byte, text.size()));
   } catch (const json::exception&) {  // a number that no double can hold
     bad_line(number, "not JSON: a number is out of range");
   }

@@ -12,8 +12,10 @@ constexpr int64_t kMax64 = std::numeric_limits<int64_t>::max();
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 void add_layout_flags(FlagSet& flags, LayoutOptions& layout, std::vector<int64_t>* cp_list) {
-  flags.integer("--tp,--tp-size,--tensor-parallel-size", layout.tp, 0, kMax32, "RANKS",
-                "ranks in all, cp x attn_tp; 0: as many as --cp");
+  flags.value("--tp,--tp-size,--tensor-parallel-size", "as --cp", "RANKS", "ranks in all, cp x attn_tp",
+              [&layout](const std::string& flag, const std::string& text) {
+                layout.tp = static_cast<int32_t>(parse_integer(flag, text, 1, kMax32));
+              });
   const std::string cp_help = "ranks that share one prompt (context parallelism), carved out of --tp";
   if (cp_list) {
     flags.integers("--cp,--attn-cp-size", *cp_list, 1, kMax32, "RANKS,...", cp_help);
@@ -66,6 +68,7 @@ void add_compute_flags(FlagSet& flags, EngineOptions& engine) {
                "where it runs; reference: plain loops, for checking");
   flags.choice("--isa", engine.isa,
                {{"auto", "auto"},
+                {"amx", "amx"},
                 {"avx512_bf16", "avx512_bf16"},
                 {"avx512_vnni", "avx512_vnni"},
                 {"avx512", "avx512"},

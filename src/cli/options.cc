@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <unistd.h>
 
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
@@ -95,6 +96,27 @@ void add_command(const std::string& name, FlagSet& flags, CommandLine& line) {
   add_common_flags(flags, line.common, cp_list);
 }
 
+// A variable that looks like a flag's and is none's does nothing: most likely a slip.
+void note_unknown_variables(CommandLine& line) {
+  std::vector<std::string> known;
+  for (const std::string& command : kCommands) {
+    CLI::App app;
+    CommandLine scratch;
+    std::vector<std::string> without_effect;
+    FlagSet flags(app, without_effect);
+    add_command(command, flags, scratch);
+    for (const CLI::Option* option : app.get_options()) known.push_back(option->get_envname());
+  }
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string text = *entry, name = text.substr(0, text.find('='));
+    if (!name.starts_with("LONGSPAN_") || std::find(known.begin(), known.end(), name) != known.end())
+      continue;
+    const std::string near = nearest(name, known);
+    line.notes.push_back(fmt::format("{}: no flag has this variable{}", name,
+                                     near.empty() ? "" : fmt::format("; did you mean {}?", near)));
+  }
+}
+
 void check_rules(const CommandLine& line) {
   const auto require = [](bool ok, const std::string& message) {
     if (!ok) throw Error(ErrorCode::kUsage, message);
@@ -173,6 +195,7 @@ CommandLine parse_command_line(const std::vector<std::string>& args) {
     line.notes.push_back(fmt::format("{} {} no effect here", fmt::join(without_effect, ", "),
                                      without_effect.size() > 1 ? "have" : "has"));
   }
+  note_unknown_variables(line);
   check_rules(line);
   return line;
 }

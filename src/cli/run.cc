@@ -94,6 +94,7 @@ int run(const std::vector<std::string>& args, Context& context) {
     json = line.common.json;
     if (!line.information.empty()) {
       context.out << line.information << std::flush;
+      if (!context.out) throw Error(ErrorCode::kUnreadable, "can't write to standard output");
       return kExitOk;
     }
     for (const std::string& note : line.notes) context.err << "longspan: note: " << note << std::endl;

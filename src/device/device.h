@@ -28,7 +28,7 @@ struct DeviceOptions {
   std::string backend = "cpu";   // a name of `backends()`
   DType compute = DType::kBF16;  // kBF16 or kF32
   bool int8 = false;             // quantise the weights that LinearPrecision::kCompute names
-  std::string isa = "auto";      // cpu: "auto", "avx512_bf16", "avx512_vnni", "avx512", "avx2", "portable"
+  std::string isa = "auto";  // cpu: "auto", "amx", "avx512_bf16", "avx512_vnni", "avx512", "avx2", "portable"
 };
 
 /// Names this build accepts, in the order of preference: "cpu", "reference".

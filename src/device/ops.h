@@ -38,12 +38,10 @@ struct OpContext {
 /// whatever the compute dtype (routers: a rounded logit changes which experts run).
 ///
 /// int8: a weight row w becomes round(w / s) with s = max|w| / 127, a row x of activations likewise with a
-/// scale of its own, rounded to nearest even; a row without any |value| >= kLeastQuantized is all zeros. Sums
-/// are exact integers, y = float(sum) * (s_x * s_w), and a bias is added in f32. SwiGLU's row is quantised
-/// whole for `down`.
+/// scale of its own, rounded to nearest even; a row without any |value| >= kLeastQuantized is all zeros, one
+/// with an infinity or NaN has the scale NaN. Sums are exact integers, y = float(sum) * (s_x * s_w), and a
+/// bias is added in f32. SwiGLU's row is quantised whole for `down`.
 enum class LinearPrecision { kCompute, kUnquantized, kF32 };
-constexpr float kLeastQuantized = 1e-30f;                  // below, 127 / max would overflow
-constexpr int64_t kMostQuantizedInner = int64_t{1} << 17;  // inner elements whose sum fits an int32
 
 /// A weight prepared for multiplying: y = x W^T + b, W [out, in].
 class LinearWeight {

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/json_reason.h"
 #include "base/utf8.h"
 #include "text/chat_format.h"
 #include "text/text_file.h"
@@ -17,12 +18,15 @@ using nlohmann::json;
 }
 
 json parse(const std::string& file) {
+  const std::string text = read_text_file(file);
   try {
-    json root = json::parse(read_text_file(file));
+    json root = json::parse(text);
     if (!root.is_object()) malformed(file, "must be an object");
     return root;
-  } catch (const json::exception& e) {
-    malformed(file, "is not valid JSON: " + replace_invalid_utf8(e.what()));
+  } catch (const json::parse_error& e) {
+    malformed(file, "is not valid JSON: " + json_reason(e.what(), e.byte, text.size()));
+  } catch (const json::exception&) {
+    malformed(file, "is not valid JSON: a number is out of range");
   }
 }
 

@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "base/json_reason.h"
 #include "base/utf8.h"
 
 namespace longspan {
@@ -32,8 +33,10 @@ class Parser {
     json root;
     try {
       root = json::parse(text);
-    } catch (const json::exception& e) {
-      malformed("", "is not valid JSON: " + replace_invalid_utf8(e.what()));
+    } catch (const json::parse_error& e) {
+      malformed("", "is not valid JSON: " + json_reason(e.what(), e.byte, text.size()));
+    } catch (const json::exception&) {
+      malformed("", "is not valid JSON: a number is out of range");
     }
     if (!root.is_object()) malformed("", "must be an object");
     model(member(root, "model", "model", json::value_t::object));

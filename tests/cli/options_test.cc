@@ -316,6 +316,15 @@ TEST(Options, EnvironmentIsReadAndArgumentsWin) {
   EXPECT_THAT(refusal({"plan"}), HasSubstr("--cp two: must be a whole number"));
 }
 
+TEST(Options, AVariableOfNoFlagGetsANote) {
+  const Variable slip("LONGSPAN_PAGESIZE", "64");
+  const Variable of_another_command("LONGSPAN_MAX_TOKENS", "5");
+  const CommandLine line = parse({"plan", "-m", "M"});
+  EXPECT_EQ(line.common.engine.page_size, 128);
+  ASSERT_EQ(line.notes.size(), 1u);
+  EXPECT_EQ(line.notes[0], "LONGSPAN_PAGESIZE: no flag has this variable; did you mean LONGSPAN_PAGE_SIZE?");
+}
+
 TEST(Options, HelpListsEveryFlagWithItsVariable) {
   const std::string help = parse({"generate", "--help"}).information;
   for (const char* text :

@@ -61,6 +61,31 @@ TEST_P(Int8Test, LinearEqualsReferenceToTheBit) {
   }
 }
 
+TEST_P(Int8Test, WhatIsNotFiniteStaysVisible) {
+  const int64_t rows = 40, in = 64, out = 70;
+  const TestWeight good(out, in, DType::kF32, 3, 0.5f);
+  std::vector<float> weight;
+  for (int64_t o = 0; o < out; ++o)
+    for (int64_t i = 0; i < in; ++i)
+      weight.push_back(o == 5 && i == 9 ? INFINITY : good.value(o, i, DType::kF32));
+  const WeightView view{weight.data(), DType::kF32, out, in, in};
+  TestMatrix x(rows, in), actual(rows, out), expected(rows, out);
+  x.fill_random(4);
+  x.at(3, 60) = NAN;
+  x.at(33, 0) = -INFINITY;
+  OpRunner runner = cpu(), reference = int8_reference();
+  for (const auto& [r, y] : {std::pair{&runner, &actual}, std::pair{&reference, &expected}})
+    r->ops().linear(r->ctx(), x.view(), *r->ops().pack_linear({&view, 1}, {}, LinearPrecision::kCompute),
+                    y->view(), false);
+  for (int64_t t = 0; t < rows; ++t)
+    for (int64_t o = 0; o < out; ++o) {
+      const bool lost = t == 3 || t == 33 || o == 5;
+      EXPECT_EQ(std::isnan(actual.at(t, o)), lost) << t << " " << o;
+      EXPECT_EQ(std::isnan(expected.at(t, o)), lost) << t << " " << o;
+      if (!lost) EXPECT_EQ(actual.at(t, o), expected.at(t, o));
+    }
+}
+
 /// Where 16-bit sums of pairs would saturate: every product is 127 * 127 of one sign.
 TEST_P(Int8Test, ExtremesDoNotSaturate) {
   const int64_t in = 4096;

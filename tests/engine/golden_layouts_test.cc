@@ -1,5 +1,5 @@
 // Golden models under layouts: tokens and log-probabilities of transformers, however heads, widths, experts,
-// vocabulary and rows are spread. By default a few layouts a model, with LONGSPAN_FULL_TESTS=1 every legal
+// vocabulary and rows are spread. By default a few layouts a model, with FULL_TESTS=1 every legal
 // one of 2, 3 and 4 ranks and a sample of 6 and 8.
 
 #include <fmt/format.h>
@@ -57,7 +57,7 @@ std::vector<LayoutOptions> legal_layouts(const LayoutModel& model, int32_t tp) {
 }
 
 std::vector<Case> cases() {
-  const char* set = std::getenv("LONGSPAN_FULL_TESTS");
+  const char* set = std::getenv("FULL_TESTS");
   const bool full = set && std::string_view(set) == "1";
   std::vector<Case> list;
   size_t dealt = 0;

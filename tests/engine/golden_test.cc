@@ -1,5 +1,5 @@
 // Golden models under configurations: whatever the layout, page size, chunk and batch, the same tokens and
-// log-probabilities as transformers. LONGSPAN_FULL_TESTS=1 runs the whole matrix, else a part of it in which
+// log-probabilities as transformers. FULL_TESTS=1 runs the whole matrix, else a part of it in which
 // every two settings meet.
 
 #include <fmt/format.h>
@@ -15,6 +15,7 @@
 #include <string_view>
 #include <utility>
 
+#include "device/cpu/cpu_features.h"
 #include "engine/golden_check.h"
 #include "support/golden_model.h"
 #include "support/temp_dir.h"
@@ -40,6 +41,7 @@ struct Arithmetic {
 constexpr Arithmetic kArithmetics[] = {{"cpu_f32", "cpu", "auto", ComputeType::kF32},
                                        {"cpu_bf16", "cpu", "auto", ComputeType::kBF16},
                                        {"reference", "reference", "auto", ComputeType::kF32},
+                                       {"avx2_bf16", "cpu", "avx2", ComputeType::kBF16},
                                        {"portable", "cpu", "portable", ComputeType::kF32}};
 constexpr int32_t kCps[] = {1, 2, 3, 4, 8};
 constexpr int32_t kPageSizes[] = {16, 7, 128};
@@ -84,14 +86,14 @@ std::vector<Configuration> fast_part() {
   std::vector<Configuration> list;
   const std::vector<std::string> models = golden_model_names();
   for (size_t i = 0; i < 3 * models.size(); ++i) {
-    list.push_back({models[i % models.size()], kArithmetics[i / 5 % 4], kCps[i % 5], kPageSizes[i % 3],
-                    kChunks[(i + i / 3) % 3], (i / 2 + i / 5) % 2 == 0});
+    list.push_back({models[i % models.size()], kArithmetics[i / 5 % std::size(kArithmetics)], kCps[i % 5],
+                    kPageSizes[i % 3], kChunks[(i + i / 3) % 3], (i / 2 + i / 5) % 2 == 0});
   }
   return list;
 }
 
 std::vector<Configuration> configurations() {
-  const char* full = std::getenv("LONGSPAN_FULL_TESTS");
+  const char* full = std::getenv("FULL_TESTS");
   return full && std::string_view(full) == "1" ? full_matrix() : fast_part();
 }
 
@@ -132,6 +134,8 @@ EngineOptions options_for(const Configuration& configuration) {
 class Golden : public testing::TestWithParam<Configuration> {
  protected:
   void SetUp() override {
+    const char* isa = GetParam().arithmetic.isa;
+    if (isa == std::string_view("avx2") && !has_isa(Isa::kAvx2)) GTEST_SKIP() << "needs AVX2";
     const GoldenModel& model = golden_model(GetParam().model);
     engine_ = Engine::open(options_for(GetParam()));
     if (GetParam().arithmetic.dtype == ComputeType::kBF16) {

@@ -201,6 +201,7 @@ TEST(Mistakes, ReorderingTheGatheredRows) {
 
 TEST(Mistakes, LaunchingTwice) {
   // One call over the segments, with the block table's rows repeated as batch entries, sees the same keys.
+  // tests/engine/step_cost_test.cc counts the calls, and the rows of logits.
   const Example example({{9, 0}, {6, 10}, {1, 4}}, 2);
   for (int32_t r = 0; r < 2; ++r) {
     const RankPlan& rank = example.plan.ranks[r];

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "device/ops.h"
+#include "device/int8.h"
 
 namespace longspan {
 namespace {
@@ -62,12 +62,16 @@ void quantize_panel(const PackedMatrix::Column* columns, int64_t k, int64_t k_pa
   std::vector<float> row(static_cast<size_t>(k));
   for (int64_t c = 0; c < kPanel; ++c) {
     float max = 0;
+    bool finite = true;
     for (int64_t i = 0; i < k; ++i) {
-      row[static_cast<size_t>(i)] = columns[c].data ? load_f32(columns[c].data, columns[c].dtype, i) : 0.0f;
-      max = std::max(max, std::abs(row[static_cast<size_t>(i)]));
+      float& value = row[static_cast<size_t>(i)];
+      value = columns[c].data ? load_f32(columns[c].data, columns[c].dtype, i) : 0.0f;
+      max = std::max(max, std::abs(value));
+      finite = finite && std::isfinite(value);
     }
+    if (!finite) std::fill(row.begin(), row.end(), 0.0f);
     const float inverse = max < kLeastQuantized ? 0.0f : 127.0f / max;
-    scales[c] = max < kLeastQuantized ? 0.0f : max / 127.0f;
+    scales[c] = !finite ? NAN : max < kLeastQuantized ? 0.0f : max / 127.0f;
     int32_t sum = 0;
     for (int64_t i = 0; i < k_padded; ++i) {
       const float scaled = i < k ? row[static_cast<size_t>(i)] * inverse : 0.0f;

@@ -5,6 +5,7 @@
 // can be linked into a lower one.
 
 #include "device/cpu/row_kernels.h"
+#include "device/int8.h"
 
 namespace longspan {
 namespace {
@@ -123,12 +124,11 @@ float max_abs_row(const float* x, int64_t n) {
 /// A row with an infinity or NaN gets a NaN scale, so that it stays visible.
 void quantize_row(const float* __restrict src, int64_t n, int64_t padded, uint8_t* __restrict dst,
                   float* __restrict scale) {
-  constexpr float kLeast = 1e-30f;                     // kLeastQuantized
   constexpr float kRoundToInt = 12582912.0f + 128.0f;  // 1.5 * 2^23, and the offset
   const float max = max_abs_row(src, n);
   const bool finite = max <= 3.4028235e38f;
-  const float inverse = max >= kLeast && finite ? 127.0f / max : 0.0f;
-  *scale = !finite ? from_bits(0x7fc00000u) : max >= kLeast ? max / 127.0f : 0.0f;
+  const float inverse = max >= kLeastQuantized && finite ? 127.0f / max : 0.0f;
+  *scale = !finite ? from_bits(0x7fc00000u) : max >= kLeastQuantized ? max / 127.0f : 0.0f;
   if (finite) {
     for (int64_t i = 0; i < n; ++i) {
       const float x = clamped(src[i] * inverse, -127.0f, 127.0f);

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "device/int8.h"
 #include "device/op_checks.h"
 #include "device/reference/reference_ops.h"
 
@@ -17,6 +18,10 @@ float rounded(float value, DType dtype) {
 float quantize(std::span<float> values) {
   float max = 0;
   for (float v : values) max = std::max(max, std::abs(v));
+  if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); })) {
+    std::fill(values.begin(), values.end(), 0.0f);
+    return NAN;
+  }
   const bool zero = max < kLeastQuantized;
   const float inverse = zero ? 0.0f : 127.0f / max;
   for (float& v : values) v = std::clamp(std::nearbyint(v * inverse), -127.0f, 127.0f);
