@@ -11,6 +11,7 @@ namespace longspan {
 namespace {
 
 constexpr int64_t kPanel = PackedMatrix::kPanel;
+constexpr int64_t kRowsAtATime = 2048;
 
 /// How an op's [T, out] is cut: tiles of rows by groups of panels. The cut changes no result.
 struct Cut {
@@ -73,40 +74,38 @@ int64_t cpu_packed_linear_bytes(int64_t out_features, int64_t in_features, Arith
   return PackedMatrix::bytes_for(PackedMatrix::panels_for(out_features), in_features, arithmetic);
 }
 
-void cpu_linear(OpContext& ctx, const CpuKernels& kernels, Matrix x, const LinearWeight& w, Matrix out,
-                bool accumulate) {
-  check_linear(x, w, out);
-  const auto* weight = dynamic_cast<const CpuLinearWeight*>(&w);
-  check(weight != nullptr, "linear: the weight belongs to another backend");
-  if (x.rows == 0) return;
+namespace {
+
+void multiply_rows(OpContext& ctx, const CpuKernels& kernels, Matrix x, const CpuLinearWeight& weight,
+                   Matrix out, bool accumulate) {
   const Arena::Scope scope(ctx.arena);
-  const PackedMatrix& matrix = weight->matrix;
+  const PackedMatrix& matrix = weight.matrix;
 
   // Rows are copied where they must be rounded or padded with zeros; else tiles read x itself.
   const Arithmetic arithmetic = matrix.arithmetic();
   const int64_t element = activation_bytes(arithmetic);
   const bool copied = element < 4 || x.cols != matrix.k_padded();
-  const int64_t blocks = library_blocks(*weight, x, out, ctx.threads);
+  const int64_t blocks = library_blocks(weight, x, out, ctx.threads);
   const int64_t stride = blocks > 0 ? matrix.k_padded()
                          : copied   ? prepared_row_stride(arithmetic, matrix.k_padded())
                                     : x.row_stride;
   const int64_t row_bytes = stride * element;
   char* rows = copied ? static_cast<char*>(ctx.arena.allocate((x.rows + kRowMultiple) * row_bytes))
                       : static_cast<char*>(x.data);
-  const bool biased = !weight->bias.empty();
+  const bool biased = !weight.bias.empty();
   if (copied || biased) {
     parallel_for(ctx.threads, x.rows, rows_per_turn(x.cols), [&](int, int64_t t) {
       if (copied)
         prepare_row(kernels.rows, arithmetic, x.f32(t), x.cols, matrix.k_padded(), rows + t * row_bytes);
       if (biased && accumulate)
-        kernels.rows.add(weight->bias.data(), out.cols, out.f32(t));
+        kernels.rows.add(weight.bias.data(), out.cols, out.f32(t));
       else if (biased)
-        std::memcpy(out.f32(t), weight->bias.data(), weight->bias.size() * sizeof(float));
+        std::memcpy(out.f32(t), weight.bias.data(), weight.bias.size() * sizeof(float));
     });
   }
 
   if (blocks > 0) {
-    const OneDnnProduct& product = *weight->product;
+    const OneDnnProduct& product = *weight.product;
     const int64_t pad_bytes = (product.scratch_bytes() + 63) / 64 * 64;
     char* pads = static_cast<char*>(ctx.arena.allocate(pad_bytes * ctx.threads));
     parallel_for(ctx.threads, blocks, 1, [&](int thread, int64_t block) {
@@ -137,6 +136,22 @@ void cpu_linear(OpContext& ctx, const CpuKernels& kernels, Matrix x, const Linea
                    .accumulate = accumulate || biased},
                   scratch + thread * scratch_bytes);
   });
+}
+
+}  // namespace
+
+void cpu_linear(OpContext& ctx, const CpuKernels& kernels, Matrix x, const LinearWeight& w, Matrix out,
+                bool accumulate) {
+  check_linear(x, w, out);
+  const auto* weight = dynamic_cast<const CpuLinearWeight*>(&w);
+  check(weight != nullptr, "linear: the weight belongs to another backend");
+  // As many rows at a time as keep every thread busy: their copies cost memory.
+  const int64_t each = OneDnnProduct::kRows * ctx.threads;
+  const int64_t block = each * std::max<int64_t>(1, kRowsAtATime / each);
+  for (int64_t row = 0; row < x.rows; row += block) {
+    const int64_t rows = std::min(block, x.rows - row);
+    multiply_rows(ctx, kernels, x.slice_rows(row, rows), *weight, out.slice_rows(row, rows), accumulate);
+  }
 }
 
 }  // namespace longspan

@@ -11,7 +11,8 @@ namespace longspan {
 namespace {
 
 constexpr int64_t kPanel = PackedMatrix::kPanel;
-constexpr int64_t kOutputBytes = int64_t{64} << 20;  // of all experts' outputs held at a time
+constexpr int64_t kOutputBytes = int64_t{32} << 20;     // of all experts' outputs held at a time
+constexpr int64_t kActivatedBytes = int64_t{48} << 20;  // of all experts' silu(gate) * up held at a time
 
 /// The rows of one expert that one multiply takes.
 struct Tile {
@@ -81,6 +82,15 @@ struct Range {
       : begin(units * part / parts), end(units * (part + 1) / parts) {}
 };
 
+/// Rows of the step that go through all experts at a time: more in flight cost memory and give nothing once
+/// each expert has some hundred rows.
+int64_t rows_at_a_time(const CpuExpertWeights& experts, int64_t rows, int64_t choices) {
+  const int64_t row_bytes =
+      choices * experts.down.k_padded() * (experts.down.arithmetic() == Arithmetic::kBf16 ? 2 : 4);
+  const int64_t blocks = (rows * row_bytes + kActivatedBytes - 1) / kActivatedBytes;
+  return (rows + blocks - 1) / std::max<int64_t>(1, blocks);
+}
+
 }  // namespace
 
 std::unique_ptr<ExpertWeights> cpu_pack_experts(std::span<const ExpertSource> experts, int32_t first_expert,
@@ -117,21 +127,20 @@ int64_t cpu_packed_expert_bytes(int64_t hidden, int64_t width, Arithmetic arithm
          PackedMatrix::bytes_for(PackedMatrix::panels_for(hidden), width, arithmetic);
 }
 
-void cpu_moe_experts(OpContext& ctx, const CpuKernels& kernels, Matrix x, Matrix ids, Matrix weights,
-                     const ExpertWeights& experts, Matrix out) {
-  check_moe_experts(x, ids, weights, experts, out);
-  const auto* packed = dynamic_cast<const CpuExpertWeights*>(&experts);
-  check(packed != nullptr, "moe_experts: the experts belong to another backend");
+namespace {
+
+void multiply_experts(OpContext& ctx, const CpuKernels& kernels, Matrix x, Matrix ids, Matrix weights,
+                      const CpuExpertWeights& experts, Matrix out) {
   const Arena::Scope scope(ctx.arena);
   const Grouping g = group_rows(ctx, ids, experts);
   if (g.rows == 0) return;
 
-  const Arithmetic arithmetic = packed->gate_up.arithmetic();
+  const Arithmetic arithmetic = experts.gate_up.arithmetic();
   const bool bf16 = arithmetic == Arithmetic::kBf16;
   const int64_t element = activation_bytes(arithmetic);
   const int64_t hidden = experts.hidden;
-  const int64_t k_up = packed->gate_up.k_padded(), k_down = packed->down.k_padded();
-  const int64_t pairs = packed->pairs(), down_panels = packed->down_panels();
+  const int64_t k_up = experts.gate_up.k_padded(), k_down = experts.down.k_padded();
+  const int64_t pairs = experts.pairs(), down_panels = experts.down_panels();
 
   // Per thread: the gathered rows of a tile, gate and up of one panel pair, and the multiply's own scratch.
   const int64_t gathered_stride = prepared_row_stride(arithmetic, k_up);
@@ -139,7 +148,7 @@ void cpu_moe_experts(OpContext& ctx, const CpuKernels& kernels, Matrix x, Matrix
   constexpr int64_t kPairBytes = kTileRows * 2 * kPanel * 4;
   const int64_t thread_bytes =
       gathered_bytes + kPairBytes +
-      std::max(tile_scratch_bytes(packed->gate_up), tile_scratch_bytes(packed->down));
+      std::max(tile_scratch_bytes(experts.gate_up), tile_scratch_bytes(experts.down));
   char* scratch = static_cast<char*>(ctx.arena.allocate(thread_bytes * ctx.threads));
   // silu(gate) * up of every grouped row; f32 where the row is quantised once it is whole.
   const bool int8 = arithmetic == Arithmetic::kInt8;
@@ -160,7 +169,7 @@ void cpu_moe_experts(OpContext& ctx, const CpuKernels& kernels, Matrix x, Matrix
     }
     const Range range(pairs, up_parts, item % up_parts);
     for (int64_t pair = range.begin; pair < range.end; ++pair) {
-      multiply_tile(kernels, packed->gate_up,
+      multiply_tile(kernels, experts.gate_up,
                     {.a = gathered,
                      .a_stride = gathered_stride,
                      .rows = tile.rows,
@@ -208,7 +217,7 @@ void cpu_moe_experts(OpContext& ctx, const CpuKernels& kernels, Matrix x, Matrix
       char* tile_scratch = scratch + thread * thread_bytes + gathered_bytes + kPairBytes;
       const Range range(units, parts, item % parts);
       for (int64_t unit = range.begin; unit < range.end; ++unit)
-        multiply_tile(kernels, packed->down,
+        multiply_tile(kernels, experts.down,
                       {.a = activated + tile.begin * activated_bytes,
                        .a_stride = down_stride,
                        .rows = tile.rows,
@@ -228,6 +237,21 @@ void cpu_moe_experts(OpContext& ctx, const CpuKernels& kernels, Matrix x, Matrix
                                   out.f32(t) + column);
       }
     });
+  }
+}
+
+}  // namespace
+
+void cpu_moe_experts(OpContext& ctx, const CpuKernels& kernels, Matrix x, Matrix ids, Matrix weights,
+                     const ExpertWeights& experts, Matrix out) {
+  check_moe_experts(x, ids, weights, experts, out);
+  const auto* packed = dynamic_cast<const CpuExpertWeights*>(&experts);
+  check(packed != nullptr, "moe_experts: the experts belong to another backend");
+  const int64_t block = rows_at_a_time(*packed, x.rows, ids.cols);
+  for (int64_t row = 0; row < x.rows; row += block) {
+    const int64_t rows = std::min(block, x.rows - row);
+    multiply_experts(ctx, kernels, x.slice_rows(row, rows), ids.slice_rows(row, rows),
+                     weights.slice_rows(row, rows), *packed, out.slice_rows(row, rows));
   }
 }
 
