@@ -167,6 +167,7 @@ TEST_P(LinearTest, RowsAreIndependentToTheBit) {
 TEST_P(LinearTest, RowsInLibraryBlocksAreIndependentToTheBit) {
   expect_independent_rows(GetParam(), {600, 1100, 192, false, true, false});
   expect_independent_rows(GetParam(), {600, 128, 64, true, false, false});
+  expect_independent_rows(GetParam(), {2500, 64, 64, false, false, false});
 }
 
 TEST_P(LinearTest, RanksShareOneWeight) {

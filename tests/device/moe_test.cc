@@ -208,10 +208,10 @@ TEST(MoeReference, MatchesTheFormula) {
 }
 
 /// A row's result depends on that row and its choices alone, whatever else its experts were given.
-TEST_P(MoeTest, RowsAreIndependentToTheBit) {
-  Case c = make_case(kShapes[8], DType::kBF16);
+void expect_independent_rows(const BackendCase& backend, const Shape& shape) {
+  Case c = make_case(shape, DType::kBF16);
   const TestMatrix before = c.out;
-  OpRunner cpu(GetParam());
+  OpRunner cpu(backend);
   const auto experts = c.pack(cpu.ops());
   cpu.ops().moe_experts(cpu.ctx(), c.x.view(), c.ids.view(), c.weights.view(), *experts, c.out.view());
   for (int64_t rows : {1, 3, 40, 333}) {
@@ -226,6 +226,15 @@ TEST_P(MoeTest, RowsAreIndependentToTheBit) {
         ASSERT_EQ(std::bit_cast<uint32_t>(part.at(t, i)), std::bit_cast<uint32_t>(c.out.at(t, i)))
             << rows << " rows, row " << t << " column " << i;
   }
+}
+
+TEST_P(MoeTest, RowsAreIndependentToTheBit) {
+  expect_independent_rows(GetParam(), kShapes[8]);
+}
+
+/// So many rows that they pass through the experts in several blocks.
+TEST_P(MoeTest, RowsInBlocksAreIndependentToTheBit) {
+  expect_independent_rows(GetParam(), {"in_blocks", 3500, 4, 16, 2048, 4, 0, 4, spread});
 }
 
 INSTANTIATE_TEST_SUITE_P(Cpu, MoeTest, testing::ValuesIn(cpu_cases()), case_name);
