@@ -1,0 +1,31 @@
+# Tests whose processes mpirun starts: as root too, more of them than cores, one thread each.
+find_program(MPIRUN mpirun REQUIRED)
+set(mpi_environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+    OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_pml=ob1 OMPI_MCA_btl=vader,tcp,self OMP_NUM_THREADS=1)
+
+add_executable(test_comm_mpi comm/mpi/mpi_comm_test.cc)
+target_include_directories(test_comm_mpi PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+target_link_libraries(test_comm_mpi PRIVATE longspan_comm longspan_flags GTest::gmock GTest::gtest)
+
+function(longspan_mpi_test name processes filter)
+  add_test(NAME ${name} COMMAND ${MPIRUN} -n ${processes} $<TARGET_FILE:test_comm_mpi> --gtest_filter=${filter}
+                                --gtest_brief=1)
+  set_tests_properties(${name} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 120)
+endfunction()
+
+# A test that loses its job ends with exit code 5 in every process: that is its success.
+function(longspan_mpi_failure_test name)
+  add_test(NAME comm_mpi_${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/comm/mpi/expect_lost.sh
+           ${MPIRUN} -n 3 $<TARGET_FILE:test_comm_mpi> --gtest_filter=MpiFailure.${name} --gtest_brief=1)
+  set_tests_properties(comm_mpi_${name} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 120)
+endfunction()
+
+foreach(processes 1 2 3 4)
+  longspan_mpi_test(comm_mpi_${processes} ${processes} MpiComm.*)
+endforeach()
+longspan_mpi_test(comm_mpi_end 3 MpiEnd.*)
+file(STRINGS comm/mpi/mpi_comm_test.cc failures REGEX "^TEST\\(MpiFailure")
+foreach(line IN LISTS failures)
+  string(REGEX REPLACE "TEST\\(MpiFailure, ([A-Za-z]+)\\).*" "\\1" name "${line}")
+  longspan_mpi_failure_test(${name})
+endforeach()
