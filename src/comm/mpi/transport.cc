@@ -370,7 +370,7 @@ void Transport::tell_alive(Clock::time_point now) {
   bool leaving;
   {
     const std::lock_guard lock(mutex_);
-    leaving = leaving_ && queue_.empty();
+    leaving = leaving_ && queue_.empty() && dead_.empty();
   }
   if (leaving && active_.empty()) {
     told_left_ = true;
