@@ -57,7 +57,7 @@ Prediction predict(const EngineOptions& engine, const PlanOptions& options) {
   const auto device = make_device(engine, p.config.dtype);
   const Ops& ops = device->ops();
   p.device = ops.name();
-  p.ranks = rank_bytes(p.config, p.layout, engine.page_size, ops);
+  p.ranks = rank_bytes(p.config, p.layout, engine.page_size, engine.share_kv, ops);
   p.process = process_bytes(p.config, p.layout, engine.page_size, engine.share_kv, ops);
   p.budget = static_cast<int64_t>(engine.mem_fraction * static_cast<double>(device->memory_bytes()));
   const int64_t page_bytes = p.process.kv_per_token * engine.page_size;

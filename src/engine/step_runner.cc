@@ -146,7 +146,7 @@ void StepRunner::add_rank(int32_t rank, int threads, PackedSlices& packed) {
   added.reports = at.attn_tp_rank == 0;
   added.threads = threads;
   ranks_.push_back(std::move(added));
-  const RankSlice slice = rank_slice(layout_model(config_), layout, wide ? 0 : rank);
+  const RankSlice slice = rank_slice(layout_model(config_), layout, wide ? 0 : rank, !share_kv_);
   weights_.push_back(load_weights(config_, checkpoint_, slice, device_->ops(), packed));
 }
 
