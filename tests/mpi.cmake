@@ -29,3 +29,12 @@ foreach(line IN LISTS failures)
   string(REGEX REPLACE "TEST\\(MpiFailure, ([A-Za-z]+)\\).*" "\\1" name "${line}")
   longspan_mpi_failure_test(${name})
 endforeach()
+
+# The program over mpirun: the same tokens as with threads, and what happens when a rank is lost.
+add_library(signal_at_open MODULE support/signal_at_open.c)
+target_link_libraries(signal_at_open PRIVATE ${CMAKE_DL_LIBS})
+add_test(NAME mpi_failure COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/cli/mpi_failure.py ${CMAKE_SOURCE_DIR}
+         $<TARGET_FILE:longspan> $<TARGET_FILE:signal_at_open> ${MPIRUN})
+add_test(NAME mpi_end_to_end COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/cli/mpi_end_to_end.py ${CMAKE_SOURCE_DIR}
+         $<TARGET_FILE:longspan> ${MPIRUN})
+set_tests_properties(mpi_failure mpi_end_to_end PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)

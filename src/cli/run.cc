@@ -68,7 +68,8 @@ std::string one_line(std::string text) {
 int report(const Error& error, bool json, Context& context) {
   context.out.clear();
   context.out.flush();
-  context.err << "longspan: error: " << one_line(error.what()) << std::endl;
+  // In one piece: several processes may write here.
+  context.err << "longspan: error: " + one_line(error.what()) + "\n" << std::flush;
   if (json) {
     JsonObject body;
     body.set("code", to_string(error.code())).set("message", one_line(error.what()));
