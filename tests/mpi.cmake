@@ -30,6 +30,15 @@ foreach(line IN LISTS failures)
   longspan_mpi_failure_test(${name})
 endforeach()
 
+add_executable(test_engine_mpi engine/mpi/golden_mpi_test.cc engine/golden_layouts.cc engine/golden_check.cc)
+target_include_directories(test_engine_mpi PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+target_compile_definitions(test_engine_mpi PRIVATE LONGSPAN_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+target_link_libraries(test_engine_mpi PRIVATE longspan_engine test_support longspan_flags GTest::gtest)
+foreach(processes 2 3 4 6 8)
+  add_test(NAME golden_mpi_${processes} COMMAND ${MPIRUN} -n ${processes} $<TARGET_FILE:test_engine_mpi> --gtest_brief=1)
+  set_tests_properties(golden_mpi_${processes} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 1200)
+endforeach()
+
 # The program over mpirun: the same tokens as with threads, and what happens when a rank is lost.
 add_library(signal_at_open MODULE support/signal_at_open.c)
 target_link_libraries(signal_at_open PRIVATE ${CMAKE_DL_LIBS})
