@@ -23,6 +23,9 @@ std::shared_ptr<Job> join_mpi(double comm_timeout_s, std::function<bool()> told_
 
 JobPlace place_in(const Job& job);
 
+/// Throws Error(kRankLost) if the job is lost: for a process that waits for work, and so meets nobody.
+void require_alive(Job& job);
+
 /// To be called by every process when its engines are gone; returns when all have. Throws Error(kRankLost):
 /// then the process ends by _exit, since MPI would wait for the lost one.
 void leave(Job& job);

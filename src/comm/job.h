@@ -36,6 +36,9 @@ class Job {
   virtual std::unique_ptr<Communicator> make_group(std::vector<int32_t> ranks, int32_t channel,
                                                    std::optional<std::chrono::milliseconds> limit) = 0;
 
+  /// Throws Error(kRankLost) if the job is lost.
+  virtual void require_alive() = 0;
+
   /// Returns when every process has left; nothing may be under way here. Throws Error(kRankLost): then the
   /// process should end at once, by _exit.
   virtual void leave() = 0;

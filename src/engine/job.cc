@@ -17,6 +17,10 @@ JobPlace place_in(const Job& job) {
   return {.rank = job.rank(), .size = job.size()};
 }
 
+void require_alive(Job& job) {
+  job.require_alive();
+}
+
 void leave(Job& job) {
   job.leave();
 }

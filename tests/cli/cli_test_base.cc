@@ -46,6 +46,7 @@ class FakeJob final : public Job {
                                            std::optional<std::chrono::milliseconds>) override {
     return nullptr;
   }
+  void require_alive() override {}
   void leave() override {}
 
  private:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""A rank that is stopped or killed, at load, in prefill, in decode: the job ends, says who it was, keeps what was done,
+"""A rank that is stopped or killed, at load, in prefill, in decode, while rank 0 waits for requests: the job ends, says who it was, keeps what was done,
 and leaves nobody behind.
 
-usage: mpi_failure.py SOURCE_DIR LONGSPAN PRELOAD MPIRUN [CASE...]   CASE: {stop,kill}-{load,prefill,decode}-RANK
-Without cases: each deed at each moment, with LONGSPAN_FULL_TESTS=1 to every rank.
+usage: mpi_failure.py SOURCE_DIR LONGSPAN PRELOAD MPIRUN [CASE...]   CASE: {stop,kill}-{load,prefill,decode,idle}-RANK
+Without cases: nearly every deed at every moment to one rank, with LONGSPAN_FULL_TESTS=1 to every rank.
 """
 import json
 import os
@@ -54,7 +54,8 @@ def run_case(case, work):
     number = {"stop": signal.SIGSTOP, "kill": signal.SIGKILL}[deed]
     results, requests, errors = work / "results.jsonl", work / "requests.jsonl", work / "stderr"
     second = LONG_PROMPT if moment == "prefill" else LONG_ANSWER
-    requests.write_text("".join(json.dumps(r) + "\n" for r in ([SHORT] if moment == "load" else [SHORT, second])))
+    asked = [SHORT] if moment in ("load", "idle") else [SHORT, second]
+    requests.write_text("".join(json.dumps(r) + "\n" for r in asked))
     marker = f"MPI_FAILURE_CASE={work.name}"
     environment = dict(os.environ, MPI_FAILURE_CASE=work.name)
     command = [MPIRUN, "-n", str(RANKS), "-x", "MPI_FAILURE_CASE"]
@@ -62,11 +63,15 @@ def run_case(case, work):
         command += ["-x", f"LD_PRELOAD={PRELOAD}", "-x", "SIGNAL_AT_OPEN=model.safetensors", "-x", f"SIGNAL_RANK={rank}",
                     "-x", f"SIGNAL_NUMBER={int(number)}"]
     # One token a step and a chunk of 512: a step takes long enough to be hit, and the limit is not.
-    command += [LONGSPAN, "batch", "-m", MODEL, "-i", str(requests), "-o", str(results), "--comm", "mpi", "--cp", str(RANKS),
+    command += [LONGSPAN, "batch", "-m", MODEL, "-i", "-", "-o", str(results), "--comm", "mpi", "--cp", str(RANKS),
                 "--comm-timeout", str(COMM_TIMEOUT), "--chunked-prefill-size", "512", "--threads", "1"]
     with open(errors, "wb") as stderr:
-        job = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=stderr)
+        job = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
     try:
+        job.stdin.write(requests.read_bytes())
+        job.stdin.flush()
+        if moment != "idle":
+            job.stdin.close()
         if moment != "load":
             wait_until(lambda: results.exists() and results.stat().st_size > 0, "the first result is on disk")
             victims = [pid for pid, of in processes(marker.encode()).items() if of == rank]
@@ -100,10 +105,10 @@ def run_case(case, work):
 
 
 def default_cases():
-    deeds = [f"{deed}-{moment}" for moment in ("load", "prefill", "decode") for deed in ("stop", "kill")]
+    deeds = [f"{deed}-{moment}" for moment in ("load", "prefill", "decode", "idle") for deed in ("stop", "kill")]
     if os.environ.get("LONGSPAN_FULL_TESTS") == "1":
         return [f"{deed}-{rank}" for deed in deeds for rank in range(RANKS)]
-    return [f"{deed}-{(2 * i + 1) % RANKS}" for i, deed in enumerate(deeds)]
+    return [f"{deed}-{(2 * i + 1) % RANKS}" for i, deed in enumerate(deeds) if deed != "kill-idle"]
 
 
 def main():

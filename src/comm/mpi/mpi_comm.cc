@@ -263,6 +263,7 @@ class MpiJob final : public Job {
     return std::make_unique<MpiCommunicator>(transport_, std::move(ranks), channel, limit);
   }
 
+  void require_alive() override { transport_->require_alive("the wait for work"); }
   void leave() override { transport_->leave(); }
 
  private:
