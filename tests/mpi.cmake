@@ -50,3 +50,7 @@ set_tests_properties(mpi_failure PROPERTIES ENVIRONMENT "${mpi_environment}" TIM
 # Where all processes end by themselves mpirun need not give them time to.
 set_tests_properties(mpi_end_to_end PROPERTIES ENVIRONMENT "${mpi_environment};OMPI_MCA_odls_base_sigkill_timeout=0"
                                                TIMEOUT 600)
+
+add_test(NAME mpi_hosts COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/cli/mpi_hosts.py ${CMAKE_SOURCE_DIR}
+         $<TARGET_FILE:longspan> ${MPIRUN})
+set_tests_properties(mpi_hosts PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600 SKIP_RETURN_CODE 77)

@@ -22,7 +22,7 @@ constexpr int kQuietRounds = 100;    // of the serving thread, before it sleeps 
 constexpr int kIdleRounds = 20'000;  // about two seconds later
 constexpr auto kShortestNap = 10us, kLongNap = 100us, kIdleNap = 2000us;
 constexpr auto kStopGrace = 500ms;    // launchers kill after about a second
-constexpr auto kAbortFlush = 1000ms;  // for the last words to a job that is lost
+constexpr auto kAbortFlush = 500ms;  // for the last words to a job that is lost
 
 std::string ranks_text(const std::vector<int32_t>& ranks) {
   return fmt::format("rank{} {}", ranks.size() == 1 ? "" : "s", fmt::join(ranks, ", "));
