@@ -10,6 +10,9 @@ namespace longspan {
 /// processes of the job in order. A process joins one job, once.
 class Job;
 
+/// Whether join_mpi can do what it says.
+bool built_with_mpi();
+
 struct JobPlace {
   int32_t rank = 0;
   int32_t size = 1;

@@ -44,6 +44,9 @@ class Job {
   virtual void leave() = 0;
 };
 
+/// Whether this build has MPI.
+bool mpi_is_there();
+
 /// Joins the job of mpirun or another MPI launcher; a process started by itself is a job of one. At most once
 /// per process: MPI is initialised here, on a thread of the job that alone calls it. Throws Error:
 /// kNotSupported where the build has no MPI, kUsage where MPI is in use already, kRankLost where the others

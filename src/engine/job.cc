@@ -13,6 +13,10 @@ std::shared_ptr<Job> join_mpi(double comm_timeout_s, std::function<bool()> told_
   return join_mpi_job(options);
 }
 
+bool built_with_mpi() {
+  return mpi_is_there();
+}
+
 JobPlace place_in(const Job& job) {
   return {.rank = job.rank(), .size = job.size()};
 }

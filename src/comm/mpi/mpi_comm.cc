@@ -34,6 +34,7 @@ class MpiCommunicator final : public Communicator {
                   std::optional<std::chrono::milliseconds> limit)
       : transport_(std::move(transport)),
         ranks_(std::move(ranks)),
+        channel_(channel),
         limit_(limit),
         exchange_(std::make_shared<Exchange>(channel)) {
     const auto mine = std::find(ranks_.begin(), ranks_.end(), transport_->rank());
@@ -176,6 +177,7 @@ class MpiCommunicator final : public Communicator {
     check(!gathering_, "nothing else between start and wait");
     what_ = fmt::format("{} \"{}\"", collective, tag);
     transport_->require_alive(what_);
+    if (!exchange_->ended()) exchange_ = std::make_shared<Exchange>(channel_);  // the last one was called off
     exchange_->messages.clear();
   }
 
@@ -242,6 +244,7 @@ class MpiCommunicator final : public Communicator {
 
   const std::shared_ptr<Transport> transport_;
   const std::vector<int32_t> ranks_;  // in the job
+  const int32_t channel_;
   const std::optional<std::chrono::milliseconds> limit_;
   int32_t rank_ = 0;
   std::string what_;  // the collective under way
@@ -271,6 +274,10 @@ class MpiJob final : public Job {
 };
 
 }  // namespace
+
+bool mpi_is_there() {
+  return true;
+}
 
 std::shared_ptr<Job> join_mpi_job(const JobOptions& options) {
   return std::make_shared<MpiJob>(options);

@@ -15,13 +15,13 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr int64_t kLargestPiece = int64_t{1} << 30;  // bytes; MPI counts are ints
+constexpr int64_t kLargestPiece = 1 << 20;  // bytes of a message that travel as one; MPI counts are ints
 constexpr int kNoteTag = 0;
 constexpr int kSpins = 2000;         // of a caller, before it sleeps
 constexpr int kQuietRounds = 100;    // of the serving thread, before it sleeps between rounds
 constexpr int kIdleRounds = 20'000;  // about two seconds later
 constexpr auto kShortestNap = 10us, kLongNap = 100us, kIdleNap = 2000us;
-constexpr auto kStopGrace = 500ms;    // launchers kill after about a second
+constexpr auto kStopGrace = 500ms;   // launchers kill after about a second
 constexpr auto kAbortFlush = 500ms;  // for the last words to a job that is lost
 
 std::string ranks_text(const std::vector<int32_t>& ranks) {

@@ -53,6 +53,7 @@ struct Message {
 class Exchange {
  public:
   explicit Exchange(int32_t channel) : channel_(channel) {}
+  bool ended() const { return ended_; }
 
   std::vector<Message> messages;
   StagingBuffer outgoing, incoming;
