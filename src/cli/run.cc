@@ -109,7 +109,7 @@ int run(const std::vector<std::string>& args, Context& context) {
     // Rank 0 tells what went wrong, wherever it did; if it left without an engine there is nothing to do.
     if (follows && error.code() == ErrorCode::kCancelled) return kExitOk;
     if (follows && error.code() != ErrorCode::kRankLost) return exit_code(error.code());
-    return report(error, json, context);
+    return report(error, json && !follows, context);
   };
   try {
     CommandLine line = parse_command_line(args);
@@ -119,13 +119,14 @@ int run(const std::vector<std::string>& args, Context& context) {
       if (!context.out) throw Error(ErrorCode::kUnreadable, "can't write to standard output");
       return kExitOk;
     }
-    for (const std::string& note : line.notes) context.err << "longspan: note: " << note << std::endl;
     set_up_log(line.common.log_level);
     if (line.common.comm == "mpi" && !std::holds_alternative<PlanOptions>(line.command)) {
       context.catch_interrupts();  // a signal must not end one process before it has said so to the others
       job = line.common.engine.job = context.join_mpi(line.common.engine.comm_timeout_s);
       follows = place_in(*job).rank != 0;
     }
+    for (const std::string& note : line.notes)
+      if (!follows) context.err << "longspan: note: " << note << std::endl;
     const int code = follows ? follow(line, context) : dispatch(line, context);
     context.out.flush();
     if (!context.out) throw Error(ErrorCode::kUnreadable, "can't write to standard output");

@@ -2,7 +2,7 @@
 """The model in the box over mpirun: the same tokens and log-probabilities as on one rank, in layouts; what goes wrong at
 start-up is told once; standard output is rank 0's alone.
 
-usage: mpi_end_to_end.py SOURCE_DIR LONGSPAN MPIRUN     with LONGSPAN_FULL_TESTS=1: every legal layout of 2, 3, 4 ranks
+usage: mpi_end_to_end.py SOURCE_DIR LONGSPAN MPIRUN     with FULL_TESTS=1: every legal layout of 2, 3, 4 ranks
 """
 import itertools
 import json
@@ -92,7 +92,7 @@ def compare_recall():
 
 
 def layouts():
-    if os.environ.get("LONGSPAN_FULL_TESTS") != "1":
+    if os.environ.get("FULL_TESTS") != "1":
         return [flags.split() for flags in FEW]
     legal = []
     for tp, cp, moe_dp, ep in itertools.product((2, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4)):
@@ -124,7 +124,7 @@ def main():
         answer(work, [], [])
         expected = [json.loads(line) for line in (work / "results.jsonl").read_text().splitlines()]
         compare_layout(work, ["--cp", "2"], 2, expected, code=1)
-        if os.environ.get("LONGSPAN_FULL_TESTS") == "1":
+        if os.environ.get("FULL_TESTS") == "1":
             compare_recall()
 
         ask = ["generate", "-m", MODEL, "-p", "Hello", "--comm", "mpi", "-q"]

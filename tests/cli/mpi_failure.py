@@ -3,7 +3,7 @@
 and leaves nobody behind.
 
 usage: mpi_failure.py SOURCE_DIR LONGSPAN PRELOAD MPIRUN [CASE...]   CASE: {stop,kill}-{load,prefill,decode,idle}-RANK
-Without cases: nearly every deed at every moment to one rank, with LONGSPAN_FULL_TESTS=1 to every rank.
+Without cases: nearly every deed at every moment to one rank, with FULL_TESTS=1 to every rank.
 """
 import json
 import os
@@ -106,7 +106,7 @@ def run_case(case, work):
 
 def default_cases():
     deeds = [f"{deed}-{moment}" for moment in ("load", "prefill", "decode", "idle") for deed in ("stop", "kill")]
-    if os.environ.get("LONGSPAN_FULL_TESTS") == "1":
+    if os.environ.get("FULL_TESTS") == "1":
         return [f"{deed}-{rank}" for deed in deeds for rank in range(RANKS)]
     return [f"{deed}-{(2 * i + 1) % RANKS}" for i, deed in enumerate(deeds) if "idle" not in deed]
 

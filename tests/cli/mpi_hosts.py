@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Two hosts, which are network namespaces with a cable between them: the same tokens as with threads; and, with
-LONGSPAN_FULL_TESTS=1, when the cable is cut, the job ends and says so. Exits with 77 where the machine forbids namespaces.
+FULL_TESTS=1, when the cable is cut, the job ends and says so. Exits with 77 where the machine forbids namespaces.
 
 usage: mpi_hosts.py SOURCE_DIR LONGSPAN MPIRUN
 """
@@ -129,7 +129,7 @@ def main():
         with Hosts() as hosts, tempfile.TemporaryDirectory(prefix="mpi_hosts_") as work:
             same_tokens(hosts, pathlib.Path(work))
             print("two hosts: the same tokens", flush=True)
-            if os.environ.get("LONGSPAN_FULL_TESTS") == "1":
+            if os.environ.get("FULL_TESTS") == "1":
                 cut_cable(hosts, pathlib.Path(work))
                 print("a cut cable: as documented", flush=True)
     except NoNamespaces as error:

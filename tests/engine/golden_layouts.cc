@@ -46,7 +46,7 @@ std::vector<LayoutOptions> legal_layouts(const LayoutModel& model, int32_t tp) {
 }
 
 bool full_tests() {
-  const char* set = std::getenv("LONGSPAN_FULL_TESTS");
+  const char* set = std::getenv("FULL_TESTS");
   return set && std::string_view(set) == "1";
 }
 

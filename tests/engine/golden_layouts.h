@@ -23,7 +23,7 @@ struct LayoutCase {
 LayoutModel layout_model_of(const std::string& golden_model);
 /// Every legal layout of `tp` ranks; to a dense model moe_dp means nothing.
 std::vector<LayoutOptions> legal_layouts(const LayoutModel& model, int32_t tp);
-bool full_tests();  // LONGSPAN_FULL_TESTS=1
+bool full_tests();  // FULL_TESTS=1
 
 /// f32, small pages and chunks, one thread per rank. `folder` holds the model.
 EngineOptions golden_options(const LayoutCase& test, const std::filesystem::path& folder);

@@ -1,5 +1,5 @@
 // Golden models in layouts whose ranks are the processes of the job: rank 0 opens the engines and compares,
-// the others follow. By default one layout a model, with LONGSPAN_FULL_TESTS=1 every legal one of as many
+// the others follow. By default one layout a model, with FULL_TESTS=1 every legal one of as many
 // ranks as processes.
 
 #include <gtest/gtest.h>
@@ -17,7 +17,7 @@ std::shared_ptr<Job> g_job;
 
 TEST(GoldenMpi, MatchesTheOracle) {
   const auto [rank, size] = place_in(*g_job);
-  if (size > 4 && !full_tests()) GTEST_SKIP() << "set LONGSPAN_FULL_TESTS=1";
+  if (size > 4 && !full_tests()) GTEST_SKIP() << "set FULL_TESTS=1";
   for (const std::string& name : golden_model_names()) {
     TempDir folder;
     write_golden_model(name, folder.path());
