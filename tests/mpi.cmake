@@ -1,5 +1,9 @@
 # Tests whose processes mpirun starts: as root too, more of them than cores, one thread each.
-find_program(MPIRUN mpirun REQUIRED)
+find_program(MPIRUN mpirun)
+if(NOT MPIRUN)
+  message(STATUS "mpirun not found: no tests over MPI")
+  return()
+endif()
 set(mpi_environment OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
     OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_pml=ob1 OMPI_MCA_btl=vader,tcp,self OMP_NUM_THREADS=1)
 

@@ -7,7 +7,6 @@
 #include <map>
 #include <mutex>
 
-#include "base/check.h"
 #include "checkpoint/checkpoint.h"
 #include "device/engine_device.h"
 #include "engine/active_request.h"
@@ -342,12 +341,14 @@ std::unique_ptr<Device> open_device(const EngineOptions& options) {
 }  // namespace
 
 std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
-  check(!options.job || options.job->rank() == 0, "rank 0 of a job opens the engine, the others follow it");
+  if (options.job && options.job->rank() != 0)
+    throw Error(ErrorCode::kUsage, "rank 0 of a job opens the engine; the others follow it");
   return open_engine(options, open_device(options), steady_ms);
 }
 
 void Engine::follow(const EngineOptions& options) {
-  check(options.job && options.job->rank() != 0, "rank 0 of a job opens the engine, the others follow it");
+  if (!options.job || options.job->rank() == 0)
+    throw Error(ErrorCode::kUsage, "an engine is followed by the processes of a job other than rank 0");
   auto device = open_device(options);
   const ModelConfig config = read_config(options);
   Checkpoint checkpoint =

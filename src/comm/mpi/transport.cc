@@ -91,7 +91,6 @@ void Transport::await(const Exchange& exchange, std::optional<std::chrono::milli
   if (!limit) {
     changed_.wait(lock, over);
   } else if (!changed_.wait_for(lock, *limit, over)) {
-    tell_others_ = true;
     die(fmt::format("{} did not reach {} within {} ms; rank {} gave up waiting",
                     ranks_text(awaited(exchange)), what, limit->count(), rank_));
   }
@@ -108,7 +107,6 @@ void Transport::require_alive(std::string_view what) {
 void Transport::abort(std::string_view reason) noexcept {
   const std::lock_guard lock(mutex_);
   if (!dead_.empty()) return;
-  tell_others_ = true;
   die(reason.empty() ? "aborted" : std::string(reason));
 }
 
@@ -127,9 +125,10 @@ void Transport::leave() {
   thread_.join();
 }
 
-void Transport::die(const std::string& reason) {
+void Transport::die(const std::string& reason, bool tell_others) {
   if (!dead_.empty()) return;
   dead_ = reason;
+  tell_others_ = tell_others;
   changed_.notify_all();
   posted_.notify_one();
 }
@@ -229,20 +228,22 @@ bool Transport::take_posted() {
   return !posted.empty();
 }
 
+// Only the last piece of a message is short, be it empty: so pieces agree in size if messages do.
 void Transport::post(Exchange& exchange) {
   exchange.requests_.clear();
   exchange.pieces_.clear();
   for (size_t i = 0; i < exchange.messages.size(); ++i) {
     const Message& message = exchange.messages[i];
     int64_t done = 0;
+    int bytes = 0;
     do {
-      const int bytes = static_cast<int>(std::min(message.bytes - done, kLargestPiece));
+      bytes = static_cast<int>(std::min(message.bytes - done, kLargestPiece));
       exchange.pieces_.push_back({i, message.data + done, bytes, /*matched=*/!message.incoming});
       MPI_Request& request = exchange.requests_.emplace_back(MPI_REQUEST_NULL);
       if (!message.incoming)
         MPI_Isend(message.data + done, bytes, MPI_BYTE, message.peer, exchange.channel_, comm_, &request);
       done += bytes;
-    } while (done < message.bytes);
+    } while (bytes == kLargestPiece);
   }
   const std::lock_guard lock(mutex_);
   std::fill(exchange.pieces_left_.begin(), exchange.pieces_left_.end(), 0);
@@ -288,7 +289,6 @@ bool Transport::match(Exchange& exchange) {
     MPI_Get_count(&status, MPI_BYTE, &bytes);
     if (bytes != piece.bytes) {
       const std::lock_guard lock(mutex_);
-      tell_others_ = true;
       die(fmt::format("rank {} expects {} bytes from rank {}, which sends {}", rank_, piece.bytes, peer,
                       bytes));
       return true;
@@ -312,7 +312,6 @@ bool Transport::test(Exchange& exchange) {
     const size_t message = exchange.pieces_[indices_[i]].message;
     --exchange.pieces_left_[message];
     if (code == MPI_SUCCESS || statuses_[i].MPI_ERROR == MPI_SUCCESS) continue;
-    tell_others_ = true;
     die(fmt::format("a message between rank {} and rank {} failed: {}", rank_,
                     exchange.messages[message].peer, mpi_error(statuses_[i].MPI_ERROR)));
   }
@@ -333,7 +332,7 @@ bool Transport::receive_notes() {
     if (received_.kind == NoteKind::kLeft) left_[from] = true;
     if (received_.kind == NoteKind::kAbort) {
       const std::lock_guard lock(mutex_);
-      die(received_.text);
+      die(received_.text, /*tell_others=*/false);
     }
     MPI_Irecv(&received_, sizeof(received_), MPI_BYTE, MPI_ANY_SOURCE, kNoteTag, comm_, &note_request_);
   }
@@ -403,14 +402,14 @@ void Transport::judge(Clock::time_point now) {
   }
   for (int32_t peer = 0; peer < size_; ++peer) {
     if (peer == rank_ || left_[peer] || now - heard_[peer] <= options_.silence_limit) continue;
-    tell_others_ = true;
     die(fmt::format("rank {} has given rank {} no sign of life for {} ms", peer, rank_,
                     options_.silence_limit.count()));
   }
   for (size_t i = 0; i < active_.size();) {
     const std::vector<int32_t> ranks = awaited(*active_[i]);
     if (told_to_stop_ && now - *told_to_stop_ > kStopGrace)
-      die(fmt::format("rank {} was told to stop while it waited for {}", rank_, ranks_text(ranks)));
+      die(fmt::format("rank {} was told to stop while it waited for {}", rank_, ranks_text(ranks)),
+          /*tell_others=*/false);
     const auto gone = std::find_if(ranks.begin(), ranks.end(), [&](int32_t rank) { return left_[rank]; });
     if (gone == ranks.end()) {
       ++i;
@@ -420,7 +419,6 @@ void Transport::judge(Clock::time_point now) {
       called_off_.push_back(std::move(active_[i]));
       active_.erase(active_.begin() + static_cast<std::ptrdiff_t>(i));
     } else {
-      tell_others_ = true;
       die(fmt::format("rank {} has left the job", *gone));
       return;
     }

@@ -79,7 +79,7 @@ class Exchange {
 /// Bytes between the processes of a job. One thread makes all calls to MPI, so that messages move while
 /// callers compute; it also tells the others that this process is alive, and notices when one of them no
 /// longer is.
-class Transport : public std::enable_shared_from_this<Transport> {
+class Transport {
  public:
   static std::shared_ptr<Transport> open(const JobOptions& options);
   ~Transport();
@@ -131,7 +131,7 @@ class Transport : public std::enable_shared_from_this<Transport> {
   void tell_end();
 
   // With mutex_ held.
-  void die(const std::string& reason);
+  void die(const std::string& reason, bool tell_others = true);
   std::vector<int32_t> awaited(const Exchange& exchange) const;
   [[noreturn]] void throw_dead(std::string_view what) const;
 
@@ -159,7 +159,7 @@ class Transport : public std::enable_shared_from_this<Transport> {
   std::condition_variable posted_, changed_;
   std::deque<std::shared_ptr<Exchange>> queue_;
   std::string dead_;          // why, once the job is
-  bool tell_others_ = false;  // why
+  bool tell_others_ = false;  // that it is
   bool initialised_ = false, leaving_ = false, everyone_left_ = false;
   bool finished_ = false;  // MPI has ended in order
   bool stopped_ = false;   // no more calls to MPI
