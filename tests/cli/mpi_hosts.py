@@ -7,78 +7,19 @@ usage: mpi_hosts.py SOURCE_DIR LONGSPAN MPIRUN
 import json
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 
 SOURCE, LONGSPAN, MPIRUN = sys.argv[1:4]
+sys.path.insert(0, os.path.join(SOURCE, "tests/support"))
+from network_hosts import Hosts, NoNamespaces  # noqa: E402
+
 MODEL = os.path.join(SOURCE, "models/recall-moe")
-AGENT = os.path.join(SOURCE, "tests/cli/netns_agent.sh")
-SUBNET = "10.177.5"
 PATIENCE = 120  # seconds
 SKIPPED = 77
 LAYOUT = ["--tp", "4", "--cp", "2", "--moe-dp", "2", "--threads", "1"]
-
-
-class NoNamespaces(Exception):
-    pass
-
-
-class Hosts:
-    """Namespaces A and B, and the cable."""
-
-    def __init__(self):
-        self.names = [f"ls{end}{os.getpid()}" for end in "ab"]
-
-    def __enter__(self):
-        try:
-            for name in self.names:
-                self.ip("netns", "add", name)
-            a, b = self.names
-            self.ip("link", "add", "cable", "netns", a, "type", "veth", "peer", "name", "cable", "netns", b)
-            for last, name in enumerate(self.names, 1):
-                self.ip("-n", name, "address", "add", f"{SUBNET}.{last}/24", "dev", "cable")
-                self.ip("-n", name, "link", "set", "cable", "up")
-                self.ip("-n", name, "link", "set", "lo", "up")
-                # TCP gives up after some seconds instead of a quarter of an hour, and with it mpirun and its daemons;
-                # not before we do, since then Open MPI ends its process.
-                self.inside(name, "unshare", "--uts", "sh", "-c", "echo 4 > /proc/sys/net/ipv4/tcp_retries2")
-        except (OSError, subprocess.CalledProcessError) as error:
-            self.__exit__()
-            raise NoNamespaces(f"{error} {(getattr(error, 'stderr', None) or b'').decode().strip()}") from error
-        return self
-
-    def __exit__(self, *_):
-        for name in self.names:
-            for pid in self.processes(name):
-                os.kill(pid, signal.SIGKILL)
-            if pathlib.Path("/run/netns", name).exists():
-                self.ip("netns", "delete", name)
-
-    def ip(self, *arguments):
-        subprocess.run(["ip", *arguments], check=True, capture_output=True)
-
-    def inside(self, name, *command):
-        subprocess.run(["ip", "netns", "exec", name, *command], check=True, capture_output=True)
-
-    def processes(self, name):
-        if not pathlib.Path("/run/netns", name).exists():
-            return []
-        listed = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout
-        return [int(pid) for pid in listed.split()]
-
-    def bytes_sent(self):
-        shown = subprocess.run(["ip", "-j", "-s", "-n", self.names[0], "link", "show", "cable"], capture_output=True)
-        return json.loads(shown.stdout)[0]["stats64"]["tx"]["bytes"]
-
-    def mpirun(self):
-        """Two ranks on each host; what they say goes over the cable."""
-        only = f"{SUBNET}.0/24"
-        return [AGENT, self.names[0], MPIRUN, "--mca", "plm_rsh_agent", AGENT, "--mca", "btl", "tcp,self", "--mca",
-                "btl_tcp_if_include", only, "--mca", "oob_tcp_if_include", only, "--host",
-                ",".join(name + ":2" for name in self.names), "-n", "4"]
 
 
 def batch(work, requests, results):
@@ -95,7 +36,7 @@ def same_tokens(hosts, work):
     requests = [{"prompt": " ".join(words[:500]), "max_tokens": 10}, {"prompt": "The code word", "max_tokens": 10}]
     subprocess.run(batch(work, requests, "alone.jsonl"), check=True, timeout=PATIENCE)
     before = hosts.bytes_sent()
-    done = subprocess.run(hosts.mpirun() + batch(work, requests, "hosts.jsonl") + ["--comm", "mpi"] + LAYOUT,
+    done = subprocess.run(hosts.mpirun(MPIRUN, 2) + batch(work, requests, "hosts.jsonl") + ["--comm", "mpi"] + LAYOUT,
                           capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, f"exit code {done.returncode}: {done.stderr}"
     tokens = [[line["token_ids"] for line in lines(work, results)] for results in ("alone.jsonl", "hosts.jsonl")]
@@ -106,7 +47,7 @@ def same_tokens(hosts, work):
 def cut_cable(hosts, work):
     requests = [{"id": "short", "prompt": "a", "max_tokens": 1},
                 {"id": "long", "prompt": "b", "max_tokens": 30000, "ignore_eos": True}]
-    job = subprocess.Popen(hosts.mpirun() + batch(work, requests, "cut.jsonl") +
+    job = subprocess.Popen(hosts.mpirun(MPIRUN, 2) + batch(work, requests, "cut.jsonl") +
                            ["--comm", "mpi", "--comm-timeout", "2"] + LAYOUT, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + PATIENCE
     while not ((work / "cut.jsonl").exists() and (work / "cut.jsonl").stat().st_size):
