@@ -26,6 +26,7 @@ PUBLIC_ONLY = re.compile(r"^longspan/")
 VENDOR = {
     "device/cpu": re.compile(r"^(oneapi/|dnnl|immintrin)"),
     "device/cuda": re.compile(r"^(cuda|cublas|nccl)"),
+    "comm/mpi": re.compile(r"^mpi\.h"),
     "device/ascend": re.compile(r"^(acl/|aclnn|hccl)"),
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')

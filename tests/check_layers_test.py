@@ -11,6 +11,7 @@ CASES = [  # file, text, part of the complaint; None: nothing to complain about
     ("src/plan/a.cc", '#include "device/ops.h"\n', "plan/ may not include device/ops.h"),
     ("src/model/a.cc", "#include <cuda_runtime.h>\n", "belongs in src/device/cuda/ only"),
     ("src/device/cpu/a.cc", "#include <acl/acl.h>\n", "belongs in src/device/ascend/ only"),
+    ("src/engine/a.cc", "#include <mpi.h>\n", "belongs in src/comm/mpi/ only"),
     ("src/engine/a.cc", "#include <immintrin.h>\n", "belongs in src/device/cpu/ only"),
     ("include/longspan/a.h", "#include <fmt/format.h>\n", "standard headers only"),
 ]

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <longspan/hardware_limits.h>
+#include <longspan/job.h>
 #include <longspan/layout.h>
 #include <longspan/request.h>
 
@@ -25,14 +26,17 @@ struct EngineOptions {
   int32_t max_running_requests = 32;    ///< rows in a batch, >= 1
   int32_t chunked_prefill_size = 8192;  ///< most new tokens per step, >= 1; -1: no limit
   int64_t context_length = 0;           ///< tokens; 0: what the model's config says; may only lower it
-  double mem_fraction = 0.7;            ///< of the device's memory, for weights and KV of all local ranks
+  double mem_fraction = 0.7;            ///< of the device's memory, for weights and KV of all ranks on it
   int64_t max_total_tokens = 0;         ///< KV tokens in the pool; 0: what mem_fraction leaves
   bool prefix_cache = true;             ///< keep KV of finished prompts for later ones with the same start
-  int32_t threads = 0;                  ///< cores for all local ranks; 0: the affinity mask
+  int32_t threads = 0;                  ///< cores for all ranks of this process; 0: its affinity mask, which
+                                        ///< processes of a job with the same one divide
   bool share_kv = true;                 ///< ranks in one process use one pool; false: one each, merged gather
   int32_t min_tokens_to_cut = 0;        ///< prompts with fewer new tokens stay on one rank; 0: 2 * cp
   double comm_timeout_s = 60;           ///< a collective that takes longer means a lost rank
   std::string chat_template;            ///< "": the folder's; "chatml", "llama3"
+  /// The layout's ranks are the processes of this job, one each; null: threads of this process.
+  std::shared_ptr<Job> job = {};
 };
 
 /// What was built, for people and --json.
@@ -42,7 +46,7 @@ struct EngineInfo {
   int32_t ranks = 1;
   int32_t threads_per_rank = 1;
   int64_t weight_bytes = 0;  ///< resident, all ranks of this process together
-  int64_t kv_bytes = 0;      ///< reserved
+  int64_t kv_bytes = 0;      ///< reserved in this process
   int64_t kv_tokens = 0;     ///< that fit
   int64_t context_length = 0;
   int32_t page_size = 0;
@@ -61,7 +65,12 @@ struct EngineStats {
 class Engine {
  public:
   /// Loads the model. Throws Error: kUsage, kUnreadable, kNotSupported, kCapacity.
+  /// In a job, rank 0 opens and the other processes follow() with the same options.
   static std::unique_ptr<Engine> open(const EngineOptions& options);
+  /// Computes this process' part of what the engine that rank 0 of the job opens is asked for, until that is
+  /// gone. Throws Error: what open() throws there, kRankLost, and kCancelled if rank 0 leaves the job without
+  /// an engine.
+  static void follow(const EngineOptions& options);
   virtual ~Engine() = default;
 
   /// Queues a request. A request that breaks a rule is accepted and finished with an error in the next step,

@@ -53,7 +53,11 @@ class BatchRun {
     try {
       while (!context_.interrupted()) {
         read_ahead(engine);
-        if (running_ > 0) step(engine);
+        if (running_ > 0) {
+          step(engine);
+        } else if (common_.engine.job) {
+          require_alive(*common_.engine.job);
+        }
         write_finished();
         show_progress();
         if (at_end_ && pending_.empty()) return true;

@@ -20,8 +20,11 @@ struct Context {
   std::filesystem::path executable = {};  // where data files are looked for
 
   std::function<std::unique_ptr<Engine>(const EngineOptions&)> open_engine = {};
-  std::function<double()> now = {};                 // seconds on a steady clock
-  std::function<int64_t()> peak_memory_bytes = {};  // largest resident size so far, bytes; 0: unknown
+  /// Joins the job of the launcher that started this process (Engine options' job).
+  std::function<std::shared_ptr<Job>(double comm_timeout_s)> join_mpi = {};
+  std::function<void(const EngineOptions&)> follow = {};  // Engine::follow
+  std::function<double()> now = {};                       // seconds on a steady clock
+  std::function<int64_t()> peak_memory_bytes = {};        // largest resident size so far, bytes; 0: unknown
   /// From here on an interrupt sets a flag instead of ending the process, so that a command can finish its
   /// output; a second interrupt ends it all the same.
   std::function<void()> catch_interrupts = {};

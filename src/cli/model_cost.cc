@@ -18,16 +18,25 @@ int64_t bias_bytes(bool bias, int64_t features) {
   return bias ? features * static_cast<int64_t>(sizeof(float)) : 0;
 }
 
+// k_proj and v_proj of all layers, where they are a matrix of their own.
+int64_t kv_projection_bytes(const ModelConfig& config, const RankSlice& slice, const Ops& ops) {
+  const int64_t kv = 2 * slice.heads_kv.count * config.head_dim;
+  return config.num_layers *
+         (ops.packed_linear_bytes(kv, config.hidden_size) + bias_bytes(config.qkv_bias, kv));
+}
+
 // Weights split over attn_tp: projections, dense MLPs, lm_head.
 int64_t attention_side_bytes(const ModelConfig& config, const RankSlice& slice, const Ops& ops) {
   const int64_t hidden = config.hidden_size;
   const int64_t q = slice.heads_q.count * config.head_dim;
-  const int64_t qkv = q + 2 * slice.heads_kv.count * config.head_dim;
+  const int64_t first = slice.splits_qkv ? q : q + 2 * slice.heads_kv.count * config.head_dim;
   const int64_t dense_layers = config.num_layers - moe_layers(config);
   const int64_t width = slice.mlp.count;
-  int64_t bytes = config.num_layers * (ops.packed_linear_bytes(qkv, hidden) +
-                                       bias_bytes(config.qkv_bias, qkv) + ops.packed_linear_bytes(hidden, q) +
-                                       bias_bytes(config.o_bias && slice.leads_attn_tp, hidden));
+  int64_t bytes =
+      config.num_layers *
+      (ops.packed_linear_bytes(first, hidden) + bias_bytes(config.qkv_bias, first) +
+       ops.packed_linear_bytes(hidden, q) + bias_bytes(config.o_bias && slice.leads_attn_tp, hidden));
+  if (slice.splits_qkv) bytes += kv_projection_bytes(config, slice, ops);
   if (dense_layers > 0) {
     bytes += dense_layers * (ops.packed_linear_bytes(2 * width, hidden) +
                              bias_bytes(config.mlp_bias, 2 * width) + ops.packed_linear_bytes(hidden, width) +
@@ -111,10 +120,10 @@ double weights_read_share(const ModelConfig& config, int64_t rows) {
 }
 
 std::vector<RankBytes> rank_bytes(const ModelConfig& config, const Layout& layout, int32_t page_size,
-                                  const Ops& ops) {
+                                  bool share_kv, const Ops& ops) {
   std::vector<RankBytes> ranks;
   for (int32_t rank = 0; rank < layout.tp; ++rank) {
-    const RankSlice slice = rank_slice(layout_model(config), layout, rank);
+    const RankSlice slice = rank_slice(layout_model(config), layout, rank, !share_kv);
     ranks.push_back({attention_side_bytes(config, slice, ops) + router_bytes(config, ops) +
                          expert_side_bytes(config, slice, ops) + shared_gate_bytes(config, slice, ops),
                      kv_token_bytes(config, slice, page_size, ops)});
@@ -126,13 +135,16 @@ ProcessBytes process_bytes(const ModelConfig& config, const Layout& layout, int3
                            const Ops& ops) {
   ProcessBytes total;
   const LayoutModel model = layout_model(config);
-  std::set<int32_t> attention_slices;
+  std::set<int32_t> attention_slices, kv_projections;
   std::set<std::pair<int32_t, int32_t>> expert_slices;
   for (int32_t rank = 0; rank < layout.tp; ++rank) {
-    const RankSlice slice = rank_slice(model, layout, rank);
+    const RankSlice slice = rank_slice(model, layout, rank, !share_kv);
     const RankCoordinates at = layout.coordinates(rank);
-    if (attention_slices.insert(at.attn_tp_rank).second)
+    if (attention_slices.insert(at.attn_tp_rank).second) {
       total.weights += attention_side_bytes(config, slice, ops);
+      const bool first_with_these = kv_projections.insert(kv_slice(model, layout, rank)).second;
+      if (slice.splits_qkv && !first_with_these) total.weights -= kv_projection_bytes(config, slice, ops);
+    }
     if (expert_slices.insert({at.ep_rank, at.moe_tp_rank}).second)
       total.weights += expert_side_bytes(config, slice, ops);
   }

@@ -25,7 +25,7 @@ struct RankBytes {
 
 /// [layout.tp]
 std::vector<RankBytes> rank_bytes(const ModelConfig& config, const Layout& layout, int32_t page_size,
-                                  const Ops& ops);
+                                  bool share_kv, const Ops& ops);
 
 struct ProcessBytes {
   int64_t weights = 0;       // all ranks in one process: each slice once

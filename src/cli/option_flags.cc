@@ -39,7 +39,7 @@ void add_layout_flags(FlagSet& flags, LayoutOptions& layout, std::vector<int64_t
 void add_memory_flags(FlagSet& flags, EngineOptions& engine) {
   flags.integer("--page-size", engine.page_size, 1, 65536, "TOKENS", "tokens per KV page");
   flags.number("--mem-fraction-static", engine.mem_fraction, 0, false, 1, "FRACTION",
-               "share of the memory for weights and KV of all local ranks");
+               "share of the memory for weights and KV of all ranks on this machine");
   flags.integer("--max-total-tokens", engine.max_total_tokens, 0, kMax64, "TOKENS",
                 "KV tokens in the pool; 0: what --mem-fraction-static leaves");
   flags.integer("--context-length", engine.context_length, 0, kMax32, "TOKENS",
@@ -96,28 +96,33 @@ void add_compute_flags(FlagSet& flags, EngineOptions& engine) {
         }
       });
   flags.integer("--threads", engine.threads, 0, 65536, "CORES",
-                "cores for all local ranks; 0: those the process may use");
+                "cores for all ranks of this process; 0: those it may use");
   flags.text("--chat-template", engine.chat_template, "chatml|llama3",
              "how messages are rendered, instead of the folder's own template");
 }
 
-void add_exchange_flags(FlagSet& flags, EngineOptions& engine) {
-  const std::string elsewhere = "not in this build; use threads";
-  flags.fixed("--comm", "threads", {{"mpi", elsewhere}, {"nccl", elsewhere}, {"hccl", elsewhere}},
-              "how ranks talk; threads: all ranks in this process");
+void add_exchange_flags(FlagSet& flags, CommonOptions& options) {
+  EngineOptions& engine = options.engine;
+  const std::string elsewhere = "not in this build; use threads or mpi";
+  flags.choice("--comm", options.comm, {{"threads", "threads"}, {"mpi", "mpi"}},
+               {{"nccl", elsewhere}, {"hccl", elsewhere}},
+               "how ranks talk; threads: all in this process; mpi: one in each process that mpirun starts");
   flags.fixed("--kv", "replicate", {{"shard", "not in this build; use replicate"}},
               "every cp rank can read all KV");
-  flags.value("--kv-exchange", "auto", "auto|shared|gather",
-              "shared: one pool for ranks in one process; gather: a pool each, merged all-gather",
-              [&engine](const std::string& flag, const std::string& text) {
-                if (text != "auto" && text != "shared" && text != "gather") {
-                  throw Error(ErrorCode::kUsage,
-                              fmt::format("{} {}: must be one of auto, shared, gather", flag, text));
-                }
-                engine.share_kv = text != "gather";
-              });
+  flags.value(
+      "--kv-exchange", "auto", "auto|shared|gather",
+      "shared: one pool for ranks in one process; gather: a pool each, merged all-gather; auto: shared "
+      "with --comm threads, gather with mpi",
+      [&options, &engine](const std::string& flag, const std::string& text) {
+        if (text != "auto" && text != "shared" && text != "gather") {
+          throw Error(ErrorCode::kUsage,
+                      fmt::format("{} {}: must be one of auto, shared, gather", flag, text));
+        }
+        engine.share_kv = text != "gather";
+        options.shared_kv_only = text == "shared";
+      });
   flags.number("--comm-timeout", engine.comm_timeout_s, 0, false, kInfinity, "SECONDS",
-               "a collective that takes longer means a lost rank");
+               "a collective that takes longer, or a silent process of a job, means a lost rank");
 }
 
 // Flags of other engines' command lines that must not stop ours.
@@ -176,7 +181,7 @@ void add_common_flags(FlagSet& flags, CommonOptions& options, std::vector<int64_
   add_memory_flags(flags, options.engine);
   add_schedule_flags(flags, options.engine);
   add_compute_flags(flags, options.engine);
-  add_exchange_flags(flags, options.engine);
+  add_exchange_flags(flags, options);
   add_foreign_flags(flags);
   flags.choice("--log-level", options.log_level,
                {{"debug", "debug"},

@@ -122,6 +122,8 @@ void check_rules(const CommandLine& line) {
     if (!ok) throw Error(ErrorCode::kUsage, message);
   };
   require(!line.common.engine.model.empty(), "-m is missing: which model folder? (-m FOLDER)");
+  require(!line.common.shared_kv_only || line.common.comm != "mpi",
+          "--kv-exchange shared: processes share no memory; with --comm mpi use auto or gather");
   if (const auto* generate = std::get_if<GenerateOptions>(&line.command)) {
     require(generate->stdin_mark.empty() || generate->stdin_mark == "-",
             fmt::format("unexpected argument \"{}\"; a prompt goes after -p, a file after -f",

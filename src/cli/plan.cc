@@ -19,6 +19,7 @@ constexpr int32_t kWidth = 100;  // columns
 
 struct Prediction {
   ModelConfig config;
+  bool mpi = false;  // a process for every rank, all on this machine
   Layout layout;
   std::string device;
   std::vector<RankBytes> ranks;
@@ -48,8 +49,20 @@ std::vector<BatchRow> rows_of(const PlanOptions& options, const ModelConfig& con
   return rows;
 }
 
-Prediction predict(const EngineOptions& engine, const PlanOptions& options) {
+// The process of a job that holds the most; all of them have as many pages.
+ProcessBytes largest_rank(const std::vector<RankBytes>& ranks) {
+  ProcessBytes most{.weights = 0, .kv_per_token = 0, .kv_pools = 1};
+  for (const RankBytes& rank : ranks) {
+    most.weights = std::max(most.weights, rank.weights);
+    most.kv_per_token = std::max(most.kv_per_token, rank.kv_per_token);
+  }
+  return most;
+}
+
+Prediction predict(const CommonOptions& common, const PlanOptions& options) {
+  const EngineOptions& engine = common.engine;
   Prediction p;
+  p.mpi = common.comm == "mpi";
   p.config = load_model_config(engine.model);
   p.layout = make_layout(engine.layout, layout_model(p.config));
   p.rows = rows_of(options, p.config, engine.context_length);
@@ -57,9 +70,11 @@ Prediction predict(const EngineOptions& engine, const PlanOptions& options) {
   const auto device = make_device(engine, p.config.dtype);
   const Ops& ops = device->ops();
   p.device = ops.name();
-  p.ranks = rank_bytes(p.config, p.layout, engine.page_size, ops);
-  p.process = process_bytes(p.config, p.layout, engine.page_size, engine.share_kv, ops);
-  p.budget = static_cast<int64_t>(engine.mem_fraction * static_cast<double>(device->memory_bytes()));
+  p.ranks = rank_bytes(p.config, p.layout, engine.page_size, engine.share_kv && !p.mpi, ops);
+  p.process = p.mpi ? largest_rank(p.ranks)
+                    : process_bytes(p.config, p.layout, engine.page_size, engine.share_kv, ops);
+  const int64_t memory = device->memory_bytes() / (p.mpi ? p.layout.tp : 1);
+  p.budget = static_cast<int64_t>(engine.mem_fraction * static_cast<double>(memory));
   const int64_t page_bytes = p.process.kv_per_token * engine.page_size;
   const int64_t pages = (p.budget - p.process.weights) / page_bytes - 1;  // page 0 is never handed out
   p.fitting_tokens = p.budget < p.process.weights ? -1 : std::max<int64_t>(pages, 0) * engine.page_size;
@@ -93,8 +108,11 @@ void print_layout(const Prediction& p, std::ostream& out) {
 }
 
 void print_memory(const Prediction& p, const EngineOptions& engine, std::ostream& out) {
-  out << fmt::format("\npredicted, all ranks in one process on {}:\n", p.device);
-  out << fmt::format("  weights {}, each slice once\n", bytes_text(p.process.weights));
+  out << fmt::format("\npredicted, {} on {}:\n",
+                     p.mpi ? "each of the processes, all on this machine," : "all ranks in one process",
+                     p.device);
+  out << fmt::format("  weights {}, {}\n", bytes_text(p.process.weights),
+                     p.mpi ? "of the rank with the most" : "each slice once");
   out << fmt::format("  KV {} per token in {} pool{}, pages of {} tokens\n",
                      bytes_text(p.process.kv_per_token), p.process.kv_pools,
                      p.process.kv_pools == 1 ? "" : "s", engine.page_size);
@@ -172,10 +190,11 @@ std::string plan_json(const Prediction& p) {
   return JsonObject()
       .set("architecture", p.config.architecture_name)
       .set("legal", true)
-      .set("runs_in_this_build", true)
+      .set("runs_in_this_build", !p.mpi || built_with_mpi())
       .set_json("layout", layout_json(p.layout))
       .set("device", p.device)
       .set("predicted", true)
+      .set("comm", p.mpi ? "mpi" : "threads")
       .set("weight_bytes", p.process.weights)
       .set("kv_bytes_per_token", p.process.kv_per_token)
       .set("kv_pools", p.process.kv_pools)
@@ -192,7 +211,7 @@ std::string plan_json(const Prediction& p) {
 }  // namespace
 
 int run_plan(const CommonOptions& common, const PlanOptions& options, Context& context) {
-  const Prediction prediction = predict(common.engine, options);
+  const Prediction prediction = predict(common, options);
   if (common.json) {
     context.out << plan_json(prediction) << std::endl;
     return kExitOk;

@@ -59,6 +59,10 @@ Context process_context() {
   std::error_code ignored;
   context.executable = std::filesystem::read_symlink("/proc/self/exe", ignored);
   context.open_engine = [](const EngineOptions& options) { return Engine::open(options); };
+  context.join_mpi = [](double comm_timeout_s) {
+    return join_mpi(comm_timeout_s, [] { return g_interrupted != 0; });
+  };
+  context.follow = [](const EngineOptions& options) { Engine::follow(options); };
   context.now = [] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
   };

@@ -44,6 +44,19 @@ int dispatch(const CommandLine& line, Context& context) {
       line.command);
 }
 
+// What a process does whose rank is not 0: it takes part, engine by engine, and says nothing.
+int follow(const CommandLine& line, Context& context) {
+  EngineOptions options = line.common.engine;
+  const auto* bench = std::get_if<BenchOptions>(&line.command);
+  std::vector<int64_t> cp_list = bench ? bench->cp : std::vector<int64_t>();
+  if (cp_list.empty()) cp_list = {options.layout.cp};
+  for (const int64_t cp : cp_list) {
+    options.layout.cp = static_cast<int32_t>(cp);
+    context.follow(options);
+  }
+  return kExitOk;
+}
+
 // One line, whatever the message holds.
 std::string one_line(std::string text) {
   for (char& c : text) {
@@ -55,7 +68,8 @@ std::string one_line(std::string text) {
 int report(const Error& error, bool json, Context& context) {
   context.out.clear();
   context.out.flush();
-  context.err << "longspan: error: " << one_line(error.what()) << std::endl;
+  // In one piece: several processes may write here.
+  context.err << "longspan: error: " + one_line(error.what()) + "\n" << std::flush;
   if (json) {
     JsonObject body;
     body.set("code", to_string(error.code())).set("message", one_line(error.what()));
@@ -89,26 +103,41 @@ int exit_code(ErrorCode code) {
 
 int run(const std::vector<std::string>& args, Context& context) {
   bool json = std::find(args.begin(), args.end(), "--json") != args.end();
+  std::shared_ptr<Job> job;  // outlives the report of an error: to leave it may take a while
+  bool follows = false;
+  const auto fail = [&](const Error& error) {
+    // Rank 0 tells what went wrong, wherever it did; if it left without an engine there is nothing to do.
+    if (follows && error.code() == ErrorCode::kCancelled) return kExitOk;
+    if (follows && error.code() != ErrorCode::kRankLost) return exit_code(error.code());
+    return report(error, json && !follows, context);
+  };
   try {
-    const CommandLine line = parse_command_line(args);
+    CommandLine line = parse_command_line(args);
     json = line.common.json;
     if (!line.information.empty()) {
       context.out << line.information << std::flush;
       if (!context.out) throw Error(ErrorCode::kUnreadable, "can't write to standard output");
       return kExitOk;
     }
-    for (const std::string& note : line.notes) context.err << "longspan: note: " << note << std::endl;
     set_up_log(line.common.log_level);
-    const int code = dispatch(line, context);
+    if (line.common.comm == "mpi" && !std::holds_alternative<PlanOptions>(line.command)) {
+      context.catch_interrupts();  // a signal must not end one process before it has said so to the others
+      job = line.common.engine.job = context.join_mpi(line.common.engine.comm_timeout_s);
+      follows = place_in(*job).rank != 0;
+    }
+    for (const std::string& note : line.notes)
+      if (!follows) context.err << "longspan: note: " << note << std::endl;
+    const int code = follows ? follow(line, context) : dispatch(line, context);
     context.out.flush();
     if (!context.out) throw Error(ErrorCode::kUnreadable, "can't write to standard output");
+    if (job) leave(*job);
     return code;
   } catch (const Error& e) {
-    return report(e, json, context);
+    return fail(e);
   } catch (const std::bad_alloc&) {
-    return report(Error(ErrorCode::kCapacity, "out of memory"), json, context);
+    return fail(Error(ErrorCode::kCapacity, "out of memory"));
   } catch (const std::exception& e) {
-    return report(Error(ErrorCode::kInternal, e.what()), json, context);
+    return fail(Error(ErrorCode::kInternal, e.what()));
   }
 }
 

@@ -14,6 +14,7 @@ SelfCheck::SelfCheck(int64_t every, EngineOptions& options, const Context& conte
   options.mem_fraction /= 2;
   EngineOptions alone = options;
   alone.layout = LayoutOptions{};
+  alone.job = nullptr;
   alone.prefix_cache = false;
   reference_ = context.open_engine(alone);
 }

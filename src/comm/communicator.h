@@ -12,8 +12,9 @@ namespace longspan {
 
 /// Collectives over one group of `size()` ranks, of which this object speaks for one. Every rank of the group
 /// calls the same collectives in the same order; `tag` names the call in errors. Each blocks until it is
-/// done, and throws Error(kRankLost) naming rank, collective, tag and reason when the time limit passes or
-/// some rank has called abort(). After that the group is dead: every later call throws the same reason.
+/// done (start_all_gather_v excepted), and throws Error(kRankLost) naming rank, collective, tag and reason
+/// when the time limit passes or some rank has called abort(). After that the group is dead: every later call
+/// throws the same reason. A buffer is the caller's again when the call that got it returns or throws.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -24,8 +25,18 @@ class Communicator {
 
   /// recv = the concatenation of every rank's `send` in rank order, recv_bytes[r] bytes from rank r (exact
   /// counts, no padding; recv_bytes[rank()] == send.size()). `recv` may not overlap `send`.
-  virtual void all_gather_v(std::span<const std::byte> send, std::span<std::byte> recv,
-                            std::span<const int64_t> recv_bytes, std::string_view tag) = 0;
+  void all_gather_v(std::span<const std::byte> send, std::span<std::byte> recv,
+                    std::span<const int64_t> recv_bytes, std::string_view tag) {
+    start_all_gather_v(send, recv, recv_bytes, tag);
+    wait();
+  }
+
+  /// The same in two halves, between which the caller computes while bytes travel. Until wait() returns or
+  /// throws, both buffers stay as they are and this communicator is asked for nothing else. `recv_bytes` and
+  /// `tag` are copied.
+  virtual void start_all_gather_v(std::span<const std::byte> send, std::span<std::byte> recv,
+                                  std::span<const int64_t> recv_bytes, std::string_view tag) = 0;
+  virtual void wait() = 0;
 
   /// Every rank's data[i] becomes the sum of all ranks' data[i], added in rank order, so that all get the
   /// same bits. Equal sizes.

@@ -8,6 +8,8 @@
 #include <functional>
 #include <mutex>
 #include <numeric>
+#include <optional>
+#include <utility>
 
 #include "base/check.h"
 #include "comm/communicator.h"
@@ -126,11 +128,20 @@ class ThreadsCommunicator final : public Communicator {
 
   void barrier(std::string_view tag) override { group_->barrier(rank_, "barrier", tag); }
 
-  void all_gather_v(std::span<const std::byte> send, std::span<std::byte> recv,
-                    std::span<const int64_t> recv_bytes, std::string_view tag) override {
+  // Copying needs all ranks: nothing moves before wait().
+  void start_all_gather_v(std::span<const std::byte> send, std::span<std::byte> recv,
+                          std::span<const int64_t> recv_bytes, std::string_view tag) override {
     check(std::ssize(recv_bytes) == size(), "all_gather_v: one count per rank");
     check(std::accumulate(recv_bytes.begin(), recv_bytes.end(), int64_t{0}) == std::ssize(recv),
           "all_gather_v: counts must add up to the receive buffer");
+    check(!started_, "all_gather_v: one at a time");
+    started_ = Gather{send, recv, {recv_bytes.begin(), recv_bytes.end()}, std::string(tag)};
+  }
+
+  void wait() override {
+    check(started_.has_value(), "wait: nothing was started");
+    const Gather gather = *std::exchange(started_, std::nullopt);
+    const auto& [send, recv, recv_bytes, tag] = gather;
     exchange({.send = send.data(), .bytes = std::ssize(send)}, "all_gather_v", tag, [&] {
       std::byte* out = recv.data();
       for (int32_t r = 0; r < size(); ++r) {
@@ -252,8 +263,16 @@ class ThreadsCommunicator final : public Communicator {
     }
   }
 
+  struct Gather {
+    std::span<const std::byte> send;
+    std::span<std::byte> recv;
+    std::vector<int64_t> recv_bytes;
+    std::string tag;
+  };
+
   std::shared_ptr<ThreadsGroup> group_;
   int32_t rank_;
+  std::optional<Gather> started_;
 };
 
 }  // namespace

@@ -10,10 +10,12 @@
 #include "checkpoint/checkpoint.h"
 #include "device/engine_device.h"
 #include "engine/active_request.h"
+#include "engine/job_rules.h"
 #include "engine/open.h"
 #include "engine/request_rules.h"
 #include "engine/sampler.h"
 #include "engine/step_runner.h"
+#include "engine/together.h"
 #include "schedule/scheduler.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -313,15 +315,45 @@ EngineStats EngineImpl::stats() const {
 }  // namespace
 
 std::unique_ptr<Engine> open_engine(const EngineOptions& options, std::unique_ptr<Device> device, Clock now) {
-  ModelConfig config = load_model_config(options.model);
-  check_options(options, config);
-  return std::make_unique<EngineImpl>(
-      options, std::move(config), Checkpoint::open(options.model), Tokenizer::load(options.model),
-      ChatTemplate::load(options.model, options.chat_template), std::move(device), std::move(now));
+  Job* const job = options.job.get();
+  ModelConfig config = read_config(options);
+  struct Files {
+    Checkpoint checkpoint;
+    Tokenizer tokenizer;
+    ChatTemplate chat_template;
+  };
+  Files files = together(job, "opening the model", [&] {
+    return Files{Checkpoint::open(options.model), Tokenizer::load(options.model),
+                 ChatTemplate::load(options.model, options.chat_template)};
+  });
+  return std::make_unique<EngineImpl>(options, std::move(config), std::move(files.checkpoint),
+                                      std::move(files.tokenizer), files.chat_template, std::move(device),
+                                      std::move(now));
 }
 
+namespace {
+
+std::unique_ptr<Device> open_device(const EngineOptions& options) {
+  return together(options.job.get(), "opening the device",
+                  [&] { return make_device(options, load_model_config(options.model).dtype); });
+}
+
+}  // namespace
+
 std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
-  return open_engine(options, make_device(options, load_model_config(options.model).dtype), steady_ms);
+  if (options.job && options.job->rank() != 0)
+    throw Error(ErrorCode::kUsage, "rank 0 of a job opens the engine; the others follow it");
+  return open_engine(options, open_device(options), steady_ms);
+}
+
+void Engine::follow(const EngineOptions& options) {
+  if (!options.job || options.job->rank() == 0)
+    throw Error(ErrorCode::kUsage, "an engine is followed by the processes of a job other than rank 0");
+  auto device = open_device(options);
+  const ModelConfig config = read_config(options);
+  Checkpoint checkpoint =
+      together(options.job.get(), "opening the model", [&] { return Checkpoint::open(options.model); });
+  StepRunner(options, config, std::move(checkpoint), std::move(device)).follow();
 }
 
 }  // namespace longspan

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "engine/together.h"
 #include "model/layout_model.h"
 #include "plan/cp_plan.h"
 #include "plan/rank_slice.h"
@@ -28,10 +29,10 @@ std::vector<std::vector<int>> share_cores(std::vector<int> cores, int32_t thread
   return shares;
 }
 
-int32_t count_pages(const EngineOptions& options, const ModelConfig& config, const Device& device,
+int32_t count_pages(const EngineOptions& options, const ModelConfig& config, int64_t memory_bytes,
                     int64_t weight_bytes, int64_t page_bytes, int32_t pools) {
   const int64_t budget =
-      static_cast<int64_t>(options.mem_fraction * static_cast<double>(device.memory_bytes())) - weight_bytes;
+      static_cast<int64_t>(options.mem_fraction * static_cast<double>(memory_bytes)) - weight_bytes;
   const int64_t fitting = budget / (page_bytes * pools);
   const auto pages_of = [&](int64_t tokens) { return (tokens + options.page_size - 1) / options.page_size; };
   const int64_t context = options.context_length ? options.context_length : config.context_length;
@@ -45,25 +46,54 @@ int32_t count_pages(const EngineOptions& options, const ModelConfig& config, con
             "{} bytes leaves room for {} beside {} bytes of weights; raise the fraction, or lower "
             "the page size or the number of KV tokens",
             options.max_total_tokens ? wanted + 1 : 2, options.page_size, page_bytes * pools,
-            options.mem_fraction, device.memory_bytes(), std::max<int64_t>(fitting, 0), weight_bytes));
+            options.mem_fraction, memory_bytes, std::max<int64_t>(fitting, 0), weight_bytes));
   }
   const int64_t slots_limit = std::numeric_limits<int32_t>::max() / options.page_size;
   return static_cast<int32_t>(std::min({wanted + 1, fitting, slots_limit}));  // page 0 is never handed out
 }
 
+std::chrono::milliseconds milliseconds(double seconds) {
+  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1e3));
+}
+
 // For every rank its place in its group; null where it is alone there.
 template <class GroupOf>
-std::vector<std::unique_ptr<Communicator>> make_rank_groups(int32_t ranks, double timeout_s,
+std::vector<std::unique_ptr<Communicator>> make_rank_groups(int32_t ranks, std::chrono::milliseconds limit,
                                                             GroupOf group_of) {
-  const std::chrono::milliseconds timeout(static_cast<int64_t>(timeout_s * 1e3));
   std::vector<std::unique_ptr<Communicator>> result(ranks);
   for (int32_t rank = 0; rank < ranks; ++rank) {
     const std::vector<int32_t> group = group_of(rank);
     if (group.size() == 1 || group.front() != rank) continue;
-    auto members = make_threads_group(static_cast<int32_t>(group.size()), timeout);
+    auto members = make_threads_group(static_cast<int32_t>(group.size()), limit);
     for (size_t i = 0; i < group.size(); ++i) result[group[i]] = std::move(members[i]);
   }
   return result;
+}
+
+// A tensor that no rank reads is a mistake; one that another reads is not.
+void add_tensors_of_others(Job& job, const Checkpoint& checkpoint, PackedSlices& packed) {
+  std::string mine;
+  for (const std::string& name : checkpoint.names()) mine += packed.tensors.contains(name) ? '1' : '0';
+  for (const std::string& read : exchange_texts(job, mine, "tensors read")) {
+    if (read.size() != mine.size())
+      throw Error(
+          ErrorCode::kUnreadable,
+          fmt::format(
+              "the model folder holds {} tensors on one process of the job and {} on another; give all "
+              "the same model",
+              mine.size(), read.size()));
+    size_t i = 0;
+    for (const std::string& name : checkpoint.names())
+      if (read[i++] == '1') packed.tensors.insert(name);
+  }
+}
+
+HostShare share_of_host(Job& job) {
+  std::vector<HostPlace> places;
+  const HostPlace mine = {.host = this_host(), .cores = usable_cores()};
+  for (const std::string& text : exchange_texts(job, to_text(mine), "cores"))
+    places.push_back(host_place_from_text(text));
+  return share_host(places, job.rank());
 }
 
 }  // namespace
@@ -74,46 +104,35 @@ StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, 
       config_(config),
       checkpoint_(std::move(checkpoint)),
       layout_(make_layout(options.layout, layout_model(config))),
-      device_(std::move(device)),
-      has_wide_rank_(layout_.cp > 1 && layout_.attn_tp == 1 && options.share_kv &&
-                     (config.num_experts == 0 || layout_.moe_dp == layout_.cp)) {
-  const std::vector<int> cores = usable_cores();
-  const auto shares = share_cores(cores, options.threads, layout_.tp, has_wide_rank_);
-  const bool oversubscribed =
-      std::ssize(shares[0]) * layout_.tp > std::ssize(cores) || options.threads > std::ssize(cores);
+      job_(options.job.get()),
+      share_kv_(options.share_kv && !job_),
+      has_wide_rank_(layout_.cp > 1 && layout_.attn_tp == 1 && share_kv_ &&
+                     (config.num_experts == 0 || layout_.moe_dp == layout_.cp)),
+      device_(std::move(device)) {
+  HostShare host{.cores = usable_cores()};
+  if (job_) host = share_of_host(*job_);
+  const int32_t ranks = job_ ? 1 : layout_.tp;
+  const auto shares = share_cores(host.cores, options.threads, ranks, has_wide_rank_);
+  const bool oversubscribed = host.oversubscribed || std::ssize(shares[0]) * ranks > std::ssize(host.cores) ||
+                              options.threads > std::ssize(host.cores);
   team_ = std::make_unique<RankTeam>(shares, /*pin=*/!oversubscribed);
-
-  PackedSlices packed;
-  for (size_t i = 0; i < shares.size(); ++i)
-    add_rank(static_cast<int32_t>(i), static_cast<int>(shares[i].size()), packed);
-  refuse_unread_tensors(config, checkpoint_, packed);
-  weight_bytes_ = packed.bytes();
-
-  Ops& ops = device_->ops();
-  const LayoutModel model = layout_model(config);
-  const auto heads_kv = static_cast<int32_t>(rank_slice(model, layout_, 0).heads_kv.count);
-  KvShape shape{.layers = config.num_layers,
-                .pages = 0,
-                .page_size = options.page_size,
-                .heads_k = heads_kv,
-                .dim_k = config.head_dim,
-                .heads_v = heads_kv,
-                .dim_v = config.head_dim};
-  const int32_t pools = options.share_kv ? kv_slices(model, layout_) : layout_.tp;
-  pages_ = count_pages(options, config, *device_, weight_bytes_, ops.kv_page_bytes(shape), pools);
-  shape.pages = pages_;
-  for (int32_t i = 0; i < pools; ++i) pools_.push_back(ops.make_kv_pool(shape));
-
+  load(shares);
+  make_pools(host.processes);
   make_groups();
-  for (int32_t i = 0; i < std::ssize(ranks_); ++i) {
-    Rank& rank = ranks_[i];
-    const bool wide = i == layout_.tp;
-    KvPool& pool = *pools_[!options.share_kv ? i : wide ? 0 : kv_slice(model, layout_, i)];
-    const bool writes = wide || rank_slice(model, layout_, i).writes_kv;
-    rank.exchange = options.share_kv || !rank.kv
-                        ? make_shared_pool_exchange(ops, pool, rank.kv.get(), writes || !options.share_kv)
-                        : make_merged_gather_exchange(ops, pool, *rank.kv);
-  }
+  if (job_) orders_ = std::make_unique<StepOrders>(*job_, layout_, milliseconds(options.comm_timeout_s));
+}
+
+void StepRunner::load(const std::vector<std::vector<int>>& shares) {
+  PackedSlices packed;
+  together(job_, "loading the weights", [&] {
+    for (size_t i = 0; i < shares.size(); ++i)
+      add_rank(has_wide_rank_ && i + 1 == shares.size() ? layout_.tp : rank_of(i),
+               static_cast<int>(shares[i].size()), packed);
+    return true;
+  });
+  if (job_) add_tensors_of_others(*job_, checkpoint_, packed);
+  refuse_unread_tensors(config_, checkpoint_, packed);
+  weight_bytes_ = packed.bytes();
 }
 
 // The rank's weights and place; the wide rank, numbered after all others, is a layout of its own.
@@ -127,46 +146,121 @@ void StepRunner::add_rank(int32_t rank, int threads, PackedSlices& packed) {
   added.reports = at.attn_tp_rank == 0;
   added.threads = threads;
   ranks_.push_back(std::move(added));
-  const RankSlice slice = rank_slice(layout_model(config_), layout, wide ? 0 : rank);
+  const RankSlice slice = rank_slice(layout_model(config_), layout, wide ? 0 : rank, !share_kv_);
   weights_.push_back(load_weights(config_, checkpoint_, slice, device_->ops(), packed));
+}
+
+// As many pages on every rank as fit on each.
+void StepRunner::make_pools(int32_t processes_on_host) {
+  Ops& ops = device_->ops();
+  const LayoutModel model = layout_model(config_);
+  const auto heads_kv = static_cast<int32_t>(rank_slice(model, layout_, 0).heads_kv.count);
+  KvShape shape{.layers = config_.num_layers,
+                .pages = 0,
+                .page_size = options_.page_size,
+                .heads_k = heads_kv,
+                .dim_k = config_.head_dim,
+                .heads_v = heads_kv,
+                .dim_v = config_.head_dim};
+  const int32_t pools = share_kv_ ? kv_slices(model, layout_) : job_ ? 1 : layout_.tp;
+  pages_ = together(job_, "counting KV pages", [&] {
+    return count_pages(options_, config_, device_->memory_bytes() / processes_on_host, weight_bytes_,
+                       ops.kv_page_bytes(shape), pools);
+  });
+  if (job_) {
+    for (const std::string& pages : exchange_texts(*job_, std::to_string(pages_), "KV pages"))
+      pages_ = std::min(pages_, std::stoi(pages));
+  }
+  shape.pages = pages_;
+  together(job_, "reserving KV pages", [&] {
+    for (int32_t i = 0; i < pools; ++i) pools_.push_back(ops.make_kv_pool(shape));
+    return true;
+  });
 }
 
 void StepRunner::make_groups() {
   const LayoutModel model = layout_model(config_);
-  const auto with_my_pool = [&](int32_t rank) {
-    if (!options_.share_kv) return layout_.cp_group(rank);
+  const auto kv_group = [&](int32_t rank) {
+    if (!share_kv_) return layout_.cp_group(rank);
     std::vector<int32_t> group;
     for (int32_t other = 0; other < layout_.tp; ++other)
       if (kv_slice(model, layout_, other) == kv_slice(model, layout_, rank)) group.push_back(other);
     return group;
   };
-  const double timeout = options_.comm_timeout_s;
-  auto kv = make_rank_groups(layout_.tp, timeout, with_my_pool);
-  auto attn_tp =
-      make_rank_groups(layout_.tp, timeout, [&](int32_t rank) { return layout_.attn_tp_group(rank); });
-  auto moe = make_rank_groups(layout_.tp, timeout, [&](int32_t rank) { return layout_.moe_group(rank); });
-  for (int32_t i = 0; i < std::ssize(ranks_); ++i) {
+  const auto attn_tp_group = [&](int32_t rank) { return layout_.attn_tp_group(rank); };
+  const auto moe_group = [&](int32_t rank) { return layout_.moe_group(rank); };
+  const std::chrono::milliseconds limit = milliseconds(options_.comm_timeout_s);
+  const auto groups_of_ranks = [&](JobChannel channel, auto group_of) {
+    if (!job_) return make_rank_groups(layout_.tp, limit, group_of);
+    std::vector<std::unique_ptr<Communicator>> mine(1);
+    if (auto group = group_of(job_->rank()); group.size() > 1)
+      mine[0] = job_->make_group(group, channel, limit);
+    return mine;
+  };
+  auto kv = groups_of_ranks(kKv, kv_group);
+  auto attn_tp = groups_of_ranks(kAttnTp, attn_tp_group);
+  auto moe = groups_of_ranks(kMoe, moe_group);
+
+  Ops& ops = device_->ops();
+  for (size_t i = 0; i < ranks_.size(); ++i) {
     Rank& rank = ranks_[i];
     RankGroups groups;
-    if (i < layout_.tp) {
+    if (!is_wide(i)) {
       rank.kv = std::move(kv[i]);
       rank.attn_tp = std::move(attn_tp[i]);
       rank.moe = std::move(moe[i]);
       groups.attn_tp = rank.attn_tp.get();
       groups.moe = rank.moe.get();
-      for (const int32_t member : layout_.moe_group(i)) {
+      for (const int32_t member : layout_.moe_group(rank_of(i))) {
         const RankCoordinates at = layout_.coordinates(member);
         groups.moe_members.push_back({.cp_rank = at.cp_rank, .sends = at.attn_tp_rank == 0});
       }
     }
-    rank.decoder = std::make_unique<Decoder>(config_, std::move(weights_[i]), groups, device_->ops());
+    rank.decoder = std::make_unique<Decoder>(config_, std::move(weights_[i]), groups, ops);
+
+    const size_t pool = !share_kv_ ? i : is_wide(i) ? 0 : kv_slice(model, layout_, rank_of(i));
+    const bool writes = is_wide(i) || rank_slice(model, layout_, rank_of(i)).writes_kv;
+    rank.exchange = share_kv_ || !rank.kv
+                        ? make_shared_pool_exchange(ops, *pools_[pool], rank.kv.get(), writes || !share_kv_)
+                        : make_merged_gather_exchange(ops, *pools_[pool], *rank.kv);
   }
   weights_.clear();
 }
 
-StepRunner::~StepRunner() = default;
+StepRunner::~StepRunner() {
+  if (!job_ || job_->rank() != 0 || lost_) return;
+  try {
+    orders_->send_end();
+  } catch (const Error&) {
+    // Whoever can't be told has nothing left to do.
+  }
+}
 
 StepOutput StepRunner::run(const Batch& batch, const StepWants& wants) {
+  try {
+    if (orders_) orders_->send(batch, wants);
+    return run_here(batch, wants);
+  } catch (const std::exception& failure) {
+    lost_ = true;
+    if (orders_) orders_->abort(fmt::format("rank {} failed: {}", job_->rank(), failure.what()));
+    throw Error(ErrorCode::kRankLost, fmt::format("a rank was lost: {}", failure.what()));
+  }
+}
+
+void StepRunner::follow() {
+  for (;;) {
+    const std::optional<StepOrder> order = orders_->receive();
+    if (!order) return;
+    try {
+      run_here(order->batch, order->wants);
+    } catch (const std::exception& failure) {
+      orders_->abort(fmt::format("rank {} failed: {}", job_->rank(), failure.what()));
+      throw Error(ErrorCode::kRankLost, fmt::format("a rank was lost: {}", failure.what()));
+    }
+  }
+}
+
+StepOutput StepRunner::run_here(const Batch& batch, const StepWants& wants) {
   CpPlan plan =
       plan_context_parallel(batch.rows, layout_.cp, {.min_tokens_to_cut = options_.min_tokens_to_cut});
   const bool wide = has_wide_rank_ && !plan.any_cut;
@@ -175,20 +269,18 @@ StepOutput StepRunner::run(const Batch& batch, const StepWants& wants) {
   StepOutput output;
   output.logits.resize(batch.rows.size());
   output.scores.resize(wants.score_targets.size());
-  const int first = wide ? layout_.tp : 0;
-  try {
-    team_->run(
-        first, wide ? first + 1 : layout_.tp,
-        [&](int worker) { run_rank(ranks_[worker], batch, plan, wants, output); },
-        [&](int worker, const std::string& what) {
-          const std::string reason = fmt::format("rank {} failed: {}", worker - first, what);
-          for (const Rank& rank : ranks_)
-            for (const auto* comm : {&rank.kv, &rank.attn_tp, &rank.moe})
-              if (*comm) (*comm)->abort(reason);
-        });
-  } catch (const std::exception& failure) {
-    throw Error(ErrorCode::kRankLost, fmt::format("a rank was lost: {}", failure.what()));
-  }
+  const int ranks = static_cast<int>(ranks_.size()) - has_wide_rank_;
+  const int first = wide ? ranks : 0;
+  team_->run(
+      first, wide ? first + 1 : ranks,
+      [&](int worker) { run_rank(ranks_[worker], batch, plan, wants, output); },
+      [&](int worker, const std::string& what) {
+        const std::string reason = fmt::format("rank {} failed: {}", wide ? 0 : rank_of(worker), what);
+        for (const Rank& rank : ranks_)
+          for (const auto* comm : {&rank.kv, &rank.attn_tp, &rank.moe})
+            if (*comm) (*comm)->abort(reason);
+      });
+  if (orders_) orders_->collect(plan, wants, config_.vocab_size, output);
   return output;
 }
 
@@ -229,6 +321,7 @@ void StepRunner::run_rank(const Rank& rank, const Batch& batch, const CpPlan& pl
 }
 
 HardwareLimits StepRunner::measure_limits() const {
+  if (job_) return {};  // what the processes reach together takes them all to measure
   const auto cores = static_cast<int>(usable_cores().size());
   return device_->measure_limits(std::min(cores, layout_.tp * ranks_[0].threads));
 }

@@ -9,29 +9,23 @@
 #include "checkpoint/checkpoint.h"
 #include "checkpoint/model_config.h"
 #include "device/device.h"
+#include "engine/host_share.h"
 #include "engine/rank_team.h"
+#include "engine/step.h"
+#include "engine/step_orders.h"
 #include "model/decoder.h"
 #include "plan/batch.h"
 #include "plan/layout_rules.h"
 
 namespace longspan {
 
-/// What a step is to compute besides KV.
-struct StepWants {
-  std::vector<char> logits;            // [bs] the logits after each row's last token?
-  std::vector<int32_t> score_targets;  // [T] token whose log-probability is wanted after each token, -1: none
-};
-
-struct StepOutput {
-  std::vector<std::vector<float>> logits;  // [bs] of [V], empty where not wanted
-  std::vector<float> scores;               // [T] natural log-probabilities, where wanted
-};
-
-/// The ranks of this process: weights, KV pools, threads; runs one batch at a time on all of them.
+/// The ranks of this process: weights, KV pools, threads; runs one batch at a time on all of them. In a job
+/// that is one rank, and rank 0 makes the others run the same batch.
 class StepRunner {
  public:
   /// Loads and packs the weights and reserves the KV pool. `config` must outlive the runner. Throws Error:
-  /// kUsage, kUnreadable, kNotSupported, kCapacity.
+  /// kUsage, kUnreadable, kNotSupported, kCapacity. Collective over the job, where there is one: an error of
+  /// one process is thrown in all.
   StepRunner(const EngineOptions& options, const ModelConfig& config, Checkpoint checkpoint,
              std::unique_ptr<Device> device);
   ~StepRunner();
@@ -40,6 +34,8 @@ class StepRunner {
   /// rank on all cores, where ranks share their KV and each holds the whole model. Throws Error(kRankLost)
   /// naming the rank; then the runner is dead.
   StepOutput run(const Batch& batch, const StepWants& wants);
+  /// In a process of a job other than rank 0: runs what rank 0 runs, until its runner is gone.
+  void follow();
 
   int32_t pages() const { return pages_; }
   EngineInfo info() const;
@@ -56,23 +52,32 @@ class StepRunner {
     int threads = 1;
   };
 
-  void make_groups();
+  void load(const std::vector<std::vector<int>>& shares);
   void add_rank(int32_t rank, int threads, PackedSlices& packed);
+  void make_pools(int32_t processes_on_host);
+  void make_groups();
+  int32_t rank_of(size_t index) const { return job_ ? job_->rank() : static_cast<int32_t>(index); }
+  bool is_wide(size_t index) const { return has_wide_rank_ && index + 1 == ranks_.size(); }
+  StepOutput run_here(const Batch& batch, const StepWants& wants);
   void run_rank(const Rank& rank, const Batch& batch, const CpPlan& plan, const StepWants& wants,
                 StepOutput& output) const;
 
   const EngineOptions options_;
   const ModelConfig& config_;
   Checkpoint checkpoint_;
-  Layout layout_;
+  const Layout layout_;
+  Job* const job_;       // null: the ranks are threads
+  const bool share_kv_;  // one pool for ranks with the same kv heads
+  const bool has_wide_rank_;
   std::unique_ptr<Device> device_;
   std::vector<ModelWeights> weights_;  // of each rank, until its decoder takes them
   int64_t weight_bytes_ = 0;
   int32_t pages_ = 0;
   std::vector<std::unique_ptr<KvPool>> pools_;  // one per slice of kv heads, or per rank
-  std::vector<Rank> ranks_;                     // [tp], then the wide rank where there is one
-  bool has_wide_rank_;
+  std::vector<Rank> ranks_;  // [tp], then the wide rank where there is one; in a job this process' own
   std::unique_ptr<RankTeam> team_;
+  std::unique_ptr<StepOrders> orders_;  // in a job
+  bool lost_ = false;
 };
 
 }  // namespace longspan

@@ -76,7 +76,22 @@ Matrix Decoder::forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, 
   return x;
 }
 
-// x += o_proj(attention(norm(x))).
+// out = weights of norm(x), some rows at a time, so that the normed rows are in cache.
+void Decoder::project(OpContext& ctx, const LayerWeights& layer, const LinearWeight& weights, Matrix x,
+                      Matrix out) const {
+  if (x.rows == 0) return;
+  const Arena::Scope scope(ctx.arena);
+  const Matrix block = ctx.arena.matrix(std::min(x.rows, kNormRows), x.cols);
+  for (int64_t begin = 0; begin < x.rows; begin += kNormRows) {
+    const int64_t rows = std::min(kNormRows, x.rows - begin);
+    const Matrix normed = block.slice_rows(0, rows);
+    ops_.rms_norm(ctx, x.slice_rows(begin, rows), layer.input_norm.data(),
+                  static_cast<float>(config_.rms_norm_eps), normed);
+    ops_.linear(ctx, normed, weights, out.slice_rows(begin, rows), /*accumulate=*/false);
+  }
+}
+
+// x += o_proj(attention(norm(x))). Keys and values come first: their rows may travel while q is computed.
 void Decoder::attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t index, Matrix x,
                               const StepIndex& step, KvExchange& kv) const {
   const Arena::Scope scope(ctx.arena);
@@ -89,31 +104,29 @@ void Decoder::attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t
 
   const Matrix qkv = ctx.arena.matrix(x.rows, q_cols + 2 * k_cols);
   const Matrix q = qkv.slice_cols(0, q_cols);
-  const Matrix k = qkv.slice_cols(q_cols, k_cols);
-  if (x.rows > 0) {
-    const Arena::Scope norm_scope(ctx.arena);
-    const Matrix block = ctx.arena.matrix(std::min(x.rows, kNormRows), x.cols);
-    for (int64_t begin = 0; begin < x.rows; begin += kNormRows) {
-      const int64_t rows = std::min(kNormRows, x.rows - begin);
-      const Matrix normed = block.slice_rows(0, rows);
-      ops_.rms_norm(ctx, x.slice_rows(begin, rows), layer.input_norm.data(), eps, normed);
-      ops_.linear(ctx, normed, *layer.qkv, qkv.slice_rows(begin, rows), /*accumulate=*/false);
-    }
-    const auto weight = [](const std::vector<float>& norm) { return norm.empty() ? nullptr : norm.data(); };
-    ops_.qk_norm_rope(ctx, {.x = k,
-                            .heads = heads_kv,
-                            .head_dim = dim,
-                            .norm_weight = weight(layer.k_norm),
-                            .eps = eps,
-                            .cos_sin = step.cos_sin});
-    ops_.qk_norm_rope(ctx, {.x = q,
-                            .heads = heads_q,
-                            .head_dim = dim,
-                            .norm_weight = weight(layer.q_norm),
-                            .eps = eps,
-                            .cos_sin = step.cos_sin});
+  const Matrix k = qkv.slice_cols(q_cols, k_cols), k_and_v = qkv.slice_cols(q_cols, 2 * k_cols);
+  const auto weight = [](const std::vector<float>& norm) { return norm.empty() ? nullptr : norm.data(); };
+  {
+    const Arena::Scope travel_scope(ctx.arena);
+    project(ctx, layer, layer.kv ? *layer.kv : *layer.qkv, x, layer.kv ? k_and_v : qkv);
+    if (x.rows > 0)
+      ops_.qk_norm_rope(ctx, {.x = k,
+                              .heads = heads_kv,
+                              .head_dim = dim,
+                              .norm_weight = weight(layer.k_norm),
+                              .eps = eps,
+                              .cos_sin = step.cos_sin});
+    kv.start(ctx, index, k_and_v, step.slots);
+    if (layer.q) project(ctx, layer, *layer.q, x, q);
+    if (x.rows > 0)
+      ops_.qk_norm_rope(ctx, {.x = q,
+                              .heads = heads_q,
+                              .head_dim = dim,
+                              .norm_weight = weight(layer.q_norm),
+                              .eps = eps,
+                              .cos_sin = step.cos_sin});
+    kv.finish(ctx);
   }
-  kv.exchange(ctx, index, qkv.slice_cols(q_cols, 2 * k_cols), step.slots);
   if (x.rows == 0) return;
 
   const Matrix out = q;  // one activation of q's size less

@@ -28,9 +28,12 @@ class SharedPoolExchange final : public KvExchange {
   KvPool& pool() override { return pool_; }
   bool gathers() const override { return false; }
 
-  void exchange(OpContext& ctx, int32_t layer, Matrix kv, const KvSlots& slots) override {
+  void start(OpContext& ctx, int32_t layer, Matrix kv, const KvSlots& slots) override {
+    layer_ = layer;
     if (writes_) write_rows(ops_, ctx, pool_, layer, kv, slots.local);
-    if (comm_) comm_->barrier(fmt::format("kv of layer {}", layer));
+  }
+  void finish(OpContext&) override {
+    if (comm_) comm_->barrier(fmt::format("kv of layer {}", layer_));
   }
 
  private:
@@ -38,6 +41,7 @@ class SharedPoolExchange final : public KvExchange {
   KvPool& pool_;
   Communicator* comm_;
   bool writes_;
+  int32_t layer_ = 0;
 };
 
 class MergedGatherExchange final : public KvExchange {
@@ -47,25 +51,35 @@ class MergedGatherExchange final : public KvExchange {
   KvPool& pool() override { return pool_; }
   bool gathers() const override { return true; }
 
-  void exchange(OpContext& ctx, int32_t layer, Matrix kv, const KvSlots& slots) override {
-    const Arena::Scope scope(ctx.arena);
+  void start(OpContext& ctx, int32_t layer, Matrix kv, const KvSlots& slots) override {
     check(kv.cols == k_cols(pool_) + v_cols(pool_), "kv rows are [K | V]");
     const Matrix send = ctx.arena.matrix(kv.rows, kv.cols, pool_.dtype);
-    const Matrix recv = ctx.arena.matrix(slots.gathered.size, kv.cols, pool_.dtype);
+    received_ = ctx.arena.matrix(slots.gathered.size, kv.cols, pool_.dtype);
+    slots_ = slots.gathered;
+    layer_ = layer;
     if (kv.rows > 0) ops_.convert(ctx, kv, send);
     const int64_t row_bytes = kv.cols * size_of(pool_.dtype);
     std::vector<int64_t> recv_bytes;
     for (const int32_t rows : slots.rank_counts) recv_bytes.push_back(rows * row_bytes);
-    comm_.all_gather_v({static_cast<const std::byte*>(send.data), static_cast<size_t>(send.rows * row_bytes)},
-                       {static_cast<std::byte*>(recv.data), static_cast<size_t>(recv.rows * row_bytes)},
-                       recv_bytes, fmt::format("kv of layer {}", layer));
-    write_rows(ops_, ctx, pool_, layer, recv, slots.gathered);
+    comm_.start_all_gather_v(
+        {static_cast<const std::byte*>(send.data), static_cast<size_t>(send.rows * row_bytes)},
+        {static_cast<std::byte*>(received_.data), static_cast<size_t>(received_.rows * row_bytes)},
+        recv_bytes, fmt::format("kv of layer {}", layer));
+  }
+
+  void finish(OpContext& ctx) override {
+    comm_.wait();
+    write_rows(ops_, ctx, pool_, layer_, received_, slots_);
   }
 
  private:
   Ops& ops_;
   KvPool& pool_;
   Communicator& comm_;
+  // Between start and finish:
+  Matrix received_;
+  IndexArray slots_;
+  int32_t layer_ = 0;
 };
 
 }  // namespace

@@ -21,16 +21,19 @@ struct KvSlots {
 KvSlots make_kv_slots(OpContext& ctx, Ops& ops, const Batch& batch, const CpPlan& plan, int32_t rank,
                       bool gather);
 
-/// Makes every rank of a cp group that will read a layer's new rows have them: after exchange(), `pool()`
-/// holds the rows of all ranks. One object per rank.
+/// Makes every rank of a cp group that will read a layer's new rows have them: after finish(), `pool()` holds
+/// the rows of all ranks. One object per rank.
 class KvExchange {
  public:
   virtual ~KvExchange() = default;
   virtual KvPool& pool() = 0;
   virtual bool gathers() const = 0;
 
-  /// kv: this rank's new rows [T_local, Hk*Dk + Hv*Dv] f32, K before V. Collective over the cp group.
-  virtual void exchange(OpContext& ctx, int32_t layer, Matrix kv, const KvSlots& slots) = 0;
+  /// kv: this rank's new rows [T_local, Hk*Dk + Hv*Dv] f32, K before V. Rows may travel from here on: what
+  /// start() takes from the arena, and `slots`, stay until finish(). Collective over the cp group, as
+  /// finish() is.
+  virtual void start(OpContext& ctx, int32_t layer, Matrix kv, const KvSlots& slots) = 0;
+  virtual void finish(OpContext& ctx) = 0;
 };
 
 /// Ranks that share memory write once into one pool, which they then all read: nothing travels. `comm` is all

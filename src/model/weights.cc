@@ -104,10 +104,15 @@ class Loader {
     const int64_t dim = config_.head_dim;
     const auto values = [&](SliceRange heads) { return SliceRange{heads.begin * dim, heads.count * dim}; };
     const SliceRange q = values(slice_.heads_q), kv = values(slice_.heads_kv);
-    layer.qkv = by_rows({{prefix + "q_proj", config_.num_heads * dim, q},
-                         {prefix + "k_proj", config_.num_kv_heads * dim, kv},
-                         {prefix + "v_proj", config_.num_kv_heads * dim, kv}},
-                        hidden, config_.qkv_bias);
+    const Part q_part = {prefix + "q_proj", config_.num_heads * dim, q};
+    const Part k_part = {prefix + "k_proj", config_.num_kv_heads * dim, kv};
+    const Part v_part = {prefix + "v_proj", config_.num_kv_heads * dim, kv};
+    if (slice_.splits_qkv) {
+      layer.q = by_rows({q_part}, hidden, config_.qkv_bias);
+      layer.kv = by_rows({k_part, v_part}, hidden, config_.qkv_bias);
+    } else {
+      layer.qkv = by_rows({q_part, k_part, v_part}, hidden, config_.qkv_bias);
+    }
     layer.o = by_cols(prefix + "o_proj", hidden, config_.num_heads * dim, q,
                       config_.o_bias && slice_.leads_attn_tp);
     if (config_.qk_norm) {
@@ -175,7 +180,7 @@ class Loader {
 };
 
 int64_t bytes_of(const LayerWeights& layer) {
-  int64_t bytes = layer.qkv->bytes + layer.o->bytes;
+  int64_t bytes = (layer.qkv ? layer.qkv->bytes : layer.q->bytes + layer.kv->bytes) + layer.o->bytes;
   if (layer.mlp) bytes += layer.mlp->gate_up->bytes + layer.mlp->down->bytes;
   if (layer.moe) {
     bytes += layer.moe->router->bytes + layer.moe->experts->bytes;

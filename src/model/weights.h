@@ -30,7 +30,8 @@ struct MoeWeights {
 /// One decoder layer. Exactly one of `mlp` and `moe` is set.
 struct LayerWeights {
   std::vector<float> input_norm, post_attention_norm;  // [H]
-  std::shared_ptr<LinearWeight> qkv;                   // [(Hq + Hk + Hv) * D, H], q rows first
+  std::shared_ptr<LinearWeight> qkv;                   // [(Hq + Hk + Hv) * D, H], q rows first, or
+  std::shared_ptr<LinearWeight> q, kv;                 // [Hq * D, H] and [(Hk + Hv) * D, H]
   std::shared_ptr<LinearWeight> o;                     // [H, Hq * D]
   std::vector<float> q_norm, k_norm;                   // [D], or empty
   std::unique_ptr<MlpWeights> mlp;

@@ -17,7 +17,7 @@ int32_t kv_slice(const LayoutModel& model, const Layout& layout, int32_t rank) {
   return layout.coordinates(rank).attn_tp_rank * kv_slices(model, layout) / layout.attn_tp;
 }
 
-RankSlice rank_slice(const LayoutModel& model, const Layout& layout, int32_t rank) {
+RankSlice rank_slice(const LayoutModel& model, const Layout& layout, int32_t rank, bool gathers_kv) {
   const RankCoordinates at = layout.coordinates(rank);
   RankSlice slice;
   slice.heads_q = even_part(model.heads_q, layout.attn_tp, at.attn_tp_rank);
@@ -31,6 +31,7 @@ RankSlice rank_slice(const LayoutModel& model, const Layout& layout, int32_t ran
   slice.leads_ep = at.ep_rank == 0;
   slice.writes_kv =
       at.attn_tp_rank == 0 || kv_slice(model, layout, rank - 1) != kv_slice(model, layout, rank);
+  slice.splits_qkv = gathers_kv && layout.cp > 1;
   return slice;
 }
 

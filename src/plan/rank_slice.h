@@ -31,11 +31,14 @@ struct RankSlice {
   bool leads_ep = true;       // adds the shared expert, which the ep ranks hold alike
   /// The lowest attn_tp rank with these kv heads: writes them where ranks share a pool.
   bool writes_kv = true;
+  /// k and v are a matrix of their own, multiplied before q: their rows travel meanwhile.
+  bool splits_qkv = false;
 
   bool operator==(const RankSlice&) const = default;
 };
 
-RankSlice rank_slice(const LayoutModel& model, const Layout& layout, int32_t rank);
+/// `gathers_kv`: the ranks of a cp group have a KV pool each.
+RankSlice rank_slice(const LayoutModel& model, const Layout& layout, int32_t rank, bool gathers_kv = false);
 
 /// Number of the rank's distinct slice of kv heads, 0 .. kv_slices(...) - 1.
 int32_t kv_slice(const LayoutModel& model, const Layout& layout, int32_t rank);

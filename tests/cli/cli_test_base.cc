@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "cli/run.h"
+#include "comm/job.h"
 
 namespace longspan::cli {
 
@@ -35,6 +36,23 @@ std::string read_file(const std::filesystem::path& path) {
   return text.str();
 }
 
+// A place in a job of processes that aren't there.
+class FakeJob final : public Job {
+ public:
+  FakeJob(int32_t rank, int32_t size) : rank_(rank), size_(size) {}
+  int32_t rank() const override { return rank_; }
+  int32_t size() const override { return size_; }
+  std::unique_ptr<Communicator> make_group(std::vector<int32_t>, int32_t,
+                                           std::optional<std::chrono::milliseconds>) override {
+    return nullptr;
+  }
+  void require_alive() override {}
+  void leave() override {}
+
+ private:
+  int32_t rank_, size_;
+};
+
 CliTest::CliTest() {
   std::string name = (std::filesystem::temp_directory_path() / "longspan_cli_XXXXXX").string();
   folder_ = mkdtemp(name.data());
@@ -57,6 +75,14 @@ CliResult CliTest::run(const std::vector<std::string>& args, const std::string& 
   context.open_engine = [this](const EngineOptions& options) -> std::unique_ptr<Engine> {
     if (options.model == "missing") throw Error(ErrorCode::kUnreadable, "missing: no such model folder");
     return std::make_unique<FakeEngine>(script_, options);
+  };
+  context.join_mpi = [this](double) -> std::shared_ptr<Job> {
+    script_.job = std::make_shared<FakeJob>(script_.job_rank, 3);
+    return script_.job;
+  };
+  context.follow = [this](const EngineOptions& options) {
+    script_.followed.push_back(options);
+    if (script_.follow_error) throw Error(*script_.follow_error);
   };
   context.now = [&clock] { return clock += 1; };
   context.peak_memory_bytes = [] { return int64_t{3} << 20; };

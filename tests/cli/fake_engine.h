@@ -23,6 +23,10 @@ struct FakeScript {
     return 0;
   };  // idle steps first
   HardwareLimits limits;
+  int32_t job_rank = 0;                   // of this process, with --comm mpi
+  std::shared_ptr<Job> job;               // that was joined
+  std::vector<EngineOptions> followed;    // options of every engine of rank 0 that was followed
+  std::optional<Error> follow_error;      // what following ends with
   std::vector<EngineOptions> opened;      // options of every engine made, filled in by it
   std::vector<Prompt> prompts;            // submitted, in order
   std::vector<SamplingParams> samplings;  // likewise

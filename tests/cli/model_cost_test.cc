@@ -34,17 +34,17 @@ TEST(ModelCost, PredictedBytesAreThoseThatArePacked) {
       } catch (const std::exception&) {
         continue;  // not legal for this model
       }
-      for (const char* backend : {"cpu", "reference"}) {
-        SCOPED_TRACE(name + " " + to_flags(options) + " " + backend);
+      for (const auto& [backend, share_kv] : {std::pair("cpu", true), {"cpu", false}, {"reference", true}}) {
+        SCOPED_TRACE(name + " " + to_flags(options) + " " + backend + (share_kv ? "" : " gathered"));
         const auto device = make_device({.backend = backend, .compute = DType::kF32});
-        const auto ranks = rank_bytes(config, layout, 16, device->ops());
+        const auto ranks = rank_bytes(config, layout, 16, share_kv, device->ops());
         PackedSlices packed;
         for (int32_t rank = 0; rank < layout.tp; ++rank) {
-          const ModelWeights weights =
-              load_weights(config, checkpoint, rank_slice(model, layout, rank), device->ops(), packed);
+          const ModelWeights weights = load_weights(
+              config, checkpoint, rank_slice(model, layout, rank, !share_kv), device->ops(), packed);
           EXPECT_EQ(ranks[rank].weights, weights.bytes) << "rank " << rank;
         }
-        EXPECT_EQ(process_bytes(config, layout, 16, true, device->ops()).weights, packed.bytes());
+        EXPECT_EQ(process_bytes(config, layout, 16, share_kv, device->ops()).weights, packed.bytes());
       }
     }
   }

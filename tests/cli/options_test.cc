@@ -233,9 +233,11 @@ TEST(Options, RefusedByName) {
     EXPECT_THAT(refusal_of_flag({"--backend", backend}), HasSubstr(std::string("not_supported: --backend ") +
                                                                    backend + ": not in this build; use cpu"));
   }
-  for (const char* comm : {"mpi", "nccl", "hccl"}) {
-    EXPECT_THAT(refusal_of_flag({"--comm", comm}), HasSubstr("not in this build; use threads"));
+  for (const char* comm : {"nccl", "hccl"}) {
+    EXPECT_THAT(refusal_of_flag({"--comm", comm}), HasSubstr("not in this build; use threads or mpi"));
   }
+  EXPECT_EQ(refusal_of_flag({"--comm", "mpi", "--kv-exchange", "gather"}), "accepted");
+  EXPECT_THAT(refusal_of_flag({"--comm", "mpi", "--kv-exchange", "shared"}), HasSubstr("use auto or gather"));
   EXPECT_THAT(refusal_of_flag({"--kv", "shard"}), HasSubstr("not in this build; use replicate"));
   EXPECT_THAT(refusal_of_flag({"--dtype", "f16"}), HasSubstr("not in this build"));
   EXPECT_THAT(refusal_of_flag({"--dp-size", "2"}), HasSubstr("attn_dp is 1 for now"));

@@ -55,6 +55,23 @@ TEST_F(PlanTest, EachRankItsOwnPool) {
   EXPECT_EQ(json_at(r.out, "/kv_pools"), "4");
 }
 
+// Over MPI a process holds what its rank holds, and shares the machine's memory with the others.
+TEST_F(PlanTest, EachRankItsOwnProcess) {
+  const std::vector<std::string> args = {"plan", "-m",        kModel, "--tp",    "4",  "--cp",
+                                         "2",    "--lengths", "64",   "--dtype", "f32"};
+  auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), args.begin(), args.end());
+    return run(more);
+  };
+  const std::string threads = with({"--json"}).out, mpi = with({"--comm", "mpi", "--json"}).out;
+  EXPECT_EQ(json_at(mpi, "/comm"), "\"mpi\"");
+  EXPECT_EQ(json_at(mpi, "/kv_pools"), "1");
+  EXPECT_EQ(json_at(mpi, "/weight_bytes"), json_at(mpi, "/ranks/0/weight_bytes"));
+  EXPECT_EQ(json_at(mpi, "/kv_bytes_per_token"), json_at(mpi, "/ranks/0/kv_bytes_per_token"));
+  EXPECT_NEAR(std::stod(json_at(mpi, "/memory_bytes")), std::stod(json_at(threads, "/memory_bytes")) / 4, 4);
+  EXPECT_THAT(with({"--comm", "mpi"}).out, HasSubstr("predicted, each of the processes"));
+}
+
 TEST_F(PlanTest, SlicesOfASplitModel) {
   const CliResult r = run({"plan", "-m", kModel, "--tp", "4", "--cp", "2", "--moe-dp", "2", "--ep", "2",
                            "--lengths", "64", "--json"});

@@ -68,7 +68,8 @@ std::vector<std::vector<float>> exchange_on_ranks(const Batch& batch, int32_t cp
         for (int64_t row = 0; row < kv.rows; ++row) {
           for (int64_t col = 0; col < kv.cols; ++col) kv.f32(row)[col] = value_of(layer, tokens[row], col);
         }
-        exchange->exchange(ctx, layer, kv, slots);
+        exchange->start(ctx, layer, kv, slots);
+        exchange->finish(ctx);
         const Matrix all = arena.matrix(std::ssize(slots_in_order), kKeyCols + kValueCols);
         ops.kv_read(ctx, exchange->pool(), layer, ops.upload(ctx, slots_in_order),
                     all.slice_cols(0, kKeyCols), all.slice_cols(kKeyCols, kValueCols));

@@ -1,0 +1,131 @@
+#include "engine/step_orders.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "engine/together.h"
+
+namespace longspan {
+namespace {
+
+// Calls each(float&) or each(span) for everything that `rank` reports, in an order that all ranks know.
+template <class EachLogits, class EachScore>
+void for_each_reported(const Layout& layout, int32_t rank, const CpPlan& plan, const StepWants& wants,
+                       EachLogits each_logits, EachScore each_score) {
+  const RankCoordinates at = layout.coordinates(rank);
+  if (at.attn_tp_rank != 0) return;
+  for (size_t s = 0; s < plan.last_token.size(); ++s)
+    if (plan.last_token[s].rank == at.cp_rank && wants.logits[s]) each_logits(s);
+  if (wants.score_targets.empty()) return;
+  for (const int32_t token : plan.ranks[at.cp_rank].token_index)
+    if (wants.score_targets[token] >= 0) each_score(static_cast<size_t>(token));
+}
+
+}  // namespace
+
+// [rows, T, max_pages, page_size, has targets | new_tokens, prefix_len and wanted of each row | token ids |
+//  block table | targets]
+std::vector<int32_t> encode(const Batch& batch, const StepWants& wants) {
+  std::vector<int32_t> words = {static_cast<int32_t>(batch.rows.size()),
+                                static_cast<int32_t>(batch.token_ids.size()), batch.max_pages,
+                                batch.page_size, !wants.score_targets.empty()};
+  for (size_t s = 0; s < batch.rows.size(); ++s)
+    words.insert(words.end(), {batch.rows[s].new_tokens, batch.rows[s].prefix_len, wants.logits[s]});
+  for (const auto* part : {&batch.token_ids, &batch.block_table, &wants.score_targets})
+    words.insert(words.end(), part->begin(), part->end());
+  return words;
+}
+
+StepOrder decode_step(std::span<const int32_t> words) {
+  const auto take = [&](size_t count) {
+    check(count <= words.size(), "an order has all its words");
+    const auto taken = words.first(count);
+    words = words.subspan(count);
+    return taken;
+  };
+  const auto head = take(5);
+  const auto rows = static_cast<size_t>(head[0]), tokens = static_cast<size_t>(head[1]);
+  StepOrder order;
+  order.batch.max_pages = head[2];
+  order.batch.page_size = head[3];
+  for (size_t s = 0; s < rows; ++s) {
+    const auto row = take(3);
+    order.batch.rows.push_back({.new_tokens = row[0], .prefix_len = row[1]});
+    order.wants.logits.push_back(static_cast<char>(row[2]));
+  }
+  const auto vector = [](std::span<const int32_t> part) {
+    return std::vector<int32_t>(part.begin(), part.end());
+  };
+  order.batch.token_ids = vector(take(tokens));
+  order.batch.block_table = vector(take(rows * static_cast<size_t>(head[2])));
+  order.wants.score_targets = vector(take(head[4] ? tokens : 0));
+  check(words.empty(), "an order has no more words");
+  return order;
+}
+
+StepOrders::StepOrders(Job& job, const Layout& layout, std::chrono::milliseconds limit)
+    : job_(job), layout_(layout), orders_(everyone(job, kOrders)), results_(everyone(job, kResults, limit)) {}
+
+void StepOrders::broadcast(std::vector<int32_t>& words) {
+  auto count = static_cast<int64_t>(words.size());
+  orders_->broadcast(std::as_writable_bytes(std::span(&count, 1)), 0, "the next step");
+  words.resize(static_cast<size_t>(count));
+  orders_->broadcast(std::as_writable_bytes(std::span(words)), 0, "the next step");
+}
+
+void StepOrders::send(const Batch& batch, const StepWants& wants) {
+  std::vector<int32_t> words = encode(batch, wants);
+  broadcast(words);
+}
+
+void StepOrders::send_end() {
+  std::vector<int32_t> nothing;
+  broadcast(nothing);
+}
+
+std::optional<StepOrder> StepOrders::receive() {
+  std::vector<int32_t> words;
+  broadcast(words);
+  if (words.empty()) return std::nullopt;
+  return decode_step(words);
+}
+
+void StepOrders::collect(const CpPlan& plan, const StepWants& wants, int64_t vocab_size, StepOutput& output) {
+  constexpr int64_t kFloat = sizeof(float);
+  const int32_t rank = job_.rank(), size = job_.size();
+  std::vector<int64_t> send_bytes(size), recv_bytes(size);
+  const auto reported_bytes = [&](int32_t of) {
+    int64_t floats = 0;
+    for_each_reported(
+        layout_, of, plan, wants, [&](size_t) { floats += vocab_size; }, [&](size_t) { ++floats; });
+    return floats * kFloat;
+  };
+  std::vector<float> send, recv;
+  if (rank != 0) {
+    for_each_reported(
+        layout_, rank, plan, wants,
+        [&](size_t s) { send.insert(send.end(), output.logits[s].begin(), output.logits[s].end()); },
+        [&](size_t token) { send.push_back(output.scores[token]); });
+    send_bytes[0] = std::ssize(send) * kFloat;
+    check(send_bytes[0] == reported_bytes(rank), "a rank reports whole rows");
+  } else {
+    int64_t bytes = 0;
+    for (int32_t from = 1; from < size; ++from) bytes += recv_bytes[from] = reported_bytes(from);
+    recv.resize(static_cast<size_t>(bytes / kFloat));
+  }
+  results_->all_to_all_v(std::as_bytes(std::span(send)), send_bytes, std::as_writable_bytes(std::span(recv)),
+                         recv_bytes, "results");
+  if (rank != 0) return;
+  const float* next = recv.data();
+  for (int32_t from = 1; from < size; ++from) {
+    for_each_reported(
+        layout_, from, plan, wants,
+        [&](size_t s) {
+          output.logits[s].assign(next, next + vocab_size);
+          next += vocab_size;
+        },
+        [&](size_t token) { output.scores[token] = *next++; });
+  }
+}
+
+}  // namespace longspan

@@ -1,0 +1,77 @@
+#include "cli/cli_test_base.h"
+
+namespace longspan::cli {
+namespace {
+
+using testing::HasSubstr;
+
+using JobTest = CliTest;
+
+std::vector<std::string> mpi(std::vector<std::string> args) {
+  args.insert(args.end(), {"-m", "M", "--comm", "mpi", "--cp", "3"});
+  return args;
+}
+
+TEST_F(JobTest, RankZeroAnswers) {
+  const CliResult r = run(mpi({"generate", "-p", "hello"}));
+  EXPECT_EQ(r.code, kExitOk);
+  EXPECT_EQ(r.out, "ok\n");
+  ASSERT_EQ(script_.opened.size(), 1u);
+  EXPECT_EQ(script_.opened[0].job, script_.job);
+  EXPECT_TRUE(script_.followed.empty());
+}
+
+// Nothing is read or written where the requests are not.
+TEST_F(JobTest, TheOthersFollowInSilence) {
+  script_.job_rank = 2;
+  const CliResult r = run(mpi({"batch", "-i", path("none"), "-o", path("results"), "--json"}));
+  EXPECT_EQ(r.code, kExitOk);
+  EXPECT_EQ(r.out + r.err, "");
+  ASSERT_EQ(script_.followed.size(), 1u);
+  EXPECT_EQ(script_.followed[0].job, script_.job);
+  EXPECT_EQ(script_.followed[0].layout.cp, 3);
+  EXPECT_TRUE(script_.opened.empty());
+  EXPECT_FALSE(std::filesystem::exists(path("results")));
+}
+
+TEST_F(JobTest, TheyFollowEveryEngineOfABenchmark) {
+  script_.job_rank = 1;
+  EXPECT_EQ(run({"bench", "-m", "M", "--comm", "mpi", "--tp", "3", "--cp", "1,3"}).code, kExitOk);
+  ASSERT_EQ(script_.followed.size(), 2u);
+  EXPECT_EQ(script_.followed[0].layout.cp, 1);
+  EXPECT_EQ(script_.followed[1].layout.cp, 3);
+}
+
+// Rank 0 tells what was wrong, in whatever process; a lost rank is told by all who notice.
+TEST_F(JobTest, TheirErrorsAreRankZeros) {
+  script_.job_rank = 1;
+  script_.follow_error = Error(ErrorCode::kUnreadable, "rank 2: no model folder");
+  CliResult r = run(mpi({"generate", "-p", "x", "--json"}));
+  EXPECT_EQ(r.code, kExitUnreadable);
+  EXPECT_EQ(r.out + r.err, "");
+  script_.follow_error = Error(ErrorCode::kCancelled, "rank 0 has left the job");
+  EXPECT_EQ(run(mpi({"generate", "-p", "x"})).code, kExitOk);
+  script_.follow_error = Error(ErrorCode::kRankLost, "rank 1 left barrier: rank 2 is silent");
+  r = run(mpi({"generate", "-p", "x", "--json", "--trust-remote-code"}));
+  EXPECT_EQ(r.code, kExitRankLost);
+  EXPECT_EQ(r.err, "longspan: error: rank 1 left barrier: rank 2 is silent\n");
+  EXPECT_EQ(r.out, "");
+}
+
+// The reference of a self-check is rank 0's alone.
+TEST_F(JobTest, ASelfCheckTakesNoOtherProcess) {
+  run(mpi({"generate", "-p", "hello", "--self-check", "1/1"}));
+  ASSERT_EQ(script_.opened.size(), 2u);
+  EXPECT_EQ(script_.opened[0].job, nullptr);
+  EXPECT_EQ(script_.opened[0].layout.cp, 1);
+  EXPECT_EQ(script_.opened[1].job, script_.job);
+}
+
+TEST_F(JobTest, APlanNeedsNoJob) {
+  script_.job_rank = 1;
+  EXPECT_EQ(run(mpi({"plan"})).code, kExitUnreadable);  // it looked for the model itself
+  EXPECT_EQ(script_.job, nullptr);
+}
+
+}  // namespace
+}  // namespace longspan::cli

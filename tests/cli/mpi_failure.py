@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""A rank that is stopped or killed, at load, in prefill, in decode, while rank 0 waits for requests: the job ends, says who it was, keeps what was done,
+and leaves nobody behind.
+
+usage: mpi_failure.py SOURCE_DIR LONGSPAN PRELOAD MPIRUN [CASE...]   CASE: {stop,kill}-{load,prefill,decode,idle}-RANK
+Without cases: nearly every deed at every moment to one rank, with FULL_TESTS=1 to every rank.
+"""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+SOURCE, LONGSPAN, PRELOAD, MPIRUN = sys.argv[1:5]
+MODEL = os.path.join(SOURCE, "models/recall-moe")
+RANKS = 3
+COMM_TIMEOUT = 2  # seconds; what a case waits for at most is far above it, for a busy machine
+PATIENCE = 90
+SHORT = {"id": "short", "prompt": "a", "max_tokens": 1}
+LONG_PROMPT = {"id": "long", "prompt_token_ids": [100 + i % 900 for i in range(30000)], "max_tokens": 1}
+LONG_ANSWER = {"id": "long", "prompt": "b", "max_tokens": 30000, "ignore_eos": True}
+
+
+def processes(marker):
+    """Of the job, by rank: programs with the marker in their environment."""
+    found = {}
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            if not entry.name.isdigit() or (entry / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+                continue
+            environment = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if marker in environment:
+            rank = [e.split(b"=")[1] for e in environment if e.startswith(b"OMPI_COMM_WORLD_RANK=")]
+            found[int(entry.name)] = int(rank[0]) if rank else None
+    return found
+
+
+def wait_until(condition, what):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {PATIENCE} s until {what}")
+        time.sleep(0.02)
+
+
+def run_case(case, work):
+    deed, moment, rank = case.split("-")
+    rank = int(rank)
+    number = {"stop": signal.SIGSTOP, "kill": signal.SIGKILL}[deed]
+    results, requests, errors = work / "results.jsonl", work / "requests.jsonl", work / "stderr"
+    second = LONG_PROMPT if moment == "prefill" else LONG_ANSWER
+    asked = [SHORT] if moment in ("load", "idle") else [SHORT, second]
+    requests.write_text("".join(json.dumps(r) + "\n" for r in asked))
+    marker = f"MPI_FAILURE_CASE={work.name}"
+    environment = dict(os.environ, MPI_FAILURE_CASE=work.name)
+    command = [MPIRUN, "-n", str(RANKS), "-x", "MPI_FAILURE_CASE"]
+    if moment == "load":
+        command += ["-x", f"LD_PRELOAD={PRELOAD}", "-x", "SIGNAL_AT_OPEN=model.safetensors", "-x", f"SIGNAL_RANK={rank}",
+                    "-x", f"SIGNAL_NUMBER={int(number)}"]
+    # One token a step and a chunk of 512: a step takes long enough to be hit, and the limit is not.
+    command += [LONGSPAN, "batch", "-m", MODEL, "-i", "-", "-o", str(results), "--comm", "mpi", "--cp", str(RANKS),
+                "--comm-timeout", str(COMM_TIMEOUT), "--chunked-prefill-size", "512", "--threads", "1"]
+    with open(errors, "wb") as stderr:
+        job = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
+    try:
+        job.stdin.write(requests.read_bytes())
+        job.stdin.flush()
+        if moment != "idle":
+            job.stdin.close()
+        if moment != "load":
+            wait_until(lambda: results.exists() and results.stat().st_size > 0, "the first result is on disk")
+            victims = [pid for pid, of in processes(marker.encode()).items() if of == rank]
+            assert len(victims) == 1, f"one process of rank {rank}: {victims}"
+            os.kill(victims[0], number)
+        code = job.wait(PATIENCE)
+        text = errors.read_text(errors="replace")
+        if deed == "stop":
+            assert code == 5, f"exit code {code}, not 5"
+            said = [line for line in text.splitlines() if line.startswith("longspan: error:") and f"rank {rank}" in line]
+            assert said, f"no line of ours names rank {rank}"
+            assert any(' "' in line for line in said), f"no collective is named: {said}"
+        else:
+            assert code != 0, "exit code 0"
+            assert f"rank {rank}" in text, f"stderr does not name rank {rank}"
+        if moment != "load":
+            content = results.read_bytes()
+            assert content.endswith(b"\n"), "the last line is cut"
+            lines = [json.loads(line) for line in content.splitlines()]
+            assert lines[0]["id"] == "short" and lines[0]["finish_reason"] == "length", lines[0]
+            assert all(line["error"]["code"] == "rank_lost" for line in lines[1:]), lines[1:]
+        assert job.stdout.read() == b"", "something on standard output"
+        wait_until(lambda: not processes(marker.encode()), "no process is left")
+    except BaseException:
+        print(f"--- stderr of {case}:\n{errors.read_text(errors='replace')}---")
+        raise
+    finally:
+        for pid in processes(marker.encode()):
+            os.kill(pid, signal.SIGKILL)
+        job.wait()
+
+
+def default_cases():
+    deeds = [f"{deed}-{moment}" for moment in ("load", "prefill", "decode", "idle") for deed in ("stop", "kill")]
+    if os.environ.get("FULL_TESTS") == "1":
+        return [f"{deed}-{rank}" for deed in deeds for rank in range(RANKS)]
+    return [f"{deed}-{(2 * i + 1) % RANKS}" for i, deed in enumerate(deeds) if "idle" not in deed]
+
+
+def main():
+    failures = 0
+    for case in sys.argv[5:] or default_cases():
+        with tempfile.TemporaryDirectory(prefix="mpi_failure_") as work:
+            start = time.monotonic()
+            try:
+                run_case(case, pathlib.Path(work))
+                print(f"{case}: as documented ({time.monotonic() - start:.1f} s)", flush=True)
+            except AssertionError as error:
+                failures += 1
+                print(f"FAILED: {case}: {error}", flush=True)
+    return failures > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

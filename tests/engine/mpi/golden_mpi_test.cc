@@ -1,0 +1,48 @@
+// Golden models in layouts whose ranks are the processes of the job: rank 0 opens the engines and compares,
+// the others follow. By default one layout a model, with FULL_TESTS=1 every legal one of as many
+// ranks as processes.
+
+#include <gtest/gtest.h>
+#include <longspan/job.h>
+
+#include "engine/golden_layouts.h"
+#include "support/temp_dir.h"
+
+namespace longspan {
+namespace {
+
+using namespace testing_support;
+
+std::shared_ptr<Job> g_job;
+
+TEST(GoldenMpi, MatchesTheOracle) {
+  const auto [rank, size] = place_in(*g_job);
+  if (size > 4 && !full_tests()) GTEST_SKIP() << "set FULL_TESTS=1";
+  for (const std::string& name : golden_model_names()) {
+    TempDir folder;
+    write_golden_model(name, folder.path());
+    for (const LayoutOptions& layout : legal_layouts(layout_model_of(name), size)) {
+      const LayoutCase test{name, layout};
+      SCOPED_TRACE(test.name());
+      EngineOptions options = golden_options(test, folder.path());
+      options.job = g_job;
+      if (rank != 0) {
+        Engine::follow(options);
+      } else {
+        const auto engine = Engine::open(options);
+        expect_goldens(*engine, load_golden_model(name));
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace longspan
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  longspan::g_job = longspan::join_mpi(60);
+  const int result = RUN_ALL_TESTS();
+  longspan::leave(*longspan::g_job);
+  return result;
+}
