@@ -54,7 +54,7 @@ void onednn(benchmark::State& state, DType dtype, int64_t rows, int64_t in, int6
         {{DNNL_ARG_SRC, dtype == DType::kBF16 ? src : x}, {DNNL_ARG_WEIGHTS, packed}, {DNNL_ARG_DST, dst}});
     stream.wait();
   }
-  report_gflops(state, 2.0 * static_cast<double>(rows * in * out), dtype, "oneDNN");
+  report_gflops(state, 2.0 * static_cast<double>(rows * in * out), peak_gflops(dtype), "oneDNN");
 }
 
 const bool registered = [] {

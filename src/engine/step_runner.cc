@@ -1,6 +1,7 @@
 #include "engine/step_runner.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <chrono>
@@ -115,6 +116,9 @@ StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, 
   const auto shares = share_cores(host.cores, options.threads, ranks, has_wide_rank_);
   const bool oversubscribed = host.oversubscribed || std::ssize(shares[0]) * ranks > std::ssize(host.cores) ||
                               options.threads > std::ssize(host.cores);
+  if (options.threads > std::ssize(host.cores))
+    spdlog::warn("--threads {}: this process may use {} cores; the threads share them, unpinned",
+                 options.threads, host.cores.size());
   team_ = std::make_unique<RankTeam>(shares, /*pin=*/!oversubscribed);
   load(shares);
   make_pools(host.processes);

@@ -10,14 +10,15 @@ namespace {
 
 class CpuDevice : public Device {
  public:
-  CpuDevice(DType compute, bool int8, Isa isa) : compute_(compute), ops_(compute, int8, isa) {}
+  CpuDevice(DType compute, bool int8, Isa isa) : compute_(compute), int8_(int8), ops_(compute, int8, isa) {}
   BlockSource& memory() override { return memory_; }
   Ops& ops() override { return ops_; }
   int64_t memory_bytes() const override { return host_memory_bytes(); }
-  HardwareLimits measure_limits(int threads) const override { return cpu_limits(compute_, threads); }
+  HardwareLimits measure_limits(int threads) const override { return cpu_limits(compute_, int8_, threads); }
 
  private:
   DType compute_;
+  bool int8_;
   HostMemory memory_;
   CpuOps ops_;
 };

@@ -33,17 +33,15 @@ double median_seconds(int repeats, clockid_t clock, F&& f) {
   return samples[static_cast<size_t>(repeats / 2)];
 }
 
-}  // namespace
+using Type = dnnl::memory::data_type;
 
-double cpu_gemm_flops_per_s(DType dtype, int64_t n, int threads) {
+double gemm_rate(Type a_type, Type b_type, Type c_type, int64_t n, int threads) {
   const TeamSize team(threads);
-  const auto type = dtype == DType::kBF16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
   dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   dnnl::stream stream(engine);
   const dnnl::memory::dims dims = {n, n};
   using Tag = dnnl::memory::format_tag;
-  const dnnl::memory::desc a(dims, type, Tag::ab), any(dims, type, Tag::any);
-  const dnnl::memory::desc c(dims, dnnl::memory::data_type::f32, Tag::ab);
+  const dnnl::memory::desc a(dims, a_type, Tag::ab), any(dims, b_type, Tag::any), c(dims, c_type, Tag::ab);
   const dnnl::matmul::primitive_desc pd(dnnl::matmul::desc(a, any, c), engine);
   dnnl::matmul matmul(pd);
   dnnl::memory src(a, engine), weights(pd.weights_desc(), engine), dst(c, engine);
@@ -57,10 +55,26 @@ double cpu_gemm_flops_per_s(DType dtype, int64_t n, int threads) {
          median_seconds(9, threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, multiply);
 }
 
-double cpu_peak_flops_per_s(DType dtype, int threads) {
+template <class RateOf>
+double best_rate(RateOf rate_of) {
   double best = 0;
-  for (const int64_t n : {512, 1024, 2048}) best = std::max(best, cpu_gemm_flops_per_s(dtype, n, threads));
+  for (const int64_t n : {512, 1024, 2048}) best = std::max(best, rate_of(n));
   return best;
+}
+
+}  // namespace
+
+double cpu_gemm_flops_per_s(DType dtype, int64_t n, int threads) {
+  const Type type = dtype == DType::kBF16 ? Type::bf16 : Type::f32;
+  return gemm_rate(type, type, Type::f32, n, threads);
+}
+
+double cpu_peak_flops_per_s(DType dtype, int threads) {
+  return best_rate([&](int64_t n) { return cpu_gemm_flops_per_s(dtype, n, threads); });
+}
+
+double cpu_peak_int8_ops_per_s(int threads) {
+  return best_rate([&](int64_t n) { return gemm_rate(Type::u8, Type::s8, Type::s32, n, threads); });
 }
 
 double cpu_read_bytes_per_s(int threads) {
@@ -85,11 +99,12 @@ double cpu_read_bytes_per_s(int threads) {
   return static_cast<double>(count * 8) / once;
 }
 
-HardwareLimits cpu_limits(DType compute, int threads) {
+HardwareLimits cpu_limits(DType compute, bool int8, int threads) {
   HardwareLimits limits{.flops_per_s = cpu_peak_flops_per_s(DType::kF32, threads),
                         .bytes_per_s = cpu_read_bytes_per_s(threads)};
   if (compute == DType::kBF16)
     limits.flops_per_s = std::max(limits.flops_per_s, cpu_peak_flops_per_s(DType::kBF16, threads));
+  if (int8) limits.flops_per_s = std::max(limits.flops_per_s, cpu_peak_int8_ops_per_s(threads));
   return limits;
 }
 

@@ -17,10 +17,14 @@ double cpu_gemm_flops_per_s(DType dtype, int64_t n, int threads);
 /// e.g. to AVX512_CORE_BF16 on a machine with AMX.
 double cpu_peak_flops_per_s(DType dtype, int threads);
 
+/// Likewise of u8 times s8 with s32 sums.
+double cpu_peak_int8_ops_per_s(int threads);
+
 /// Bytes per second that `threads` threads read from a buffer larger than the caches, median of five.
 double cpu_read_bytes_per_s(int threads);
 
-/// For `compute` kBF16 the better of bf16 and f32: without bf16 arithmetic oneDNN's bf16 is emulated.
-HardwareLimits cpu_limits(DType compute, int threads);
+/// For `compute` kBF16 the better of bf16 and f32: without bf16 arithmetic oneDNN's bf16 is emulated. With
+/// `int8`, which attention and lm_head do without, the best of all.
+HardwareLimits cpu_limits(DType compute, bool int8, int threads);
 
 }  // namespace longspan
