@@ -1,7 +1,7 @@
 #pragma once
 
 #include "core/view.h"
-#include "hccl/group.h"
+#include "core/group.h"
 
 namespace cann_sim {
 

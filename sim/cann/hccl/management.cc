@@ -5,7 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "hccl/group.h"
+#include "core/group.h"
 
 using namespace cann_sim;
 

@@ -1,4 +1,4 @@
-#include "hccl/group.h"
+#include "core/group.h"
 
 #include "core/handles.h"
 
