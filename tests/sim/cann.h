@@ -139,14 +139,15 @@ class Session {
     if (made) tensors_.push_back(made);
     return made;
   }
-  /// Takes the tensor over.
-  aclTensorList* list(aclTensor* member) {
-    std::erase(tensors_, member);
-    aclTensorList* made = CANN(aclCreateTensorList)(&member, 1);
+  /// Takes the tensors over.
+  aclTensorList* list(const std::vector<aclTensor*>& members) {
+    for (aclTensor* member : members) std::erase(tensors_, member);
+    aclTensorList* made = CANN(aclCreateTensorList)(members.data(), members.size());
     EXPECT_NE(made, nullptr) << error();
     lists_.push_back(made);
     return made;
   }
+  aclTensorList* list(aclTensor* member) { return list(std::vector<aclTensor*>{member}); }
   aclIntArray* integers(const std::vector<int64_t>& values) {
     arrays_.push_back(CANN(aclCreateIntArray)(values.data(), values.size()));
     return arrays_.back();

@@ -38,7 +38,7 @@ bool Group::ready(uint64_t index, uint32_t rank, const CollectiveCall& call) {
     ++meeting.arrived;
   }
   const bool late = limit_.count() > 0 && Clock::now() - meeting.first >= limit_;
-  return failure_ || meeting.arrived == ranks_ || late;
+  return failure_ || meeting.done || meeting.arrived == ranks_ || late;
 }
 
 void Group::run(uint64_t index, const CollectiveBody& body) {
