@@ -17,6 +17,10 @@ class Device {
   virtual ~Device() = default;
   virtual BlockSource& memory() = 0;
   virtual Ops& ops() = 0;
+  /// A rank's queue; null where ops are done when they return.
+  virtual std::unique_ptr<Stream> make_stream() { return nullptr; }
+  /// Whether the host, and so a communicator between threads, may touch matrices of this device.
+  virtual bool in_host_memory() const { return true; }
   /// Bytes that weights, KV and scratch may take in all (on CPU: the cgroup's limit or the machine's memory).
   virtual int64_t memory_bytes() const = 0;
   /// The hardware at its best with `threads` cores; takes about a second. Unknown (0) where nothing measures

@@ -145,6 +145,7 @@ void StepRunner::add_rank(int32_t rank, int threads, PackedSlices& packed) {
   added.cp_rank = at.cp_rank;
   added.reports = at.attn_tp_rank == 0;
   added.threads = threads;
+  added.stream = device_->make_stream();
   ranks_.push_back(std::move(added));
   const RankSlice slice = rank_slice(layout_model(config_), layout, wide ? 0 : rank, !share_kv_);
   weights_.push_back(load_weights(config_, checkpoint_, slice, device_->ops(), packed));
@@ -288,7 +289,7 @@ StepOutput StepRunner::run_here(const Batch& batch, const StepWants& wants) {
 void StepRunner::run_rank(const Rank& rank, const Batch& batch, const CpPlan& plan, const StepWants& wants,
                           StepOutput& output) const {
   const Arena::Scope scope(*rank.arena);
-  OpContext ctx{.arena = *rank.arena, .threads = rank.threads};
+  OpContext ctx{.arena = *rank.arena, .threads = rank.threads, .stream = rank.stream.get()};
   const Decoder& decoder = *rank.decoder;
   const Matrix hidden = decoder.forward(ctx, batch, plan, rank.cp_rank, *rank.exchange);
 
@@ -307,6 +308,13 @@ void StepRunner::run_rank(const Rank& rank, const Batch& batch, const CpPlan& pl
     }
   }
 
+  score_rows(rank, ctx, hidden, plan, wants, output);
+  ctx.wait();  // the next step may hand this one's pages to another rank
+}
+
+// Log-probabilities of the rank's own rows.
+void StepRunner::score_rows(const Rank& rank, OpContext& ctx, Matrix hidden, const CpPlan& plan,
+                            const StepWants& wants, StepOutput& output) const {
   if (wants.score_targets.empty()) return;
   const std::vector<int32_t>& tokens = plan.ranks[rank.cp_rank].token_index;
   std::vector<int32_t> scored_rows, targets;
@@ -315,7 +323,7 @@ void StepRunner::run_rank(const Rank& rank, const Batch& batch, const CpPlan& pl
     scored_rows.push_back(static_cast<int32_t>(i));
     targets.push_back(wants.score_targets[tokens[i]]);
   }
-  const std::vector<float> scores = decoder.score(ctx, hidden, scored_rows, targets);
+  const std::vector<float> scores = rank.decoder->score(ctx, hidden, scored_rows, targets);
   for (size_t i = 0; rank.reports && i < scores.size(); ++i)
     output.scores[tokens[scored_rows[i]]] = scores[i];
 }
