@@ -1,5 +1,6 @@
 #pragma once
 
+#include <longspan/ascend.h>
 #include <longspan/hardware_limits.h>
 
 #include <memory>
@@ -29,13 +30,14 @@ class Device {
 };
 
 struct DeviceOptions {
-  std::string backend = "cpu";   // a name of `backends()`
+  std::string backend = "cpu";   // a name of `backends()`, or "npu" for "ascend"
   DType compute = DType::kBF16;  // kBF16 or kF32
   bool int8 = false;             // quantise the weights that LinearPrecision::kCompute names
   std::string isa = "auto";  // cpu: "auto", "amx", "avx512_bf16", "avx512_vnni", "avx512", "avx2", "portable"
+  AscendOptions ascend = {};
 };
 
-/// Names this build accepts, in the order of preference: "cpu", "reference".
+/// Names this build accepts, in the order of preference: "cpu", "ascend", "reference".
 std::vector<std::string> backends();
 
 /// Throws Error(kNotSupported) for a known backend that is not in this build, Error(kUsage) for an unknown

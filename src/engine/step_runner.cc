@@ -56,6 +56,20 @@ std::chrono::milliseconds milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1e3));
 }
 
+// Collectives of this build read and write host memory.
+void check_exchange(const EngineOptions& options, const Layout& layout, const ModelConfig& config,
+                    bool share_kv, const Device& device) {
+  if (device.in_host_memory()) return;
+  const bool experts_meet = config.num_experts > 0 && layout.moe_dp != layout.cp;
+  if (layout.attn_tp == 1 && !experts_meet && share_kv) return;
+  throw Error(
+      ErrorCode::kNotSupported,
+      fmt::format("backend {}: ranks are threads that share a card here, and exchange nothing but KV in one "
+                  "pool: attn_tp must be 1 (is {}), moe_dp must be cp {} (is {}), with --comm threads and "
+                  "--kv-exchange shared",
+                  options.backend, layout.attn_tp, layout.cp, layout.moe_dp));
+}
+
 // For every rank its place in its group; null where it is alone there.
 template <class GroupOf>
 std::vector<std::unique_ptr<Communicator>> make_rank_groups(int32_t ranks, std::chrono::milliseconds limit,
@@ -109,6 +123,7 @@ StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, 
       has_wide_rank_(layout_.cp > 1 && layout_.attn_tp == 1 && share_kv_ &&
                      (config.num_experts == 0 || layout_.moe_dp == layout_.cp)),
       device_(std::move(device)) {
+  check_exchange(options, layout_, config, share_kv_, *device_);
   HostShare host{.cores = usable_cores()};
   if (job_) host = share_of_host(*job_);
   const int32_t ranks = job_ ? 1 : layout_.tp;
