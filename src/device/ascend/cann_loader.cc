@@ -29,7 +29,8 @@ void* find(const std::vector<void*>& libraries, const char* symbol) {
 
 }  // namespace
 
-Cann::Cann(const std::string& home) : folder_((home.empty() ? kUsualHome : home) + "/lib64") {
+Cann::Cann(const std::string& home) : places_{(home.empty() ? kUsualHome : home) + "/lib64/"} {
+  if (home.empty()) places_.push_back("");
   // Older toolkits have one runtime library; newer ones keep it for a while beside the one that replaces it.
   std::vector<void*> runtime;
   for (const char* name : {"libascendcl.so", "libacl_rt.so"})
@@ -67,7 +68,8 @@ Cann::Cann(const std::string& home) : folder_((home.empty() ? kUsualHome : home)
 }
 
 void* Cann::open(const std::string& name) {
-  for (const std::string& path : {folder_ + "/" + name, name}) {
+  for (const std::string& place : places_) {
+    const std::string path = place + name;
     if (void* library = dlopen(path.c_str(), RTLD_LAZY | RTLD_LOCAL)) {
       paths_.push_back(path);
       return library;

@@ -25,13 +25,14 @@ class Cann {
   std::string version() const;
 
  private:
-  /// The library `name` in the toolkit's folder, else wherever the system's search finds it; null: nowhere.
+  /// The library `name` in the toolkit's folder; where none was named, also what the system's search finds, so
+  /// that two installations never mix. Null: nowhere.
   void* open(const std::string& name);
   void load_operators();
   template <class F>
   void resolve(const std::vector<void*>& libraries, const char* names, F*& function, const char* symbol);
 
-  std::string folder_;
+  std::vector<std::string> places_;  // in front of a library's name
   std::vector<std::string> tried_, paths_, operator_names_;
 };
 
