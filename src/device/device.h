@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "device/arena.h"
@@ -20,6 +21,8 @@ class Device {
   virtual Ops& ops() = 0;
   /// A rank's queue; null where ops are done when they return.
   virtual std::unique_ptr<Stream> make_stream() { return nullptr; }
+  /// What a person needs to know of the installation: {"SoC", "Ascend910B3"}, ...
+  virtual std::vector<std::pair<std::string, std::string>> facts() const { return {}; }
   /// Whether the host, and so a communicator between threads, may touch matrices of this device.
   virtual bool in_host_memory() const { return true; }
   /// Bytes that weights, KV and scratch may take in all (on CPU: the cgroup's limit or the machine's memory).

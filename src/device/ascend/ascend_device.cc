@@ -1,6 +1,7 @@
 #include "device/ascend/ascend_device.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <longspan/error.h>
 
 #include "device/ascend/ascend_ops.h"
@@ -16,6 +17,7 @@ class AscendDevice final : public Device {
   Ops& ops() override { return ops_; }
   std::unique_ptr<Stream> make_stream() override { return std::make_unique<ascend::AscendStream>(card_); }
   bool in_host_memory() const override { return false; }
+  std::vector<std::pair<std::string, std::string>> facts() const override;
   int64_t memory_bytes() const override { return card_.total_bytes(); }
   HardwareLimits measure_limits(int) const override { return {}; }
 
@@ -23,6 +25,19 @@ class AscendDevice final : public Device {
   ascend::Card card_;
   ascend::AscendOps ops_;
 };
+
+std::vector<std::pair<std::string, std::string>> AscendDevice::facts() const {
+  const ascend::Cann& cann = card_.cann();
+  std::vector<std::string> found, missing;
+  ascend::for_each_op(cann.ops,
+                      [&](const auto& op) { (op.describe ? found : missing).emplace_back(op.name); });
+  return {{"SoC", card_.acl().aclrtGetSocName()},
+          {"CANN", cann.version()},
+          {"memory", fmt::format("{} bytes, {} free", card_.total_bytes(), card_.free_bytes())},
+          {"libraries", fmt::format("{}", fmt::join(cann.libraries(), ", "))},
+          {"operators found", fmt::format("{}", fmt::join(found, ", "))},
+          {"operators missing", missing.empty() ? "none" : fmt::format("{}", fmt::join(missing, ", "))}};
+}
 
 }  // namespace
 
