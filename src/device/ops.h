@@ -166,6 +166,8 @@ class Ops {
   virtual int64_t packed_linear_bytes(int64_t out_features, int64_t in_features,
                                       LinearPrecision precision = LinearPrecision::kCompute) const = 0;
   virtual int64_t packed_expert_bytes(int64_t hidden, int64_t width) const = 0;
+  /// EmbeddingTable::bytes of a table stored in this dtype.
+  virtual int64_t embedding_bytes(int64_t, int64_t, DType) const { return 0; }
 
   /// Throws Error(kCapacity) where the memory can't be reserved.
   virtual std::unique_ptr<KvPool> make_kv_pool(const KvShape& shape) = 0;

@@ -38,6 +38,19 @@ AscendOps::AscendOps(Card& card) : card_(card), mask_(card, kMaskSide * kMaskSid
   for (int64_t row = 0; row < kMaskSide; ++row)
     std::fill(mask.begin() + row * kMaskSide + row + 1, mask.begin() + (row + 1) * kMaskSide, int8_t{1});
   mask_.fill(mask.data(), std::ssize(mask));
+  check_described();
+}
+
+// The first description of an operator tells whether CANN finds what it needs itself (ASCEND_OPP_PATH).
+void AscendOps::check_described() const {
+  const auto& op = card_.cann().ops.inplace_copy;
+  require_op(card_, op);
+  const Tensor to = make_tensor(card_, mask_.data(), kAclFloat, {1});
+  const Tensor from = make_tensor(card_, static_cast<char*>(mask_.data()) + 64, kAclFloat, {1});
+  uint64_t bytes = 0;
+  AclExecutor* executor = nullptr;
+  card_.check(op.describe(to.get(), from.get(), &bytes, &executor), op.name);
+  if (executor) card_.base().aclDestroyAclOpExecutor(executor);  // never run
 }
 
 std::string AscendOps::name() const {
@@ -63,6 +76,10 @@ int64_t AscendOps::packed_linear_bytes(int64_t out_features, int64_t in_features
 
 int64_t AscendOps::packed_expert_bytes(int64_t hidden, int64_t width) const {
   return 3 * hidden * width * size_of(DType::kBF16);
+}
+
+int64_t AscendOps::embedding_bytes(int64_t rows, int64_t cols, DType stored) const {
+  return rows * cols * size_of(stored);
 }
 
 std::unique_ptr<EmbeddingTable> AscendOps::make_embedding(WeightView table) {

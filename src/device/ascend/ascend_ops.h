@@ -19,6 +19,7 @@ class AscendOps final : public Ops {
   int64_t packed_linear_bytes(int64_t out_features, int64_t in_features,
                               LinearPrecision precision) const override;
   int64_t packed_expert_bytes(int64_t hidden, int64_t width) const override;
+  int64_t embedding_bytes(int64_t rows, int64_t cols, DType stored) const override;
   std::unique_ptr<EmbeddingTable> make_embedding(WeightView table) override;
   std::shared_ptr<const float[]> resident(std::span<const float> values) override;
   std::unique_ptr<KvPool> make_kv_pool(const KvShape& shape) override;
@@ -48,6 +49,7 @@ class AscendOps final : public Ops {
   void log_sum_exp(OpContext& ctx, Matrix logits, Matrix out) override;
 
  private:
+  void check_described() const;
   void put_column(OpContext& ctx, std::span<const float> values, Matrix out);
 
   Card& card_;

@@ -74,8 +74,8 @@ void* Cann::open(const std::string& name) {
       paths_.push_back(path);
       return library;
     }
-    const char* reason = dlerror();
-    tried_.push_back(fmt::format("{} ({})", path, reason ? reason : "no reason given"));
+    const char* reason = dlerror();  // names the path
+    tried_.push_back(reason ? reason : path);
   }
   return nullptr;
 }

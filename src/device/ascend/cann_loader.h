@@ -25,8 +25,8 @@ class Cann {
   std::string version() const;
 
  private:
-  /// The library `name` in the toolkit's folder; where none was named, also what the system's search finds, so
-  /// that two installations never mix. Null: nowhere.
+  /// The library `name` in the toolkit's folder; where none was named, also what the system's search finds,
+  /// so that two installations never mix. Null: nowhere.
   void* open(const std::string& name);
   void load_operators();
   template <class F>
