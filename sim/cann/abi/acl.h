@@ -21,7 +21,7 @@ enum : aclError {
   ACL_ERROR_FEATURE_UNSUPPORTED = 200006,
   ACL_ERROR_INTERNAL_ERROR = 500000,
   ACL_ERROR_RT_FAILURE = 500003,
-  // Of the runtime below; only the classes 107xxx (arguments) and 507xxx (execution) are sure.
+  // Of the runtime below: 107xxx arguments, 507xxx execution. Which call gives which is not documented.
   ACL_ERROR_RT_PARAM_INVALID = 107000,
   ACL_ERROR_RT_INVALID_DEVICEID = 107001,
   ACL_ERROR_RT_CONTEXT_NULL = 107002,
@@ -30,7 +30,7 @@ enum : aclError {
   ACL_ERROR_RT_STREAM_SYNC_TIMEOUT = 507046,
 };
 
-typedef enum aclDataType {
+typedef enum aclDataType : int {
   ACL_DT_UNDEFINED = -1,
   ACL_FLOAT = 0,
   ACL_FLOAT16 = 1,
@@ -47,7 +47,7 @@ typedef enum aclDataType {
   ACL_BF16 = 27,
 } aclDataType;
 
-typedef enum aclFormat {
+typedef enum aclFormat : int {
   ACL_FORMAT_UNDEFINED = -1,
   ACL_FORMAT_NCHW = 0,
   ACL_FORMAT_NHWC = 1,
@@ -57,7 +57,7 @@ typedef enum aclFormat {
   ACL_FORMAT_FRACTAL_NZ = 29,
 } aclFormat;
 
-typedef enum aclrtMemMallocPolicy {
+typedef enum aclrtMemMallocPolicy : int {
   ACL_MEM_MALLOC_HUGE_FIRST = 0,
   ACL_MEM_MALLOC_HUGE_ONLY = 1,
   ACL_MEM_MALLOC_NORMAL_ONLY = 2,
@@ -66,7 +66,7 @@ typedef enum aclrtMemMallocPolicy {
   ACL_MEM_MALLOC_NORMAL_ONLY_P2P = 5,
 } aclrtMemMallocPolicy;
 
-typedef enum aclrtMemcpyKind {
+typedef enum aclrtMemcpyKind : int {
   ACL_MEMCPY_HOST_TO_HOST = 0,
   ACL_MEMCPY_HOST_TO_DEVICE = 1,
   ACL_MEMCPY_DEVICE_TO_HOST = 2,
@@ -74,22 +74,22 @@ typedef enum aclrtMemcpyKind {
   ACL_MEMCPY_DEFAULT = 4,
 } aclrtMemcpyKind;
 
-typedef enum aclrtMemAttr {
+typedef enum aclrtMemAttr : int {
   ACL_DDR_MEM = 0,
   ACL_HBM_MEM = 1,
 } aclrtMemAttr;
 
-typedef enum aclrtEventRecordedStatus {
+typedef enum aclrtEventRecordedStatus : int {
   ACL_EVENT_RECORDED_STATUS_NOT_READY = 0,
   ACL_EVENT_RECORDED_STATUS_COMPLETE = 1,
 } aclrtEventRecordedStatus;
 
-typedef enum aclrtStreamStatus {
+typedef enum aclrtStreamStatus : int {
   ACL_STREAM_STATUS_COMPLETE = 0,
   ACL_STREAM_STATUS_NOT_READY = 1,
 } aclrtStreamStatus;
 
-typedef enum aclrtRunMode {
+typedef enum aclrtRunMode : int {
   ACL_DEVICE = 0,
   ACL_HOST = 1,
 } aclrtRunMode;

@@ -13,7 +13,7 @@ typedef struct HcclRootInfo {
   char internal[HCCL_ROOT_INFO_BYTES];
 } HcclRootInfo;
 
-typedef enum HcclResult {
+typedef enum HcclResult : int {
   HCCL_SUCCESS = 0,
   HCCL_E_PARA = 1,
   HCCL_E_PTR = 2,
@@ -25,7 +25,7 @@ typedef enum HcclResult {
 } HcclResult;
 
 // Not the values of aclDataType.
-typedef enum HcclDataType {
+typedef enum HcclDataType : int {
   HCCL_DATA_TYPE_INT8 = 0,
   HCCL_DATA_TYPE_INT16 = 1,
   HCCL_DATA_TYPE_INT32 = 2,
@@ -40,7 +40,7 @@ typedef enum HcclDataType {
   HCCL_DATA_TYPE_BFP16 = 11,
 } HcclDataType;
 
-typedef enum HcclReduceOp {
+typedef enum HcclReduceOp : int {
   HCCL_REDUCE_SUM = 0,
   HCCL_REDUCE_PROD = 1,
   HCCL_REDUCE_MAX = 2,
