@@ -46,6 +46,7 @@ struct Configuration {
     std::replace(text.begin(), text.end(), '.', '_');
     return text;
   }
+  friend void PrintTo(const Configuration& c, std::ostream* out) { *out << c.name(); }
 };
 
 std::vector<Configuration> configurations() {

@@ -245,6 +245,19 @@ TEST(Options, RefusedByName) {
   EXPECT_THAT(refusal({"serve", "-m", "M"}), HasSubstr("not_supported: serve is not in this build"));
 }
 
+TEST(Options, ReadsTheVariablesOfCann) {
+  setenv("ASCEND_HOME_PATH", "/opt/cann", 1);
+  setenv("ASCEND_USE_FIA", "0", 1);
+  const AscendOptions set = engine(parse({"plan", "-m", "M"})).ascend;
+  EXPECT_EQ(set.home, "/opt/cann");
+  EXPECT_FALSE(set.use_fia);
+  unsetenv("ASCEND_HOME_PATH");
+  unsetenv("ASCEND_USE_FIA");
+  const AscendOptions unset = engine(parse({"plan", "-m", "M"})).ascend;
+  EXPECT_EQ(unset.home, "");
+  EXPECT_TRUE(unset.use_fia);
+}
+
 TEST(Options, BadFlagsNameTheNearest) {
   EXPECT_EQ(refusal_of_flag({"--page-sizes", "64"}),
             "usage: unknown flag --page-sizes; did you mean --page-size?");

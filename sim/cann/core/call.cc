@@ -228,7 +228,6 @@ aclnnStatus launch(const char* op, void* workspace, uint64_t bytes, aclOpExecuto
     }
     std::shared_ptr<const aclOpExecutor> kept;
     if (executor->repeatable) {
-      executor->launched = true;
       kept = std::make_shared<aclOpExecutor>(*executor);
     } else {
       runtime.died(executor, kExecutor);

@@ -18,7 +18,7 @@ struct aclOpExecutor {
   std::function<void()> body;
   std::vector<cann_sim::View> operands;                     // checked again when it runs
   std::vector<std::pair<const aclTensor*, void*>> tensors;  // whose addresses must stay
-  bool repeatable = false, launched = false;
+  bool repeatable = false;
 };
 
 namespace cann_sim {

@@ -28,14 +28,26 @@ Stream* Conductor::open(int device, bool of_device) {
   return &stream;
 }
 
+template <class Done>
+bool Conductor::wait(std::unique_lock<std::mutex>& lock, std::chrono::milliseconds limit, Done done) {
+  const auto deadline = Clock::now() + limit;
+  ++waiting_;
+  bool finished = done();
+  while (!finished && Clock::now() < deadline) {
+    pick();  // time passes for what has a time limit
+    moved_.wait_for(lock, kPoll);
+    finished = done();
+  }
+  --waiting_;
+  return finished;
+}
+
 void Conductor::close(Stream* stream) {
   std::shared_ptr<Stream> closed;
   {
     std::unique_lock lock(mutex_);
-    ++waiting_;
-    pick();
-    moved_.wait(lock, [&] { return stream->tasks.empty(); });
-    --waiting_;
+    while (!wait(lock, std::chrono::hours(1), [&] { return stream->tasks.empty(); })) {
+    }
     stream->closing = true;
     const auto found =
         std::find_if(streams_.begin(), streams_.end(), [&](const auto& s) { return s.get() == stream; });
@@ -102,7 +114,6 @@ void Conductor::serve(Stream& stream) {
   for (;;) {
     moved_.wait(lock, [&] { return stream.closing || turn_ == &stream; });
     if (stream.closing) return;
-    stream.running = true;
     const bool dead = stream.fault.has_value();
     Task& task = stream.tasks.front();
     lock.unlock();
@@ -118,7 +129,6 @@ void Conductor::serve(Stream& stream) {
     if (fault) stream.fault = fault;
     stream.tasks.pop_front();
     --queued_;
-    stream.running = false;
     turn_ = nullptr;
     pick();
     moved_.notify_all();
@@ -137,28 +147,6 @@ void Conductor::pick() {
   if (able.empty()) return;
   turn_ = able[random_() % able.size()];
   moved_.notify_all();
-}
-
-void Conductor::changed() {
-  {
-    const std::lock_guard lock(mutex_);
-    pick();
-  }
-  moved_.notify_all();
-}
-
-template <class Done>
-bool Conductor::wait(std::unique_lock<std::mutex>& lock, std::chrono::milliseconds limit, Done done) {
-  const auto deadline = Clock::now() + limit;
-  ++waiting_;
-  bool finished = done();
-  while (!finished && Clock::now() < deadline) {
-    pick();  // time passes for what has a time limit
-    moved_.wait_for(lock, kPoll);
-    finished = done();
-  }
-  --waiting_;
-  return finished;
 }
 
 namespace {

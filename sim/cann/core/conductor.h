@@ -30,7 +30,7 @@ struct Stream : std::enable_shared_from_this<Stream> {
   int device = 0;
   bool of_device = false;  // a device's default stream, which nobody destroys
   std::deque<Task> tasks;  // the first may be running
-  bool running = false, closing = false;
+  bool closing = false;
   std::optional<Fault> fault;
   std::thread thread;
 };
@@ -69,8 +69,6 @@ class Conductor {
 
   /// Guards events and what `ready` looks at.
   std::mutex& mutex() { return mutex_; }
-  /// To be called, without the lock, when something a `ready` looks at has changed.
-  void changed();
   size_t open_streams() const;
 
  private:

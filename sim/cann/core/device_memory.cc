@@ -8,9 +8,9 @@
 namespace cann_sim {
 namespace {
 
-constexpr uint64_t kSpan = uint64_t{256} << 30;  // addresses of one device
-constexpr uint64_t kAlignment = 512;             // the runtime promises 64
-constexpr uint64_t kGuard = 64 * 1024;           // between allocations
+constexpr uint64_t kMostSpan = uint64_t{256} << 30, kLeastSpan = uint64_t{1} << 30;
+constexpr uint64_t kAlignment = 512;    // the runtime promises 64
+constexpr uint64_t kGuard = 64 * 1024;  // between allocations
 
 uint64_t round_up(uint64_t value, uint64_t unit) {
   return (value + unit - 1) / unit * unit;
@@ -25,7 +25,11 @@ std::byte* map(uint64_t bytes, int protection) {
 
 DeviceMemory::DeviceMemory(int devices, uint64_t bytes_per_device)
     : devices_(devices), capacity_(bytes_per_device), next_(devices, kGuard), used_(devices) {
-  base_ = map(kSpan * static_cast<uint64_t>(devices), PROT_NONE);
+  // Sanitizers leave less room for addresses.
+  for (uint64_t span = kMostSpan; !base_ && span >= kLeastSpan; span /= 2) {
+    span_ = span;
+    base_ = map(span * static_cast<uint64_t>(devices), PROT_NONE);
+  }
   if (!base_) fail(ACL_ERROR_BAD_ALLOC, "can't reserve addresses for {} devices", devices);
 }
 
@@ -34,13 +38,13 @@ void* DeviceMemory::allocate(int device, uint64_t bytes) {
   const std::lock_guard lock(mutex_);
   // What a card really takes: rounded up to 32 bytes, and 32 bytes of slack.
   const uint64_t taken = round_up(bytes, 32) + 32;
-  if (used_[device] + taken > capacity_ || next_[device] + taken + kGuard > kSpan)
+  if (used_[device] + taken > capacity_ || next_[device] + taken + kGuard > span_)
     fail(ACL_ERROR_BAD_ALLOC, "aclrtMalloc: {} bytes asked for, {} of {} are free on device {}", bytes,
          capacity_ - used_[device], capacity_, device);
   std::byte* data = map(taken, PROT_READ | PROT_WRITE);
   if (!data)
     fail(ACL_ERROR_BAD_ALLOC, "aclrtMalloc: the host has no {} bytes to stand for a device's", bytes);
-  std::byte* address = base_ + static_cast<uint64_t>(device) * kSpan + next_[device];
+  std::byte* address = base_ + static_cast<uint64_t>(device) * span_ + next_[device];
   next_[device] = round_up(next_[device] + taken + kGuard, kAlignment);
   used_[device] += taken;
   allocations_[reinterpret_cast<uintptr_t>(address)] = {bytes, data, WrittenMap(bytes), 0};
@@ -63,11 +67,11 @@ void DeviceMemory::release(const void* address) {
 
 bool DeviceMemory::is_device_address(const void* address) const {
   const auto* at = static_cast<const std::byte*>(address);
-  return at >= base_ && at < base_ + kSpan * static_cast<uint64_t>(devices_);
+  return at >= base_ && at < base_ + span_ * static_cast<uint64_t>(devices_);
 }
 
 int DeviceMemory::device_of(const void* address) const {
-  return static_cast<int>(static_cast<uint64_t>(static_cast<const std::byte*>(address) - base_) / kSpan);
+  return static_cast<int>(static_cast<uint64_t>(static_cast<const std::byte*>(address) - base_) / span_);
 }
 
 uint64_t DeviceMemory::free_bytes(int device) const {

@@ -51,6 +51,7 @@ class DeviceMemory {
 
   const int devices_;
   const uint64_t capacity_;
+  uint64_t span_ = 0;  // addresses of one device
   std::byte* base_ = nullptr;
   mutable std::mutex mutex_;
   uint64_t writes_ = 0;

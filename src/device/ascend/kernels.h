@@ -43,8 +43,7 @@ struct RowScores {
 };
 RowScores score_rows(const Launcher& on, Matrix logits, std::span<const int32_t> targets);
 
-/// Host values to the device, and rows to the host; the latter waits.
-void upload(const Launcher& on, std::shared_ptr<const char> pinned, int64_t bytes, void* device);
+/// Rows to the host, without gaps. Waits.
 void download(const Launcher& on, Matrix src, void* dst);
 
 }  // namespace longspan::ascend
