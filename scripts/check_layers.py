@@ -22,6 +22,8 @@ ALLOWED = {
     "engine": {"model", "device", "comm", "checkpoint", "schedule", "plan", "kv", "text", "tensor"},
     "cli": {"plan", "device", "checkpoint", "model"},
 }
+# The CANN simulator shares nothing with src/.
+SIMULATOR = {"abi", "core", "hccl", "ops", "sim"}
 PUBLIC_ONLY = re.compile(r"^longspan/")
 VENDOR = {
     "device/cpu": re.compile(r"^(oneapi/|dnnl|immintrin)"),
@@ -59,9 +61,18 @@ def problems(root):
             first = name.split("/")[0]
             if first in ALLOWED and first not in ALLOWED[layer] | {layer, "base"}:
                 yield f"src/{relative}:{number}: {layer}/ may not include {name}"
+            if first in SIMULATOR:
+                yield f"src/{relative}:{number}: src/ may not include the simulator's {name}"
             for folder, vendor in VENDOR.items():
                 if vendor.match(name) and not str(relative).startswith(folder):
                     yield f"src/{relative}:{number}: {name} belongs in src/{folder}/ only"
+    for path in sorted((root / "sim").rglob("*")):
+        if path.suffix not in {".h", ".cc"}:
+            continue
+        for number, name in includes(path):
+            first = name.split("/")[0]
+            if "/" in name and (first in ALLOWED or first == "longspan"):
+                yield f"{path.relative_to(root)}:{number}: sim/ may not include {name}"
 
 
 def main():

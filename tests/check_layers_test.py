@@ -13,6 +13,9 @@ CASES = [  # file, text, part of the complaint; None: nothing to complain about
     ("src/device/cpu/a.cc", "#include <acl/acl.h>\n", "belongs in src/device/ascend/ only"),
     ("src/engine/a.cc", "#include <mpi.h>\n", "belongs in src/comm/mpi/ only"),
     ("src/engine/a.cc", "#include <immintrin.h>\n", "belongs in src/device/cpu/ only"),
+    ("sim/cann/core/a.cc", '#include "core/call.h"\n', None),
+    ("sim/cann/core/a.cc", '#include "tensor/dtype.h"\n', "sim/ may not include tensor/dtype.h"),
+    ("src/device/ascend/a.cc", '#include "abi/acl.h"\n', "may not include the simulator's abi/acl.h"),
     ("include/longspan/a.h", "#include <fmt/format.h>\n", "standard headers only"),
 ]
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <longspan/ascend.h>
 #include <longspan/hardware_limits.h>
 #include <longspan/job.h>
 #include <longspan/layout.h>
@@ -17,7 +18,7 @@ enum class ComputeType { kAuto, kBF16, kF32, kInt8 };
 struct EngineOptions {
   std::string model;  ///< Hugging Face folder
   LayoutOptions layout;
-  std::string backend = "cpu";  ///< "cpu", or "reference" (plain loops, for checking)
+  std::string backend = "cpu";  ///< "cpu", "ascend" (= "npu"), or "reference" (plain loops, for checking)
   std::string isa = "auto";     ///< cpu: auto, amx, avx512_bf16, avx512_vnni, avx512, avx2, portable
   ComputeType dtype =
       ComputeType::kAuto;   ///< auto: a BF16 checkpoint computes in bf16, F32 and F16 ones in f32; int8: as
@@ -34,6 +35,7 @@ struct EngineOptions {
   bool share_kv = true;                 ///< ranks in one process use one pool; false: one each, merged gather
   int32_t min_tokens_to_cut = 0;        ///< prompts with fewer new tokens stay on one rank; 0: 2 * cp
   double comm_timeout_s = 60;           ///< a collective that takes longer means a lost rank
+  AscendOptions ascend;                 ///< of the ascend backend
   std::string chat_template;            ///< "": the folder's; "chatml", "llama3"
   /// The layout's ranks are the processes of this job, one each; null: threads of this process.
   std::shared_ptr<Job> job = {};

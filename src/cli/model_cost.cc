@@ -49,10 +49,11 @@ int64_t router_linear_bytes(const Ops& ops, int64_t out_features, int64_t hidden
   return ops.packed_linear_bytes(out_features, hidden, LinearPrecision::kF32);
 }
 
-// f32, whole on every rank, one copy in a process.
-int64_t router_bytes(const ModelConfig& config, const Ops& ops) {
-  if (config.num_experts == 0) return 0;
-  return moe_layers(config) * router_linear_bytes(ops, config.num_experts, config.hidden_size);
+// Routers (f32) and what the device keeps of the embedding: whole on every rank, one copy in a process.
+int64_t whole_bytes(const ModelConfig& config, const Ops& ops) {
+  const int64_t embedding = ops.embedding_bytes(config.vocab_size, config.hidden_size, config.dtype);
+  if (config.num_experts == 0) return embedding;
+  return embedding + moe_layers(config) * router_linear_bytes(ops, config.num_experts, config.hidden_size);
 }
 
 // Routed and shared experts.
@@ -124,7 +125,7 @@ std::vector<RankBytes> rank_bytes(const ModelConfig& config, const Layout& layou
   std::vector<RankBytes> ranks;
   for (int32_t rank = 0; rank < layout.tp; ++rank) {
     const RankSlice slice = rank_slice(layout_model(config), layout, rank, !share_kv);
-    ranks.push_back({attention_side_bytes(config, slice, ops) + router_bytes(config, ops) +
+    ranks.push_back({attention_side_bytes(config, slice, ops) + whole_bytes(config, ops) +
                          expert_side_bytes(config, slice, ops) + shared_gate_bytes(config, slice, ops),
                      kv_token_bytes(config, slice, page_size, ops)});
   }
@@ -149,7 +150,7 @@ ProcessBytes process_bytes(const ModelConfig& config, const Layout& layout, int3
       total.weights += expert_side_bytes(config, slice, ops);
   }
   const RankSlice first = rank_slice(model, layout, 0);
-  total.weights += router_bytes(config, ops) + shared_gate_bytes(config, first, ops);
+  total.weights += whole_bytes(config, ops) + shared_gate_bytes(config, first, ops);
   total.kv_pools = share_kv ? kv_slices(model, layout) : layout.tp;
   total.kv_per_token = total.kv_pools * kv_token_bytes(config, first, page_size, ops);
   return total;

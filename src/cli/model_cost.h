@@ -19,7 +19,7 @@ CostShape cost_shape(const ModelConfig& config, const Layout& layout);
 double weights_read_share(const ModelConfig& config, int64_t rows);
 
 struct RankBytes {
-  int64_t weights = 0;       // packed; the embedding stays in the file's map
+  int64_t weights = 0;       // packed; a device in host memory leaves the embedding in the file's map
   int64_t kv_per_token = 0;  // K and V over all layers
 };
 

@@ -61,11 +61,10 @@ void add_schedule_flags(FlagSet& flags, EngineOptions& engine) {
 }
 
 void add_compute_flags(FlagSet& flags, EngineOptions& engine) {
-  const std::string elsewhere = "not in this build; use cpu";
   flags.choice("--backend,--attention-backend,--device", engine.backend,
-               {{"cpu", "cpu"}, {"reference", "reference"}},
-               {{"cuda", elsewhere}, {"ascend", elsewhere}, {"npu", elsewhere}},
-               "where it runs; reference: plain loops, for checking");
+               {{"cpu", "cpu"}, {"ascend", "ascend"}, {"npu", "ascend"}, {"reference", "reference"}},
+               {{"cuda", "not in this build; use cpu"}},
+               "where it runs; ascend (npu): one NPU through CANN; reference: plain loops, for checking");
   flags.choice("--isa", engine.isa,
                {{"auto", "auto"},
                 {"amx", "amx"},

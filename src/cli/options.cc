@@ -8,6 +8,7 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 
 #include "base/nearest.h"
@@ -17,7 +18,7 @@ namespace longspan::cli {
 namespace {
 
 constexpr const char* kVersion = "0.1.0";
-const std::vector<std::string> kCommands = {"generate", "batch", "plan", "bench", "eval"};
+const std::vector<std::string> kCommands = {"generate", "batch", "plan", "bench", "eval", "doctor"};
 
 struct CommandHelp {
   const char* summary;
@@ -35,6 +36,9 @@ const std::map<std::string, CommandHelp> kHelp = {
     {"eval",
      {"Score a model: gsm8k, recall or ppl",
       "longspan eval recall -m models/recall-moe --lengths 1024,4096"}},
+    {"doctor",
+     {"Check a device: what is installed, and every op against the reference",
+      "longspan doctor --backend ascend"}},
 };
 
 std::string program_help() {
@@ -49,7 +53,7 @@ std::string program_help() {
 }
 
 [[noreturn]] void unknown_command(const std::string& word) {
-  if (word == "serve" || word == "doctor") {
+  if (word == "serve") {
     throw Error(ErrorCode::kNotSupported,
                 fmt::format("{} is not in this build; commands: {}", word, fmt::join(kCommands, ", ")));
   }
@@ -90,8 +94,10 @@ void add_command(const std::string& name, FlagSet& flags, CommandLine& line) {
     auto& options = line.command.emplace<BenchOptions>();
     add_bench_flags(flags, options);
     cp_list = &options.cp;
-  } else {
+  } else if (name == "eval") {
     add_eval_flags(flags, line.command.emplace<EvalOptions>());
+  } else {
+    line.command.emplace<DoctorOptions>();
   }
   add_common_flags(flags, line.common, cp_list);
 }
@@ -121,6 +127,7 @@ void check_rules(const CommandLine& line) {
   const auto require = [](bool ok, const std::string& message) {
     if (!ok) throw Error(ErrorCode::kUsage, message);
   };
+  if (std::holds_alternative<DoctorOptions>(line.command)) return;
   require(!line.common.engine.model.empty(), "-m is missing: which model folder? (-m FOLDER)");
   require(!line.common.shared_kv_only || line.common.comm != "mpi",
           "--kv-exchange shared: processes share no memory; with --comm mpi use auto or gather");
@@ -154,8 +161,22 @@ void check_rules(const CommandLine& line) {
 
 }  // namespace
 
+namespace {
+
+// CANN's own variables, which its set_env.sh and other engines set.
+void read_ascend_environment(AscendOptions& ascend) {
+  if (const char* home = std::getenv("ASCEND_HOME_PATH")) ascend.home = home;
+  if (const char* fia = std::getenv("ASCEND_USE_FIA")) {
+    const std::string text = fia;
+    ascend.use_fia = text != "0" && text != "false";
+  }
+}
+
+}  // namespace
+
 CommandLine parse_command_line(const std::vector<std::string>& args) {
   CommandLine line;
+  read_ascend_environment(line.common.engine.ascend);
   if (args.empty()) throw Error(ErrorCode::kUsage, "no command; longspan --help lists them");
   const std::string& name = args[0];
   if (name == "--help" || name == "-h" || name == "help") {

@@ -63,9 +63,13 @@ struct EvalOptions {
   int64_t stride = 0;                               // ppl: tokens between windows; 0: half the context
 };
 
+struct DoctorOptions {};
+
 struct CommandLine {
   CommonOptions common;
-  std::variant<std::monostate, GenerateOptions, BatchOptions, PlanOptions, BenchOptions, EvalOptions> command;
+  std::variant<std::monostate, GenerateOptions, BatchOptions, PlanOptions, BenchOptions, EvalOptions,
+               DoctorOptions>
+      command;
   std::string information;         // --help, --version: print this and stop
   std::vector<std::string> notes;  // one line each, for stderr
 };

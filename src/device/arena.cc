@@ -20,7 +20,7 @@ Arena::~Arena() {
 }
 
 void* Arena::allocate(int64_t bytes) {
-  bytes = round_up(std::max<int64_t>(bytes, 1));
+  bytes = round_up(std::max<int64_t>(bytes, 1) + source_.slack_bytes());
   while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].bytes) {
     ++block_;
     used_ = 0;

@@ -17,6 +17,8 @@ class BlockSource {
   /// What an arena asks for at least. Large where memory that is not touched costs nothing: one block then
   /// holds everything, and none is left half empty.
   virtual int64_t least_block_bytes() const { return int64_t{1} << 20; }
+  /// What must lie behind each piece of a block, because kernels read past its end.
+  virtual int64_t slack_bytes() const { return 0; }
 };
 
 /// Scratch memory of one rank's step: allocations only move forward, a Scope gives them back in stack order.

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <longspan/ascend.h>
 #include <longspan/hardware_limits.h>
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "device/arena.h"
@@ -17,6 +19,12 @@ class Device {
   virtual ~Device() = default;
   virtual BlockSource& memory() = 0;
   virtual Ops& ops() = 0;
+  /// A rank's queue; null where ops are done when they return.
+  virtual std::unique_ptr<Stream> make_stream() { return nullptr; }
+  /// What a person needs to know of the installation: {"SoC", "Ascend910B3"}, ...
+  virtual std::vector<std::pair<std::string, std::string>> facts() const { return {}; }
+  /// Whether the host, and so a communicator between threads, may touch matrices of this device.
+  virtual bool in_host_memory() const { return true; }
   /// Bytes that weights, KV and scratch may take in all (on CPU: the cgroup's limit or the machine's memory).
   virtual int64_t memory_bytes() const = 0;
   /// The hardware at its best with `threads` cores; takes about a second. Unknown (0) where nothing measures
@@ -25,13 +33,14 @@ class Device {
 };
 
 struct DeviceOptions {
-  std::string backend = "cpu";   // a name of `backends()`
+  std::string backend = "cpu";   // a name of `backends()`, or "npu" for "ascend"
   DType compute = DType::kBF16;  // kBF16 or kF32
   bool int8 = false;             // quantise the weights that LinearPrecision::kCompute names
   std::string isa = "auto";  // cpu: "auto", "amx", "avx512_bf16", "avx512_vnni", "avx512", "avx2", "portable"
+  AscendOptions ascend = {};
 };
 
-/// Names this build accepts, in the order of preference: "cpu", "reference".
+/// Names this build accepts, in the order of preference: "cpu", "ascend", "reference".
 std::vector<std::string> backends();
 
 /// Throws Error(kNotSupported) for a known backend that is not in this build, Error(kUsage) for an unknown

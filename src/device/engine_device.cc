@@ -8,7 +8,8 @@ std::unique_ptr<Device> make_device(const EngineOptions& options, DType stored) 
   return make_device(DeviceOptions{.backend = options.backend,
                                    .compute = bf16 ? DType::kBF16 : DType::kF32,
                                    .int8 = options.dtype == ComputeType::kInt8,
-                                   .isa = options.isa});
+                                   .isa = options.isa,
+                                   .ascend = options.ascend});
 }
 
 }  // namespace longspan

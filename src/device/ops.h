@@ -26,11 +26,26 @@ struct IndexArray {
   const int32_t* host = nullptr;
   const int32_t* device = nullptr;
   int64_t size = 0;
+  std::shared_ptr<const void> owner = nullptr;  // keeps `host`, where the arena does not
+};
+
+/// A rank's queue on a device whose ops only enqueue: they run in order, later.
+class Stream {
+ public:
+  virtual ~Stream() = default;
+  /// Until everything enqueued is done.
+  virtual void wait() = 0;
 };
 
 struct OpContext {
   Arena& arena;
-  int threads = 1;  // cores this rank's ops may use
+  int threads = 1;           // cores this rank's ops may use
+  Stream* stream = nullptr;  // null on a device whose ops are done when they return
+
+  /// Before another rank relies on what this one has enqueued, and at the end of a step.
+  void wait() const {
+    if (stream) stream->wait();
+  }
 };
 
 /// kCompute multiplies as the Ops were made: in their compute dtype, or int8 where they quantise.
@@ -50,6 +65,15 @@ class LinearWeight {
   int64_t out_features = 0;
   int64_t in_features = 0;
   int64_t bytes = 0;  // resident, packed
+};
+
+/// Rows that `embedding` picks from, [V, H] as the checkpoint stores them.
+class EmbeddingTable {
+ public:
+  explicit EmbeddingTable(WeightView table) : view(table) {}
+  virtual ~EmbeddingTable() = default;
+  WeightView view;    // in host memory
+  int64_t bytes = 0;  // resident beside it
 };
 
 /// Experts first_expert .. first_expert + count - 1 of one layer, prepared for the grouped multiply.
@@ -112,7 +136,7 @@ struct QkNormRopeArgs {
   Matrix x;  // f32 [T, heads * D], in place
   int32_t heads = 0;
   int32_t head_dim = 0;                // D
-  const float* norm_weight = nullptr;  // [D] RMS norm per head before rotation, or null
+  const float* norm_weight = nullptr;  // [D], resident: RMS norm per head before rotation; or null
   float eps = 0;
   Matrix cos_sin = {};  // f32 [T, D]: D/2 cosines, then D/2 sines; data null: no rotation
 };
@@ -126,6 +150,10 @@ class Ops {
 
   // Weights, prepared once. Views need to live only until the call returns, except make_embedding's.
 
+  /// The view must outlive the result. As it stands: for devices that read host memory.
+  virtual std::unique_ptr<EmbeddingTable> make_embedding(WeightView table);
+  /// A norm's weights where kernels read them. As it stands: a copy in host memory.
+  virtual std::shared_ptr<const float[]> resident(std::span<const float> values);
   /// Weights stacked along their output rows (q, k and v make one multiply); biases is empty or has one view
   /// [1, out_i] (data null: none) per weight.
   virtual std::unique_ptr<LinearWeight> pack_linear(std::span<const WeightView> stacked,
@@ -138,19 +166,21 @@ class Ops {
   virtual int64_t packed_linear_bytes(int64_t out_features, int64_t in_features,
                                       LinearPrecision precision = LinearPrecision::kCompute) const = 0;
   virtual int64_t packed_expert_bytes(int64_t hidden, int64_t width) const = 0;
+  /// EmbeddingTable::bytes of a table stored in this dtype.
+  virtual int64_t embedding_bytes(int64_t, int64_t, DType) const { return 0; }
 
   /// Throws Error(kCapacity) where the memory can't be reserved.
   virtual std::unique_ptr<KvPool> make_kv_pool(const KvShape& shape) = 0;
   virtual int64_t kv_page_bytes(const KvShape& shape) const = 0;  // one page over all layers, K and V
 
-  /// Host integers to where kernels read them; they live in the context's arena.
+  /// Host integers to where kernels read them; they live in the context's arena, or in the result.
   virtual IndexArray upload(OpContext& ctx, std::span<const int32_t> values) = 0;
   /// Device rows to host f32, row-major without gaps; waits for everything enqueued before it.
   virtual void download(OpContext& ctx, Matrix src, std::span<float> dst) = 0;
 
-  /// out[t] = table[ids[t]] as f32; table [V, H] stays where the checkpoint maps it.
-  virtual void embedding(OpContext& ctx, IndexArray ids, WeightView table, Matrix out) = 0;
-  /// out = x / sqrt(mean(x^2) + eps) * weight; weight f32 [H]; out may be x.
+  /// out[t] = table[ids[t]] as f32.
+  virtual void embedding(OpContext& ctx, IndexArray ids, const EmbeddingTable& table, Matrix out) = 0;
+  /// out = x / sqrt(mean(x^2) + eps) * weight; weight f32 [H], resident; out may be x.
   virtual void rms_norm(OpContext& ctx, Matrix x, const float* weight, float eps, Matrix out) = 0;
   /// out = x W^T + b, or out += x W^T + b. x [T, in], out [T, out].
   virtual void linear(OpContext& ctx, Matrix x, const LinearWeight& w, Matrix out, bool accumulate) = 0;

@@ -2,6 +2,7 @@
 #include <fmt/ranges.h>
 #include <longspan/error.h>
 
+#include "device/ascend/ascend_device.h"
 #include "device/cpu/cpu_device.h"
 #include "device/device.h"
 #include "device/reference/reference_device.h"
@@ -9,7 +10,7 @@
 namespace longspan {
 
 std::vector<std::string> backends() {
-  return {"cpu", "reference"};
+  return {"cpu", "ascend", "reference"};
 }
 
 std::unique_ptr<Device> make_device(const DeviceOptions& options) {
@@ -18,12 +19,12 @@ std::unique_ptr<Device> make_device(const DeviceOptions& options) {
                 fmt::format("compute dtype '{}' is not one of: bf16, f32", to_string(options.compute)));
   if (options.backend == "cpu") return make_cpu_device(options.compute, options.int8, options.isa);
   if (options.backend == "reference") return make_reference_device(options.compute, options.int8);
+  if (options.backend == "ascend" || options.backend == "npu")
+    return make_ascend_device(options.compute, options.int8, options.ascend);
   const std::string choices = fmt::format("{}", fmt::join(backends(), ", "));
-  for (const char* known : {"cuda", "ascend", "npu"}) {
-    if (options.backend == known)
-      throw Error(ErrorCode::kNotSupported,
-                  fmt::format("backend '{}' is not in this build yet; choices: {}", known, choices));
-  }
+  if (options.backend == "cuda")
+    throw Error(ErrorCode::kNotSupported,
+                fmt::format("backend 'cuda' is not in this build yet; choices: {}", choices));
   throw Error(ErrorCode::kUsage, fmt::format("unknown backend '{}'; choices: {}", options.backend, choices));
 }
 

@@ -57,6 +57,20 @@ std::chrono::milliseconds milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1e3));
 }
 
+// Collectives of this build read and write host memory.
+void check_exchange(const EngineOptions& options, const Layout& layout, const ModelConfig& config,
+                    bool share_kv, const Device& device) {
+  if (device.in_host_memory()) return;
+  const bool experts_meet = config.num_experts > 0 && layout.moe_dp != layout.cp;
+  if (layout.attn_tp == 1 && !experts_meet && share_kv) return;
+  throw Error(
+      ErrorCode::kNotSupported,
+      fmt::format("backend {}: ranks are threads that share a card here, and exchange nothing but KV in one "
+                  "pool: attn_tp must be 1 (is {}), moe_dp must be cp {} (is {}), with --comm threads and "
+                  "--kv-exchange shared",
+                  options.backend, layout.attn_tp, layout.cp, layout.moe_dp));
+}
+
 // For every rank its place in its group; null where it is alone there.
 template <class GroupOf>
 std::vector<std::unique_ptr<Communicator>> make_rank_groups(int32_t ranks, std::chrono::milliseconds limit,
@@ -110,6 +124,7 @@ StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, 
       has_wide_rank_(layout_.cp > 1 && layout_.attn_tp == 1 && share_kv_ &&
                      (config.num_experts == 0 || layout_.moe_dp == layout_.cp)),
       device_(std::move(device)) {
+  check_exchange(options, layout_, config, share_kv_, *device_);
   HostShare host{.cores = usable_cores()};
   if (job_) host = share_of_host(*job_);
   const int32_t ranks = job_ ? 1 : layout_.tp;
@@ -149,6 +164,7 @@ void StepRunner::add_rank(int32_t rank, int threads, PackedSlices& packed) {
   added.cp_rank = at.cp_rank;
   added.reports = at.attn_tp_rank == 0;
   added.threads = threads;
+  added.stream = device_->make_stream();
   ranks_.push_back(std::move(added));
   const RankSlice slice = rank_slice(layout_model(config_), layout, wide ? 0 : rank, !share_kv_);
   weights_.push_back(load_weights(config_, checkpoint_, slice, device_->ops(), packed));
@@ -292,7 +308,7 @@ StepOutput StepRunner::run_here(const Batch& batch, const StepWants& wants) {
 void StepRunner::run_rank(const Rank& rank, const Batch& batch, const CpPlan& plan, const StepWants& wants,
                           StepOutput& output) const {
   const Arena::Scope scope(*rank.arena);
-  OpContext ctx{.arena = *rank.arena, .threads = rank.threads};
+  OpContext ctx{.arena = *rank.arena, .threads = rank.threads, .stream = rank.stream.get()};
   const Decoder& decoder = *rank.decoder;
   const Matrix hidden = decoder.forward(ctx, batch, plan, rank.cp_rank, *rank.exchange);
 
@@ -311,6 +327,13 @@ void StepRunner::run_rank(const Rank& rank, const Batch& batch, const CpPlan& pl
     }
   }
 
+  score_rows(rank, ctx, hidden, plan, wants, output);
+  ctx.wait();  // the next step may hand this one's pages to another rank
+}
+
+// Log-probabilities of the rank's own rows.
+void StepRunner::score_rows(const Rank& rank, OpContext& ctx, Matrix hidden, const CpPlan& plan,
+                            const StepWants& wants, StepOutput& output) const {
   if (wants.score_targets.empty()) return;
   const std::vector<int32_t>& tokens = plan.ranks[rank.cp_rank].token_index;
   std::vector<int32_t> scored_rows, targets;
@@ -319,7 +342,7 @@ void StepRunner::run_rank(const Rank& rank, const Batch& batch, const CpPlan& pl
     scored_rows.push_back(static_cast<int32_t>(i));
     targets.push_back(wants.score_targets[tokens[i]]);
   }
-  const std::vector<float> scores = decoder.score(ctx, hidden, scored_rows, targets);
+  const std::vector<float> scores = rank.decoder->score(ctx, hidden, scored_rows, targets);
   for (size_t i = 0; rank.reports && i < scores.size(); ++i)
     output.scores[tokens[scored_rows[i]]] = scores[i];
 }

@@ -50,6 +50,7 @@ class StepRunner {
     int32_t cp_rank = 0;
     bool reports = true;  // of the attn_tp ranks, which know the same results, the lowest
     int threads = 1;
+    std::unique_ptr<Stream> stream;  // last, so that it ends before what its work uses
   };
 
   void load(const std::vector<std::vector<int>>& shares);
@@ -61,6 +62,8 @@ class StepRunner {
   StepOutput run_here(const Batch& batch, const StepWants& wants);
   void run_rank(const Rank& rank, const Batch& batch, const CpPlan& plan, const StepWants& wants,
                 StepOutput& output) const;
+  void score_rows(const Rank& rank, OpContext& ctx, Matrix hidden, const CpPlan& plan, const StepWants& wants,
+                  StepOutput& output) const;
 
   const EngineOptions options_;
   const ModelConfig& config_;

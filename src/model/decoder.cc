@@ -53,7 +53,7 @@ Matrix Decoder::forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, 
   const Matrix x = ctx.arena.matrix(rows, config_.hidden_size);
   if (rows > 0) {
     ops_.rope_table(ctx, ops_.upload(ctx, mine.position), rope_.inv_freq, rope_.factor, step.cos_sin);
-    ops_.embedding(ctx, ops_.upload(ctx, ids), weights_.embedding, x);
+    ops_.embedding(ctx, ops_.upload(ctx, ids), *weights_.embedding, x);
   }
   for (int32_t i = 0; i < config_.num_layers; ++i) {
     const LayerWeights& layer = weights_.layers[i];
@@ -62,7 +62,7 @@ Matrix Decoder::forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, 
     const bool moe_meets_others = layer.moe && groups_.moe;
     if (rows == 0 && !moe_meets_others) continue;
     const Matrix normed = ctx.arena.matrix(rows, config_.hidden_size);
-    if (rows > 0) ops_.rms_norm(ctx, x, layer.post_attention_norm.data(), eps, normed);
+    if (rows > 0) ops_.rms_norm(ctx, x, layer.post_attention_norm.get(), eps, normed);
     if (layer.moe) {
       moe(ctx, *layer.moe, plan, normed, x);
     } else if (groups_.attn_tp) {
@@ -85,7 +85,7 @@ void Decoder::project(OpContext& ctx, const LayerWeights& layer, const LinearWei
   for (int64_t begin = 0; begin < x.rows; begin += kNormRows) {
     const int64_t rows = std::min(kNormRows, x.rows - begin);
     const Matrix normed = block.slice_rows(0, rows);
-    ops_.rms_norm(ctx, x.slice_rows(begin, rows), layer.input_norm.data(),
+    ops_.rms_norm(ctx, x.slice_rows(begin, rows), layer.input_norm.get(),
                   static_cast<float>(config_.rms_norm_eps), normed);
     ops_.linear(ctx, normed, weights, out.slice_rows(begin, rows), /*accumulate=*/false);
   }
@@ -105,7 +105,6 @@ void Decoder::attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t
   const Matrix qkv = ctx.arena.matrix(x.rows, q_cols + 2 * k_cols);
   const Matrix q = qkv.slice_cols(0, q_cols);
   const Matrix k = qkv.slice_cols(q_cols, k_cols), k_and_v = qkv.slice_cols(q_cols, 2 * k_cols);
-  const auto weight = [](const std::vector<float>& norm) { return norm.empty() ? nullptr : norm.data(); };
   {
     const Arena::Scope travel_scope(ctx.arena);
     project(ctx, layer, layer.kv ? *layer.kv : *layer.qkv, x, layer.kv ? k_and_v : qkv);
@@ -113,7 +112,7 @@ void Decoder::attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t
       ops_.qk_norm_rope(ctx, {.x = k,
                               .heads = heads_kv,
                               .head_dim = dim,
-                              .norm_weight = weight(layer.k_norm),
+                              .norm_weight = layer.k_norm.get(),
                               .eps = eps,
                               .cos_sin = step.cos_sin});
     kv.start(ctx, index, k_and_v, step.slots);
@@ -122,7 +121,7 @@ void Decoder::attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t
       ops_.qk_norm_rope(ctx, {.x = q,
                               .heads = heads_q,
                               .head_dim = dim,
-                              .norm_weight = weight(layer.q_norm),
+                              .norm_weight = layer.q_norm.get(),
                               .eps = eps,
                               .cos_sin = step.cos_sin});
     kv.finish(ctx);
@@ -228,7 +227,7 @@ Matrix Decoder::shard_logits(OpContext& ctx, Matrix hidden, std::span<const int3
   const Arena::Scope scope(ctx.arena);
   const Matrix picked = ctx.arena.matrix(count, config_.hidden_size);
   ops_.gather_rows(ctx, hidden, ops_.upload(ctx, rows), picked);
-  ops_.rms_norm(ctx, picked, weights_.final_norm.data(), static_cast<float>(config_.rms_norm_eps), picked);
+  ops_.rms_norm(ctx, picked, weights_.final_norm.get(), static_cast<float>(config_.rms_norm_eps), picked);
   ops_.linear(ctx, picked, *weights_.lm_head, logits, /*accumulate=*/false);
   return logits;
 }

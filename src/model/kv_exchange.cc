@@ -32,8 +32,10 @@ class SharedPoolExchange final : public KvExchange {
     layer_ = layer;
     if (writes_) write_rows(ops_, ctx, pool_, layer, kv, slots.local);
   }
-  void finish(OpContext&) override {
-    if (comm_) comm_->barrier(fmt::format("kv of layer {}", layer_));
+  void finish(OpContext& ctx) override {
+    if (!comm_) return;
+    ctx.wait();
+    comm_->barrier(fmt::format("kv of layer {}", layer_));
   }
 
  private:

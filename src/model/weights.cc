@@ -12,11 +12,17 @@ class Loader {
          PackedSlices& packed)
       : config_(config), checkpoint_(checkpoint), slice_(slice), ops_(ops), packed_(packed) {}
 
-  std::vector<float> vector(const std::string& name, int64_t size) const {
+  std::shared_ptr<const float[]> vector(const std::string& name, int64_t size) const {
     const WeightView values_of = view(name, 1, size);
     std::vector<float> values(size);
     for (int64_t i = 0; i < size; ++i) values[i] = values_of.at(0, i);
-    return values;
+    return ops_.resident(values);
+  }
+
+  std::shared_ptr<EmbeddingTable> embedding() const {
+    const WeightView table = view("model.embed_tokens.weight", config_.vocab_size, config_.hidden_size);
+    if (!packed_.embedding) packed_.embedding = ops_.make_embedding(table);
+    return packed_.embedding;
   }
 
   LayerWeights layer(int32_t index) const {
@@ -195,7 +201,7 @@ int64_t bytes_of(const LayerWeights& layer) {
 }  // namespace
 
 int64_t PackedSlices::bytes() const {
-  int64_t bytes = 0;
+  int64_t bytes = embedding ? embedding->bytes : 0;
   for (const auto& [key, weight] : linear) bytes += weight->bytes;
   for (const auto& [key, weight] : experts) bytes += weight->bytes;
   return bytes;
@@ -206,7 +212,8 @@ ModelWeights load_weights(const ModelConfig& config, const Checkpoint& checkpoin
   const Loader loader(config, checkpoint, slice, ops, packed);
   ModelWeights weights;
   weights.slice = slice;
-  weights.embedding = loader.view("model.embed_tokens.weight", config.vocab_size, config.hidden_size);
+  weights.embedding = loader.embedding();
+  weights.bytes += weights.embedding->bytes;
   for (int32_t i = 0; i < config.num_layers; ++i) {
     weights.layers.push_back(loader.layer(i));
     weights.bytes += bytes_of(weights.layers.back());

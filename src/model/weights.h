@@ -29,11 +29,11 @@ struct MoeWeights {
 
 /// One decoder layer. Exactly one of `mlp` and `moe` is set.
 struct LayerWeights {
-  std::vector<float> input_norm, post_attention_norm;  // [H]
-  std::shared_ptr<LinearWeight> qkv;                   // [(Hq + Hk + Hv) * D, H], q rows first, or
-  std::shared_ptr<LinearWeight> q, kv;                 // [Hq * D, H] and [(Hk + Hv) * D, H]
-  std::shared_ptr<LinearWeight> o;                     // [H, Hq * D]
-  std::vector<float> q_norm, k_norm;                   // [D], or empty
+  std::shared_ptr<const float[]> input_norm, post_attention_norm;  // [H]
+  std::shared_ptr<LinearWeight> qkv;              // [(Hq + Hk + Hv) * D, H], q rows first, or
+  std::shared_ptr<LinearWeight> q, kv;            // [Hq * D, H] and [(Hk + Hv) * D, H]
+  std::shared_ptr<LinearWeight> o;                // [H, Hq * D]
+  std::shared_ptr<const float[]> q_norm, k_norm;  // [D], or null
   std::unique_ptr<MlpWeights> mlp;
   std::unique_ptr<MoeWeights> moe;
 };
@@ -41,17 +41,18 @@ struct LayerWeights {
 /// What one rank holds of a model.
 struct ModelWeights {
   RankSlice slice;
-  WeightView embedding;  // [V, H], whole, in the checkpoint's map
+  std::shared_ptr<EmbeddingTable> embedding;  // [V, H], whole
   std::vector<LayerWeights> layers;
-  std::vector<float> final_norm;          // [H]
-  std::shared_ptr<LinearWeight> lm_head;  // [V, H]
-  int64_t bytes = 0;                      // packed, of this rank; slices may be shared with others
+  std::shared_ptr<const float[]> final_norm;  // [H]
+  std::shared_ptr<LinearWeight> lm_head;      // [V, H]
+  int64_t bytes = 0;                          // packed, of this rank; slices may be shared with others
 };
 
 /// The packed slices of a process, by what they are cut from: ranks that hold the same slice share one copy.
 struct PackedSlices {
   std::map<std::string, std::shared_ptr<LinearWeight>> linear;
   std::map<std::string, std::shared_ptr<ExpertWeights>> experts;
+  std::shared_ptr<EmbeddingTable> embedding;
   std::set<std::string> tensors;  // of the checkpoint, that ranks have asked for
 
   int64_t bytes() const;

@@ -122,11 +122,11 @@ TEST_P(RowOpTest, EmbeddingAndGatherRowsCopy) {
     const TestWeight table(20, 33, stored, 1, 1.0f);
     const std::vector<int32_t> ids = {19, 0, 7, 7, 3};
     expect_close(TestMatrix(5, 33, 2), 0, [&](Ops& ops, OpContext& ctx, TestMatrix& out) {
-      ops.embedding(ctx, index(ids), table.view(), out.view());
+      ops.embedding(ctx, index(ids), *ops.make_embedding(table.view()), out.view());
     });
     OpRunner cpu(GetParam());
     TestMatrix out(5, 33);
-    cpu.ops().embedding(cpu.ctx(), index(ids), table.view(), out.view());
+    cpu.ops().embedding(cpu.ctx(), index(ids), *cpu.ops().make_embedding(table.view()), out.view());
     for (int64_t t = 0; t < 5; ++t)
       for (int64_t i = 0; i < 33; ++i)
         EXPECT_EQ(out.at(t, i), table.view().at(ids[static_cast<size_t>(t)], i));

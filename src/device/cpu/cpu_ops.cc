@@ -88,8 +88,8 @@ void CpuOps::download(OpContext& ctx, Matrix src, std::span<float> dst) {
   cpu_download(ctx, src, dst);
 }
 
-void CpuOps::embedding(OpContext& ctx, IndexArray ids, WeightView table, Matrix out) {
-  cpu_embedding(ctx, kernels_.rows, ids, table, out);
+void CpuOps::embedding(OpContext& ctx, IndexArray ids, const EmbeddingTable& table, Matrix out) {
+  cpu_embedding(ctx, kernels_.rows, ids, table.view, out);
 }
 
 void CpuOps::rms_norm(OpContext& ctx, Matrix x, const float* weight, float eps, Matrix out) {

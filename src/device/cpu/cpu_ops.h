@@ -24,7 +24,7 @@ class CpuOps : public Ops {
   int64_t kv_page_bytes(const KvShape& shape) const override;
   IndexArray upload(OpContext& ctx, std::span<const int32_t> values) override;
   void download(OpContext& ctx, Matrix src, std::span<float> dst) override;
-  void embedding(OpContext& ctx, IndexArray ids, WeightView table, Matrix out) override;
+  void embedding(OpContext& ctx, IndexArray ids, const EmbeddingTable& table, Matrix out) override;
   void rms_norm(OpContext& ctx, Matrix x, const float* weight, float eps, Matrix out) override;
   void linear(OpContext& ctx, Matrix x, const LinearWeight& w, Matrix out, bool accumulate) override;
   void rope_table(OpContext& ctx, IndexArray positions, std::span<const float> inv_freq, float factor,

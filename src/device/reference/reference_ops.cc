@@ -27,10 +27,10 @@ void ReferenceOps::download(OpContext&, Matrix src, std::span<float> dst) {
     for (int64_t i = 0; i < src.cols; ++i) dst[static_cast<size_t>(t * src.cols + i)] = src.f32(t)[i];
 }
 
-void ReferenceOps::embedding(OpContext&, IndexArray ids, WeightView table, Matrix out) {
-  check_embedding(ids, table, out);
+void ReferenceOps::embedding(OpContext&, IndexArray ids, const EmbeddingTable& table, Matrix out) {
+  check_embedding(ids, table.view, out);
   for (int64_t t = 0; t < out.rows; ++t)
-    for (int64_t i = 0; i < out.cols; ++i) out.f32(t)[i] = table.at(ids.host[t], i);
+    for (int64_t i = 0; i < out.cols; ++i) out.f32(t)[i] = table.view.at(ids.host[t], i);
 }
 
 void ReferenceOps::rms_norm(OpContext&, Matrix x, const float* weight, float eps, Matrix out) {

@@ -1,0 +1,194 @@
+#include <cstring>
+
+#include "abi/acl.h"
+#include "core/fault.h"
+#include "core/runtime.h"
+
+namespace {
+
+using cann_sim::DeviceMemory;
+using cann_sim::fail;
+using cann_sim::guarded;
+using cann_sim::Runtime;
+
+constexpr int kBad = ACL_ERROR_RT_PARAM_INVALID;
+
+// One copy: both sides are checked against what `kind` says they are.
+struct Copy {
+  const char* call;
+  void* dst;
+  uint64_t dst_max;
+  const void* src;
+  uint64_t bytes;
+  aclrtMemcpyKind kind;
+
+  bool to_device() const { return kind == ACL_MEMCPY_HOST_TO_DEVICE || kind == ACL_MEMCPY_DEVICE_TO_DEVICE; }
+  bool from_device() const {
+    return kind == ACL_MEMCPY_DEVICE_TO_HOST || kind == ACL_MEMCPY_DEVICE_TO_DEVICE;
+  }
+  std::string dst_label() const { return std::string(call) + ": dst"; }
+  std::string src_label() const { return std::string(call) + ": src"; }
+
+  void check() const {
+    Runtime& runtime = Runtime::get();
+    runtime.current_device(call, ACL_ERROR_RT_CONTEXT_NULL);
+    if (!dst || !src) fail(kBad, "{}: dst or src is null", call);
+    if (bytes > dst_max) fail(kBad, "{}: {} bytes do not fit destMax {}", call, bytes, dst_max);
+    if (kind < ACL_MEMCPY_HOST_TO_HOST || kind > ACL_MEMCPY_DEVICE_TO_DEVICE)
+      fail(kBad, "{}: kind {} is not one that the simulator knows", call, static_cast<int>(kind));
+    DeviceMemory& memory = runtime.memory();
+    const auto side = [&](const void* p, bool device, const std::string& label) {
+      if (device)
+        memory.check(p, bytes, label, kBad);
+      else if (memory.is_device_address(p))
+        fail(kBad, "{} is device memory, kind {} says host", label, static_cast<int>(kind));
+    };
+    side(dst, to_device(), dst_label());
+    side(src, from_device(), src_label());
+  }
+
+  void run(int code) const {
+    DeviceMemory& memory = Runtime::get().memory();
+    const void* from = from_device() ? memory.read(src, bytes, src_label(), code) : src;
+    void* to = to_device() ? static_cast<void*>(memory.write(dst, bytes, dst_label(), code)) : dst;
+    std::memmove(to, from, bytes);
+  }
+
+  void count() const {
+    Runtime::get().count(kind == ACL_MEMCPY_HOST_TO_DEVICE   ? "memcpy:h2d"
+                         : kind == ACL_MEMCPY_DEVICE_TO_HOST ? "memcpy:d2h"
+                                                             : "memcpy:d2d");
+  }
+};
+
+aclError allocate(void** result, size_t size, aclrtMemMallocPolicy policy) {
+  return guarded([&] {
+    if (!result) fail(ACL_ERROR_INVALID_PARAM, "aclrtMalloc: null");
+    const int of_policy = static_cast<int>(policy) & 0xff;
+    if (of_policy > 7) fail(ACL_ERROR_INVALID_PARAM, "aclrtMalloc: policy {}", static_cast<int>(policy));
+    Runtime& runtime = Runtime::get();
+    *result =
+        runtime.memory().allocate(runtime.current_device("aclrtMalloc", ACL_ERROR_RT_CONTEXT_NULL), size);
+    runtime.count("malloc");
+  });
+}
+
+}  // namespace
+
+extern "C" {
+
+aclError aclrtMalloc(void** devPtr, size_t size, aclrtMemMallocPolicy policy) {
+  return allocate(devPtr, size, policy);
+}
+
+aclError aclrtMallocAlign32(void** devPtr, size_t size, aclrtMemMallocPolicy policy) {
+  return allocate(devPtr, size, policy);
+}
+
+aclError aclrtFree(void* devPtr) {
+  return guarded([&] {
+    if (!devPtr) fail(ACL_ERROR_INVALID_PARAM, "aclrtFree: null");
+    Runtime::get().memory().release(devPtr);
+  });
+}
+
+aclError aclrtMallocHost(void** hostPtr, size_t size) {
+  return guarded([&] {
+    if (!hostPtr) fail(ACL_ERROR_INVALID_PARAM, "aclrtMallocHost: null");
+    Runtime::get().current_device("aclrtMallocHost", ACL_ERROR_RT_CONTEXT_NULL);
+    *hostPtr = Runtime::get().allocate_pinned(size);
+  });
+}
+
+aclError aclrtFreeHost(void* hostPtr) {
+  return guarded([&] { Runtime::get().free_pinned(hostPtr); });
+}
+
+// Waits for no stream.
+aclError aclrtMemcpy(void* dst, size_t destMax, const void* src, size_t count, aclrtMemcpyKind kind) {
+  return guarded([&] {
+    const Copy copy{"aclrtMemcpy", dst, destMax, src, count, kind};
+    copy.check();
+    copy.count();
+    copy.run(kBad);
+  });
+}
+
+aclError aclrtMemcpyAsync(void* dst, size_t destMax, const void* src, size_t count, aclrtMemcpyKind kind,
+                          aclrtStream stream) {
+  return guarded([&] {
+    const Copy copy{"aclrtMemcpyAsync", dst, destMax, src, count, kind};
+    copy.check();
+    if (kind == ACL_MEMCPY_DEVICE_TO_DEVICE) {
+      for (const void* p : {static_cast<const void*>(dst), src})
+        if (reinterpret_cast<uintptr_t>(p) % 64 != 0)
+          fail(kBad, "aclrtMemcpyAsync: device to device wants addresses aligned to 64 bytes, not {}", p);
+    }
+    Runtime& runtime = Runtime::get();
+    cann_sim::Stream& on = runtime.stream_of(stream, "aclrtMemcpyAsync");
+    copy.count();
+    runtime.conductor().enqueue(
+        on, {"aclrtMemcpyAsync", [copy] { copy.run(ACL_ERROR_RT_AICORE_EXCEPTION); }, nullptr});
+    // Pageable host memory: the call returns when the copy is done.
+    const void* host = copy.to_device() ? (copy.from_device() ? nullptr : src) : dst;
+    if (host && !runtime.is_pinned(host, count)) {
+      runtime.count("sync");
+      runtime.conductor().synchronize(on, runtime.sync_limit());
+    }
+  });
+}
+
+aclError aclrtMemcpy2d(void* dst, size_t dpitch, const void* src, size_t spitch, size_t width, size_t height,
+                       aclrtMemcpyKind kind) {
+  return guarded([&] {
+    if (width > dpitch || width > spitch)
+      fail(kBad, "aclrtMemcpy2d: width {} exceeds a pitch ({}, {})", width, dpitch, spitch);
+    for (size_t row = 0; row < height; ++row) {
+      const Copy copy{"aclrtMemcpy2d", static_cast<char*>(dst) + row * dpitch,
+                      width,           static_cast<const char*>(src) + row * spitch,
+                      width,           kind};
+      copy.check();
+      if (row == 0) copy.count();
+      copy.run(kBad);
+    }
+  });
+}
+
+aclError aclrtMemset(void* devPtr, size_t maxCount, int32_t value, size_t count) {
+  return guarded([&] {
+    Runtime::get().current_device("aclrtMemset", ACL_ERROR_RT_CONTEXT_NULL);
+    if (count > maxCount) fail(kBad, "aclrtMemset: count {} exceeds maxCount {}", count, maxCount);
+    std::memset(Runtime::get().memory().write(devPtr, count, "aclrtMemset: devPtr", kBad), value, count);
+  });
+}
+
+aclError aclrtMemsetAsync(void* devPtr, size_t maxCount, int32_t value, size_t count, aclrtStream stream) {
+  return guarded([&] {
+    Runtime& runtime = Runtime::get();
+    cann_sim::Stream& on = runtime.stream_of(stream, "aclrtMemsetAsync");
+    if (count > maxCount) fail(kBad, "aclrtMemsetAsync: count {} exceeds maxCount {}", count, maxCount);
+    runtime.memory().check(devPtr, count, "aclrtMemsetAsync: devPtr", kBad);
+    runtime.conductor().enqueue(
+        on, {"aclrtMemsetAsync",
+             [=] {
+               std::memset(Runtime::get().memory().write(devPtr, count, "aclrtMemsetAsync: devPtr",
+                                                         ACL_ERROR_RT_AICORE_EXCEPTION),
+                           value, count);
+             },
+             nullptr});
+  });
+}
+
+aclError aclrtGetMemInfo(aclrtMemAttr attr, size_t* free, size_t* total) {
+  return guarded([&] {
+    if (!free || !total) fail(ACL_ERROR_INVALID_PARAM, "aclrtGetMemInfo: null");
+    Runtime& runtime = Runtime::get();
+    const int device = runtime.current_device("aclrtGetMemInfo", ACL_ERROR_RT_CONTEXT_NULL);
+    *free = *total = 0;
+    if (attr != ACL_HBM_MEM) return;
+    *free = runtime.memory().free_bytes(device);
+    *total = runtime.memory().total_bytes();
+  });
+}
+
+}  // extern "C"

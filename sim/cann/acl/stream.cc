@@ -1,0 +1,133 @@
+#include "abi/acl.h"
+#include "core/fault.h"
+#include "core/runtime.h"
+
+using cann_sim::Event;
+using cann_sim::fail;
+using cann_sim::guarded;
+using cann_sim::Runtime;
+using cann_sim::Stream;
+
+extern "C" {
+
+aclError aclrtCreateStream(aclrtStream* stream) {
+  return aclrtCreateStreamWithConfig(stream, 0, 0);
+}
+
+aclError aclrtCreateStreamWithConfig(aclrtStream* stream, uint32_t, uint32_t) {
+  return guarded([&] {
+    if (!stream) fail(ACL_ERROR_INVALID_PARAM, "aclrtCreateStream: null");
+    *stream = Runtime::get().create_stream();
+  });
+}
+
+aclError aclrtDestroyStream(aclrtStream stream) {
+  return guarded([&] { Runtime::get().destroy_stream(static_cast<Stream*>(stream)); });
+}
+
+aclError aclrtSynchronizeStream(aclrtStream stream) {
+  return aclrtSynchronizeStreamWithTimeout(stream, -1);
+}
+
+aclError aclrtSynchronizeStreamWithTimeout(aclrtStream stream, int32_t timeoutMs) {
+  return guarded([&] {
+    Runtime& runtime = Runtime::get();
+    Stream& waited = runtime.stream_of(stream, "aclrtSynchronizeStream");
+    runtime.count("sync");
+    runtime.conductor().synchronize(
+        waited, timeoutMs < 0 ? runtime.sync_limit() : std::chrono::milliseconds(timeoutMs));
+  });
+}
+
+aclError aclrtSynchronizeDevice(void) {
+  return guarded([] {
+    Runtime& runtime = Runtime::get();
+    const int device = runtime.current_device("aclrtSynchronizeDevice", ACL_ERROR_RT_CONTEXT_NULL);
+    runtime.count("sync");
+    runtime.conductor().synchronize_device(device, runtime.sync_limit());
+  });
+}
+
+aclError aclrtStreamQuery(aclrtStream stream, aclrtStreamStatus* status) {
+  return guarded([&] {
+    if (!status) fail(ACL_ERROR_INVALID_PARAM, "aclrtStreamQuery: null");
+    Runtime& runtime = Runtime::get();
+    const bool done = runtime.conductor().query(runtime.stream_of(stream, "aclrtStreamQuery"));
+    *status = done ? ACL_STREAM_STATUS_COMPLETE : ACL_STREAM_STATUS_NOT_READY;
+  });
+}
+
+aclError aclrtCreateEvent(aclrtEvent* event) {
+  return guarded([&] {
+    if (!event) fail(ACL_ERROR_INVALID_PARAM, "aclrtCreateEvent: null");
+    *event = Runtime::get().create_event();
+  });
+}
+
+aclError aclrtCreateEventWithFlag(aclrtEvent* event, uint32_t) {
+  return aclrtCreateEvent(event);
+}
+
+aclError aclrtCreateEventExWithFlag(aclrtEvent* event, uint32_t) {
+  return aclrtCreateEvent(event);
+}
+
+aclError aclrtDestroyEvent(aclrtEvent event) {
+  return guarded([&] { Runtime::get().destroy_event(static_cast<Event*>(event)); });
+}
+
+aclError aclrtRecordEvent(aclrtEvent event, aclrtStream stream) {
+  return guarded([&] {
+    Runtime& runtime = Runtime::get();
+    runtime.conductor().record(runtime.event_of(event, "aclrtRecordEvent"),
+                               runtime.stream_of(stream, "aclrtRecordEvent"));
+  });
+}
+
+aclError aclrtResetEvent(aclrtEvent event, aclrtStream) {
+  return guarded([&] { Runtime::get().event_of(event, "aclrtResetEvent"); });
+}
+
+aclError aclrtStreamWaitEvent(aclrtStream stream, aclrtEvent event) {
+  return guarded([&] {
+    Runtime& runtime = Runtime::get();
+    Event& waited = runtime.event_of(event, "aclrtStreamWaitEvent (stream first, then event)");
+    runtime.conductor().wait_event(runtime.stream_of(stream, "aclrtStreamWaitEvent"), waited);
+  });
+}
+
+aclError aclrtSynchronizeEvent(aclrtEvent event) {
+  return guarded([&] {
+    Runtime& runtime = Runtime::get();
+    Event& waited = runtime.event_of(event, "aclrtSynchronizeEvent");
+    runtime.count("sync");
+    runtime.conductor().synchronize_event(waited, runtime.sync_limit());
+  });
+}
+
+aclError aclrtQueryEventStatus(aclrtEvent event, aclrtEventRecordedStatus* status) {
+  return guarded([&] {
+    if (!status) fail(ACL_ERROR_INVALID_PARAM, "aclrtQueryEventStatus: null");
+    Runtime& runtime = Runtime::get();
+    const bool done = runtime.conductor().query(runtime.event_of(event, "aclrtQueryEventStatus"));
+    *status = done ? ACL_EVENT_RECORDED_STATUS_COMPLETE : ACL_EVENT_RECORDED_STATUS_NOT_READY;
+  });
+}
+
+aclError aclrtEventElapsedTime(float* ms, aclrtEvent start, aclrtEvent end) {
+  return guarded([&] {
+    if (!ms) fail(ACL_ERROR_INVALID_PARAM, "aclrtEventElapsedTime: null");
+    Runtime& runtime = Runtime::get();
+    const Event& a = runtime.event_of(start, "aclrtEventElapsedTime");
+    const Event& b = runtime.event_of(end, "aclrtEventElapsedTime");
+    const std::lock_guard lock(runtime.conductor().mutex());
+    if (!a.time || !b.time || a.done < a.recorded || b.done < b.recorded)
+      fail(ACL_ERROR_RT_PARAM_INVALID,
+           "aclrtEventElapsedTime: an event is not recorded yet; synchronise first");
+    if (a.stream != b.stream)
+      fail(ACL_ERROR_RT_PARAM_INVALID, "aclrtEventElapsedTime: the events were recorded on two streams");
+    *ms = std::chrono::duration<float, std::milli>(*b.time - *a.time).count();
+  });
+}
+
+}  // extern "C"

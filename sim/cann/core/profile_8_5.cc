@@ -1,0 +1,10 @@
+#include "core/profile.h"
+
+namespace cann_sim {
+
+const Profile& profile() {
+  static const Profile value{"8.5", true, 128, false, true, "Ascend910B3"};
+  return value;
+}
+
+}  // namespace cann_sim

@@ -1,0 +1,220 @@
+#include "core/runtime.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "abi/acl.h"
+#include "abi/sim.h"
+
+namespace cann_sim {
+namespace {
+
+constexpr uint64_t kMostStreams = 1984, kMostEvents = 65536;  // of an A2 or A3 card
+
+thread_local int t_device = -1;
+
+uint64_t setting(const char* name, uint64_t otherwise) {
+  const char* text = std::getenv(name);
+  if (!text || !*text) return otherwise;
+  char* end = nullptr;
+  const uint64_t value = std::strtoull(text, &end, 10);
+  if (*end != '\0') fail(ACL_ERROR_INVALID_PARAM, "{}='{}' is not a whole number", name, text);
+  return value;
+}
+
+}  // namespace
+
+Runtime& Runtime::get() {
+  // Never destroyed: stream threads may outlive static objects.
+  static Runtime* const runtime = new Runtime;
+  return *runtime;
+}
+
+Runtime::Runtime()
+    : devices_(static_cast<int>(setting("CANN_SIM_DEVICES", 8))),
+      sync_limit_(setting("CANN_SIM_SYNC_LIMIT_MS", 60000)),
+      memory_(devices_, setting("CANN_SIM_HBM_BYTES", uint64_t{64} << 30)),
+      conductor_(setting("CANN_SIM_SEED", 1)) {}
+
+void Runtime::require_init(const char* call) const {
+  if (!initialized_) fail(ACL_ERROR_UNINITIALIZE, "{}: aclInit was not called", call);
+}
+
+void Runtime::init() {
+  const std::lock_guard lock(mutex_);
+  if (initialized_) fail(ACL_ERROR_REPEAT_INITIALIZE, "aclInit was called before");
+  initialized_ = true;
+}
+
+void Runtime::finalize() {
+  {
+    const std::lock_guard lock(mutex_);
+    require_init("aclFinalize");
+  }
+  const std::string left = leaks();
+  std::map<int, Stream*> defaults;
+  {
+    const std::lock_guard lock(mutex_);
+    initialized_ = false;
+    defaults.swap(default_streams_);
+  }
+  for (const auto& [device, stream] : defaults) conductor_.close(stream);
+  t_device = -1;
+  if (!left.empty()) fail(ACL_ERROR_INTERNAL_ERROR, "aclFinalize: left over:\n{}", left);
+}
+
+void Runtime::set_device(int device) {
+  const std::lock_guard lock(mutex_);
+  require_init("aclrtSetDevice");
+  if (device < 0 || device >= devices_)
+    fail(ACL_ERROR_RT_INVALID_DEVICEID, "aclrtSetDevice: device {} is not one of 0..{}", device,
+         devices_ - 1);
+  if (!default_streams_.contains(device)) default_streams_[device] = conductor_.open(device, true);
+  t_device = device;
+}
+
+void Runtime::reset_device(int device) {
+  const std::lock_guard lock(mutex_);
+  require_init("aclrtResetDevice");
+  if (device < 0 || device >= devices_)
+    fail(ACL_ERROR_RT_INVALID_DEVICEID, "aclrtResetDevice: device {} is not one of 0..{}", device,
+         devices_ - 1);
+  if (t_device == device) t_device = -1;
+}
+
+int Runtime::current_device(const char* call, int code) const {
+  {
+    const std::lock_guard lock(mutex_);
+    require_init(call);
+  }
+  if (t_device < 0) fail(code, "{}: this thread has no device; aclrtSetDevice is per thread", call);
+  return t_device;
+}
+
+Stream* Runtime::create_stream() {
+  const int device = current_device("aclrtCreateStream", ACL_ERROR_RT_CONTEXT_NULL);
+  if (conductor_.open_streams() >= kMostStreams)
+    fail(ACL_ERROR_RT_PARAM_INVALID, "aclrtCreateStream: {} streams are open, the most there can be",
+         kMostStreams);
+  return conductor_.open(device, false);
+}
+
+void Runtime::destroy_stream(Stream* stream) {
+  if (!conductor_.known(stream))
+    fail(ACL_ERROR_RT_PARAM_INVALID, "aclrtDestroyStream: {} is not an open stream",
+         static_cast<void*>(stream));
+  conductor_.close(stream);
+}
+
+Stream& Runtime::stream_of(void* handle, const char* call) {
+  const int device = current_device(call, ACL_ERROR_RT_CONTEXT_NULL);
+  if (!handle) {
+    const std::lock_guard lock(mutex_);
+    return *default_streams_.at(device);
+  }
+  auto* stream = static_cast<Stream*>(handle);
+  if (!conductor_.known(stream))
+    fail(ACL_ERROR_RT_PARAM_INVALID, "{}: {} is not an open stream", call, handle);
+  if (stream->device != device)
+    fail(ACL_ERROR_RT_STREAM_CONTEXT, "{}: the stream belongs to device {}, this thread has device {}", call,
+         stream->device, device);
+  return *stream;
+}
+
+Event* Runtime::create_event() {
+  current_device("aclrtCreateEvent", ACL_ERROR_RT_CONTEXT_NULL);
+  const std::lock_guard lock(mutex_);
+  if (events_.size() >= kMostEvents)
+    fail(ACL_ERROR_RT_PARAM_INVALID, "aclrtCreateEvent: {} events exist, the most there can be", kMostEvents);
+  auto event = std::make_shared<Event>();
+  events_[event.get()] = event;
+  return event.get();
+}
+
+void Runtime::destroy_event(Event* event) {
+  event_of(event, "aclrtDestroyEvent");
+  const std::lock_guard lock(mutex_);
+  events_.erase(event);
+}
+
+Event& Runtime::event_of(void* handle, const char* call) {
+  const std::lock_guard lock(mutex_);
+  const auto found = events_.find(static_cast<Event*>(handle));
+  if (found == events_.end()) fail(ACL_ERROR_RT_PARAM_INVALID, "{}: {} is not an event", call, handle);
+  return *found->second;
+}
+
+void* Runtime::allocate_pinned(size_t bytes) {
+  if (bytes == 0) fail(ACL_ERROR_INVALID_PARAM, "aclrtMallocHost: size 0 is not allowed");
+  void* data = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  if (!data) fail(ACL_ERROR_BAD_ALLOC, "aclrtMallocHost: no {} bytes", bytes);
+  std::memset(data, 0xff, bytes);
+  const std::lock_guard lock(mutex_);
+  pinned_[reinterpret_cast<uintptr_t>(data)] = bytes;
+  return data;
+}
+
+void Runtime::free_pinned(void* data) {
+  const std::lock_guard lock(mutex_);
+  if (pinned_.erase(reinterpret_cast<uintptr_t>(data)) == 0)
+    fail(ACL_ERROR_RT_PARAM_INVALID, "aclrtFreeHost: {} is not pinned memory (or was freed before)", data);
+  std::free(data);
+}
+
+bool Runtime::is_pinned(const void* data, size_t bytes) const {
+  const std::lock_guard lock(mutex_);
+  auto after = pinned_.upper_bound(reinterpret_cast<uintptr_t>(data));
+  if (after == pinned_.begin()) return false;
+  const auto& [start, size] = *--after;
+  return reinterpret_cast<uintptr_t>(data) + bytes <= start + size;
+}
+
+void Runtime::count(const std::string& what, uint64_t times) {
+  const std::lock_guard lock(mutex_);
+  counts_[what] += times;
+}
+
+uint64_t Runtime::counted(const std::string& what) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = counts_.find(what);
+  return found == counts_.end() ? 0 : found->second;
+}
+
+void Runtime::reset_counts() {
+  const std::lock_guard lock(mutex_);
+  counts_.clear();
+}
+
+void Runtime::born(const void* object, const char* kind) {
+  const std::lock_guard lock(mutex_);
+  objects_[object] = kind;
+}
+
+bool Runtime::died(const void* object, const char* kind) {
+  const std::lock_guard lock(mutex_);
+  const auto found = objects_.find(object);
+  if (found == objects_.end() || std::strcmp(found->second, kind) != 0) return false;
+  objects_.erase(found);
+  return true;
+}
+
+bool Runtime::alive(const void* object, const char* kind) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = objects_.find(object);
+  return found != objects_.end() && std::strcmp(found->second, kind) == 0;
+}
+
+std::string Runtime::leaks() const {
+  std::string text;
+  for (const std::string& line : memory_.leaks()) text += line + "\n";
+  if (const size_t streams = conductor_.open_streams()) text += fmt::format("{} streams\n", streams);
+  const std::lock_guard lock(mutex_);
+  if (!events_.empty()) text += fmt::format("{} events\n", events_.size());
+  for (const auto& [start, bytes] : pinned_) text += fmt::format("{} bytes of pinned host memory\n", bytes);
+  std::map<std::string, size_t> kinds;
+  for (const auto& [object, kind] : objects_) ++kinds[kind];
+  for (const auto& [kind, number] : kinds) text += fmt::format("{} of kind {}\n", number, kind);
+  return text;
+}
+
+}  // namespace cann_sim

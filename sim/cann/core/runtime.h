@@ -1,0 +1,75 @@
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <unordered_map>
+
+#include "core/conductor.h"
+#include "core/device_memory.h"
+
+namespace cann_sim {
+
+/// The state that the C interface forces to be one per process.
+class Runtime {
+ public:
+  static Runtime& get();
+
+  // Life and devices. Everything but init throws where aclInit was not called.
+  void init();
+  void finalize();
+  int device_count() const { return devices_; }
+  void set_device(int device);
+  void reset_device(int device);
+  /// The calling thread's; throws Fault(`code`) where it has none.
+  int current_device(const char* call, int code) const;
+
+  DeviceMemory& memory() { return memory_; }
+  Conductor& conductor() { return conductor_; }
+
+  // Handles. A null stream is the device's default one.
+  Stream* create_stream();
+  void destroy_stream(Stream* stream);
+  Stream& stream_of(void* handle, const char* call);
+  Event* create_event();
+  void destroy_event(Event* event);
+  Event& event_of(void* handle, const char* call);
+
+  void* allocate_pinned(size_t bytes);
+  void free_pinned(void* data);
+  bool is_pinned(const void* data, size_t bytes) const;
+
+  void count(const std::string& what, uint64_t times = 1);
+  uint64_t counted(const std::string& what) const;
+  void reset_counts();
+
+  /// Objects of other parts (tensors, executors, communicators) that must not be left over.
+  void born(const void* object, const char* kind);
+  /// False where it was not alive.
+  bool died(const void* object, const char* kind);
+  bool alive(const void* object, const char* kind) const;
+
+  std::string leaks() const;
+  std::chrono::milliseconds sync_limit() const { return sync_limit_; }
+
+ private:
+  Runtime();
+  void require_init(const char* call) const;
+
+  const int devices_;
+  const std::chrono::milliseconds sync_limit_;
+  DeviceMemory memory_;
+  Conductor conductor_;
+  mutable std::mutex mutex_;
+  bool initialized_ = false;
+  std::map<int, Stream*> default_streams_;
+  std::map<Event*, std::shared_ptr<Event>> events_;
+  std::map<uintptr_t, size_t> pinned_;  // start -> bytes
+  std::map<std::string, uint64_t> counts_;
+  std::map<const void*, const char*> objects_;
+};
+
+}  // namespace cann_sim

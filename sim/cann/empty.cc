@@ -1,0 +1,1 @@
+// A library of a release that holds nothing the simulator has.

@@ -1,0 +1,111 @@
+// HcclBarrier, HcclAllGather, HcclBroadcast, HcclAlltoAllV.
+
+#include "hccl/collective.h"
+
+using namespace cann_sim;
+
+namespace {
+
+std::vector<uint64_t> host_counts(const void* array, uint32_t size, const char* call, const char* name) {
+  if (!array) fail(HCCL_E_PTR, "{}: {} is null", call, name);
+  if (Runtime::get().memory().is_device_address(array))
+    fail(HCCL_E_PARA, "{}: {} must be host memory", call, name);
+  const auto* values = static_cast<const uint64_t*>(array);
+  return {values, values + size};
+}
+
+uint64_t end_of(const std::vector<uint64_t>& counts, const std::vector<uint64_t>& displs) {
+  uint64_t end = 0;
+  for (size_t i = 0; i < counts.size(); ++i)
+    if (counts[i] > 0) end = std::max(end, displs[i] + counts[i]);
+  return end;
+}
+
+}  // namespace
+
+extern "C" {
+
+HcclResult HcclBarrier(HcclComm comm, aclrtStream stream) {
+  return guarded_hccl([&] {
+    start_collective(comm, stream, HCCL_DATA_TYPE_INT8, {.name = "HcclBarrier", .agreed = ""}, 0, 0,
+                     [](const auto&) {});
+  });
+}
+
+HcclResult HcclAllGather(void* sendBuf, void* recvBuf, uint64_t sendCount, HcclDataType dataType,
+                         HcclComm comm, aclrtStream stream) {
+  return guarded_hccl([&] {
+    const uint32_t ranks = communicator_of(comm, "HcclAllGather").group->size();
+    start_collective(comm, stream, dataType,
+                     {.name = "HcclAllGather",
+                      .agreed = fmt::format("{}, count {}", name_of(dataType), sendCount),
+                      .send = sendBuf,
+                      .recv = recvBuf,
+                      .count = sendCount},
+                     sendCount, sendCount * ranks, [](const std::vector<CollectiveCall>& calls) {
+                       for (uint32_t to = 0; to < calls.size(); ++to)
+                         for (uint32_t from = 0; from < calls.size(); ++from)
+                           store_bytes(buffer(calls[to], to, false, from * calls[to].count, calls[to].count),
+                                       load_bytes(buffer(calls[from], from, true, 0, calls[from].count)));
+                     });
+  });
+}
+
+HcclResult HcclBroadcast(void* buf, uint64_t count, HcclDataType dataType, uint32_t root, HcclComm comm,
+                         aclrtStream stream) {
+  return guarded_hccl([&] {
+    const Communicator& communicator = communicator_of(comm, "HcclBroadcast");
+    if (root >= communicator.group->size()) fail(HCCL_E_PARA, "HcclBroadcast: root {}", root);
+    start_collective(comm, stream, dataType,
+                     {.name = "HcclBroadcast",
+                      .agreed = fmt::format("{}, count {}, root {}", name_of(dataType), count, root),
+                      .root = root,
+                      .send = buf,
+                      .recv = buf,
+                      .count = count},
+                     count, count, [](const std::vector<CollectiveCall>& calls) {
+                       const uint32_t from = calls[0].root;
+                       const auto bytes = load_bytes(buffer(calls[from], from, true, 0, calls[from].count));
+                       for (uint32_t to = 0; to < calls.size(); ++to)
+                         if (to != from) store_bytes(buffer(calls[to], to, false, 0, calls[to].count), bytes);
+                     });
+  });
+}
+
+HcclResult HcclAlltoAllV(const void* sendBuf, const void* sendCounts, const void* sdispls,
+                         HcclDataType sendType, const void* recvBuf, const void* recvCounts,
+                         const void* rdispls, HcclDataType recvType, HcclComm comm, aclrtStream stream) {
+  return guarded_hccl([&] {
+    constexpr const char* name = "HcclAlltoAllV";
+    const uint32_t ranks = communicator_of(comm, name).group->size();
+    if (sendType != recvType) fail(HCCL_E_PARA, "{}: send and receive types differ", name);
+    if (sendBuf == recvBuf) fail(HCCL_E_PARA, "{}: send and receive buffers must differ", name);
+    CollectiveCall call{.name = name,
+                        .agreed = name_of(sendType),
+                        .send = const_cast<void*>(sendBuf),
+                        .recv = const_cast<void*>(recvBuf),
+                        .send_counts = host_counts(sendCounts, ranks, name, "sendCounts"),
+                        .send_displs = host_counts(sdispls, ranks, name, "sdispls"),
+                        .recv_counts = host_counts(recvCounts, ranks, name, "recvCounts"),
+                        .recv_displs = host_counts(rdispls, ranks, name, "rdispls")};
+    const uint64_t sent = end_of(call.send_counts, call.send_displs);
+    const uint64_t received = end_of(call.recv_counts, call.recv_displs);
+    start_collective(comm, stream, sendType, std::move(call), sent, received,
+                     [](const std::vector<CollectiveCall>& calls) {
+                       for (uint32_t to = 0; to < calls.size(); ++to) {
+                         for (uint32_t from = 0; from < calls.size(); ++from) {
+                           const CollectiveCall &s = calls[from], &r = calls[to];
+                           if (s.send_counts[to] != r.recv_counts[from])
+                             fail(ACL_ERROR_RT_AICORE_EXCEPTION,
+                                  "HcclAlltoAllV: rank {} sends {} elements to rank {}, which expects {}",
+                                  from, s.send_counts[to], to, r.recv_counts[from]);
+                           store_bytes(
+                               buffer(r, to, false, r.recv_displs[from], r.recv_counts[from]),
+                               load_bytes(buffer(s, from, true, s.send_displs[to], s.send_counts[to])));
+                         }
+                       }
+                     });
+  });
+}
+
+}  // extern "C"

@@ -1,0 +1,97 @@
+// HcclAllReduce, HcclReduceScatter. Values are combined in rank order, in f32 or integers, and rounded once.
+
+#include <algorithm>
+
+#include "hccl/collective.h"
+
+using namespace cann_sim;
+
+namespace {
+
+template <class T>
+T combine(HcclReduceOp op, T a, T b) {
+  switch (op) {
+    case HCCL_REDUCE_PROD:
+      return a * b;
+    case HCCL_REDUCE_MAX:
+      return std::max(a, b);
+    case HCCL_REDUCE_MIN:
+      return std::min(a, b);
+    default:
+      return a + b;
+  }
+}
+
+template <class T, class Load>
+std::vector<T> reduced(const std::vector<CollectiveCall>& calls, uint64_t begin, uint64_t count,
+                       Load load_one) {
+  std::vector<T> result = load_one(buffer(calls[0], 0, true, begin, count));
+  for (uint32_t rank = 1; rank < calls.size(); ++rank) {
+    const std::vector<T> more = load_one(buffer(calls[rank], rank, true, begin, count));
+    for (size_t i = 0; i < result.size(); ++i) result[i] = combine(calls[0].op, result[i], more[i]);
+  }
+  return result;
+}
+
+// Elements [begin, begin + count) of all send buffers combined, to the start of the receive buffers `to`.
+void reduce_to(const std::vector<CollectiveCall>& calls, uint64_t begin, uint64_t count,
+               const std::vector<uint32_t>& to) {
+  if (count == 0) return;
+  const bool integers =
+      calls[0].dtype == ACL_INT8 || calls[0].dtype == ACL_INT32 || calls[0].dtype == ACL_INT64;
+  if (integers) {
+    const auto values = reduced<int64_t>(calls, begin, count, load_integers);
+    for (const uint32_t rank : to) store_integers(buffer(calls[rank], rank, false, 0, count), values);
+  } else {
+    const auto values = reduced<float>(calls, begin, count, load);
+    for (const uint32_t rank : to) store(buffer(calls[rank], rank, false, 0, count), values);
+  }
+}
+
+CollectiveCall reduction(const char* name, void* send, void* recv, uint64_t count, HcclDataType dtype,
+                         HcclReduceOp op) {
+  if (op < HCCL_REDUCE_SUM || op > HCCL_REDUCE_MIN)
+    fail(HCCL_E_PARA, "{}: op {} is not one of 0..3", name, static_cast<int>(op));
+  if (op == HCCL_REDUCE_PROD && dtype == HCCL_DATA_TYPE_BFP16)
+    fail(HCCL_E_NOT_SUPPORT, "{}: PROD is not there for BFP16", name);
+  if (dtype == HCCL_DATA_TYPE_UINT8) fail(HCCL_E_NOT_SUPPORT, "{}: UINT8 can't be reduced", name);
+  return {.name = name,
+          .agreed = fmt::format("{}, op {}, count {}", name_of(dtype), static_cast<int>(op), count),
+          .op = op,
+          .send = send,
+          .recv = recv,
+          .count = count};
+}
+
+}  // namespace
+
+extern "C" {
+
+HcclResult HcclAllReduce(void* sendBuf, void* recvBuf, uint64_t count, HcclDataType dataType, HcclReduceOp op,
+                         HcclComm comm, aclrtStream stream) {
+  return guarded_hccl([&] {
+    start_collective(comm, stream, dataType,
+                     reduction("HcclAllReduce", sendBuf, recvBuf, count, dataType, op), count, count,
+                     [](const std::vector<CollectiveCall>& calls) {
+                       std::vector<uint32_t> all;
+                       for (uint32_t rank = 0; rank < calls.size(); ++rank) all.push_back(rank);
+                       reduce_to(calls, 0, calls[0].count, all);
+                     });
+  });
+}
+
+HcclResult HcclReduceScatter(void* sendBuf, void* recvBuf, uint64_t recvCount, HcclDataType dataType,
+                             HcclReduceOp op, HcclComm comm, aclrtStream stream) {
+  return guarded_hccl([&] {
+    const uint32_t ranks = communicator_of(comm, "HcclReduceScatter").group->size();
+    start_collective(comm, stream, dataType,
+                     reduction("HcclReduceScatter", sendBuf, recvBuf, recvCount, dataType, op),
+                     recvCount * ranks, recvCount, [](const std::vector<CollectiveCall>& calls) {
+                       const uint64_t count = calls[0].count;
+                       for (uint32_t rank = 0; rank < calls.size(); ++rank)
+                         reduce_to(calls, rank * count, count, {rank});
+                     });
+  });
+}
+
+}  // extern "C"

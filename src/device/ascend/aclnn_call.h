@@ -1,0 +1,57 @@
+#pragma once
+
+#include <fmt/format.h>
+#include <longspan/error.h>
+
+#include <type_traits>
+
+#include "base/check.h"
+#include "device/ascend/ascend_stream.h"
+#include "device/ascend/handles.h"
+
+namespace longspan::ascend {
+
+/// What an op needs to enqueue kernels: the rank's stream, and scratch from its arena. Scratch, workspaces
+/// among it, is handed out again only to work that is enqueued later on the same stream, so it outlives its
+/// kernel whenever that runs.
+struct Launcher {
+  Launcher(Card& c, OpContext& ctx)
+      : card(c), arena(ctx.arena), stream(stream_of(ctx)), handle(stream.enter()) {}
+
+  Card& card;
+  Arena& arena;
+  AscendStream& stream;
+  AclStream handle;
+
+  Tensor tensor(Matrix m) const { return make_tensor(card, m); }
+  Matrix scratch(int64_t rows, int64_t cols, DType dtype) const { return arena.matrix(rows, cols, dtype); }
+
+ private:
+  static AscendStream& stream_of(OpContext& ctx) {
+    longspan::check(ctx.stream != nullptr, "ops on an NPU need a stream");
+    return static_cast<AscendStream&>(*ctx.stream);
+  }
+};
+
+/// Throws Error(kNotSupported) where the installed CANN lacks the operator.
+template <class... Args>
+void require_op(const Card& card, const AclnnOp<Args...>& op) {
+  if (op.describe) [[likely]]
+    return;
+  throw Error(ErrorCode::kNotSupported,
+              fmt::format("backend ascend: the installed CANN ({}) lacks the operator {}; looked in {}",
+                          card.cann().version(), op.name, card.cann().operator_libraries()));
+}
+
+/// Both phases of an operator: describes the call, takes its workspace from the arena, enqueues it.
+template <class... Args>
+void call(const Launcher& on, const AclnnOp<Args...>& op, std::type_identity_t<Args>... args) {
+  require_op(on.card, op);
+  uint64_t bytes = 0;
+  AclExecutor* executor = nullptr;
+  on.card.check(op.describe(args..., &bytes, &executor), op.name);
+  void* workspace = bytes > 0 ? on.arena.allocate(static_cast<int64_t>(bytes)) : nullptr;
+  on.card.check(op.launch(workspace, bytes, executor, on.handle), op.name);
+}
+
+}  // namespace longspan::ascend

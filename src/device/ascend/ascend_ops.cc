@@ -1,0 +1,302 @@
+#include "device/ascend/ascend_ops.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "device/ascend/kernels.h"
+#include "device/op_checks.h"
+
+namespace longspan::ascend {
+namespace {
+
+constexpr int64_t kMaskSide = 2048;
+
+/// An op's scope: what it takes from the arena is given back at its end.
+struct OpScope {
+  OpScope(Card& card, OpContext& ctx) : scope(ctx.arena), on(card, ctx) {}
+  Arena::Scope scope;
+  Launcher on;
+};
+
+const AscendKvPool& as_ascend(const KvPool& pool) {
+  const auto* result = dynamic_cast<const AscendKvPool*>(&pool);
+  check(result != nullptr, "the KV pool belongs to another backend");
+  return *result;
+}
+
+void check_slots(const AscendKvPool& pool, IndexArray slots) {
+  for (int64_t i = 0; i < slots.size; ++i)
+    check(slots.host[i] >= 0 && slots.host[i] < pool.slots(), "slots lie within the pool");
+}
+
+}  // namespace
+
+AscendOps::AscendOps(Card& card) : card_(card), mask_(card, kMaskSide * kMaskSide) {
+  std::vector<int8_t> mask(kMaskSide * kMaskSide);
+  for (int64_t row = 0; row < kMaskSide; ++row)
+    std::fill(mask.begin() + row * kMaskSide + row + 1, mask.begin() + (row + 1) * kMaskSide, int8_t{1});
+  mask_.fill(mask.data(), std::ssize(mask));
+  check_described();
+}
+
+// The first description of an operator tells whether CANN finds what it needs itself (ASCEND_OPP_PATH).
+void AscendOps::check_described() const {
+  const auto& op = card_.cann().ops.inplace_copy;
+  require_op(card_, op);
+  const Tensor to = make_tensor(card_, mask_.data(), kAclFloat, {1});
+  const Tensor from = make_tensor(card_, static_cast<char*>(mask_.data()) + 64, kAclFloat, {1});
+  uint64_t bytes = 0;
+  AclExecutor* executor = nullptr;
+  card_.check(op.describe(to.get(), from.get(), &bytes, &executor), op.name);
+  if (executor) card_.base().aclDestroyAclOpExecutor(executor);  // never run
+}
+
+std::string AscendOps::name() const {
+  return fmt::format("ascend {} CANN {} bf16", card_.acl().aclrtGetSocName(), card_.cann().version());
+}
+
+std::unique_ptr<LinearWeight> AscendOps::pack_linear(std::span<const WeightView> stacked,
+                                                     std::span<const WeightView> biases,
+                                                     LinearPrecision precision) {
+  return ascend::pack_linear(card_, stacked, biases, precision);
+}
+
+std::unique_ptr<ExpertWeights> AscendOps::pack_experts(std::span<const ExpertSource> experts,
+                                                       int32_t first_expert, const ExpertPacked& packed) {
+  return ascend::pack_experts(card_, experts, first_expert, packed);
+}
+
+int64_t AscendOps::packed_linear_bytes(int64_t out_features, int64_t in_features,
+                                       LinearPrecision precision) const {
+  return out_features * in_features *
+         size_of(precision == LinearPrecision::kF32 ? DType::kF32 : DType::kBF16);
+}
+
+int64_t AscendOps::packed_expert_bytes(int64_t hidden, int64_t width) const {
+  return 3 * hidden * width * size_of(DType::kBF16);
+}
+
+int64_t AscendOps::embedding_bytes(int64_t rows, int64_t cols, DType stored) const {
+  return rows * cols * size_of(stored);
+}
+
+std::unique_ptr<EmbeddingTable> AscendOps::make_embedding(WeightView table) {
+  return ascend::make_embedding(card_, table);
+}
+
+std::shared_ptr<const float[]> AscendOps::resident(std::span<const float> values) {
+  return make_resident(card_, values);
+}
+
+std::unique_ptr<KvPool> AscendOps::make_kv_pool(const KvShape& shape) {
+  std::unique_ptr<KvPool> pool = ascend::make_kv_pool(card_, shape);
+  check_attention(card_, as_ascend(*pool), mask_.data());
+  return pool;
+}
+
+int64_t AscendOps::kv_page_bytes(const KvShape& shape) const {
+  return ascend::kv_page_bytes(shape);
+}
+
+IndexArray AscendOps::upload(OpContext& ctx, std::span<const int32_t> values) {
+  if (values.empty()) return {};
+  const Launcher on(card_, ctx);
+  const auto bytes = static_cast<int64_t>(values.size_bytes());
+  const std::shared_ptr<char> host = card_.pinned(bytes);
+  std::memcpy(host.get(), values.data(), values.size_bytes());
+  void* device = ctx.arena.allocate(bytes);
+  on.stream.copy_in(device, host, bytes);
+  return {reinterpret_cast<const int32_t*>(host.get()), static_cast<const int32_t*>(device),
+          static_cast<int64_t>(values.size()), host};
+}
+
+void AscendOps::download(OpContext& ctx, Matrix src, std::span<float> dst) {
+  check_download(src, dst);
+  if (dst.empty()) return;
+  const OpScope op(card_, ctx);
+  ascend::download(op.on, src, dst.data());
+}
+
+void AscendOps::embedding(OpContext& ctx, IndexArray ids, const EmbeddingTable& table, Matrix out) {
+  check_embedding(ids, table.view, out);
+  if (out.rows == 0) return;
+  const OpScope op(card_, ctx);
+  const WeightView& view = table.view;
+  const DType dtype = view.dtype;
+  const Matrix rows = op.on.scratch(out.rows, out.cols, dtype);
+  call(op.on, card_.cann().ops.embedding,
+       make_tensor(card_, static_cast<const AscendEmbedding&>(table).table->data(), acl_dtype(dtype),
+                   {view.rows, view.cols})
+           .get(),
+       make_tensor(card_, ids.device, kAclInt32, {ids.size}).get(), op.on.tensor(rows).get());
+  copy(op.on, rows, out);
+}
+
+void AscendOps::rms_norm(OpContext& ctx, Matrix x, const float* weight, float eps, Matrix out) {
+  check_rms_norm(x, weight, out);
+  if (x.rows == 0) return;
+  const OpScope op(card_, ctx);
+  ascend::rms_norm(op.on, x, weight, eps, out);
+}
+
+void AscendOps::linear(OpContext& ctx, Matrix x, const LinearWeight& w, Matrix out, bool accumulate) {
+  check_linear(x, w, out);
+  if (x.rows == 0) return;
+  const OpScope op(card_, ctx);
+  ascend::linear(op.on, x, static_cast<const AscendLinear&>(w), out, accumulate);
+}
+
+// Angles in f32 on the host, as transformers rounds them; once a step.
+void AscendOps::rope_table(OpContext& ctx, IndexArray positions, std::span<const float> inv_freq,
+                           float factor, Matrix cos_sin) {
+  check_rope_table(positions, inv_freq, cos_sin);
+  if (cos_sin.rows == 0) return;
+  check(is_dense(cos_sin), "a rope table has no gaps");
+  const Launcher on(card_, ctx);
+  const int64_t bytes = cos_sin.rows * cos_sin.cols * size_of(DType::kF32);
+  const std::shared_ptr<char> host = card_.pinned(bytes);
+  auto* values = reinterpret_cast<float*>(host.get());
+  const size_t half = inv_freq.size();
+  for (int64_t t = 0; t < cos_sin.rows; ++t, values += 2 * half) {
+    for (size_t i = 0; i < half; ++i) {
+      const float angle = static_cast<float>(positions.host[t]) * inv_freq[i];
+      values[i] = std::cos(angle) * factor;
+      values[half + i] = std::sin(angle) * factor;
+    }
+  }
+  on.stream.copy_in(cos_sin.data, host, bytes);
+}
+
+void AscendOps::qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) {
+  check_qk_norm_rope(args);
+  if (args.x.rows == 0) return;
+  const OpScope op(card_, ctx);
+  ascend::qk_norm_rope(op.on, args);
+}
+
+void AscendOps::kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, IndexArray slots) {
+  const AscendKvPool& p = as_ascend(pool);
+  check(k.rows == slots.size && v.rows == slots.size, "kv_write: T of k, v and slots");
+  check(k.cols == p.k_cols() && v.cols == p.v_cols(), "kv_write: heads * D of k, v and the pool");
+  check_slots(p, slots);
+  if (slots.size == 0) return;
+  const OpScope op(card_, ctx);
+  write_rows(op.on, p.k_rows(layer), k, slots);
+  write_rows(op.on, p.v_rows(layer), v, slots);
+}
+
+void AscendOps::kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,
+                        Matrix v) {
+  const AscendKvPool& p = as_ascend(pool);
+  check_slots(p, slots);
+  if (slots.size == 0) return;
+  const OpScope op(card_, ctx);
+  for (const auto& [rows, to] : {std::pair(p.k_rows(layer), k), std::pair(p.v_rows(layer), v)}) {
+    if (!to.data) continue;
+    const Matrix picked = op.on.scratch(slots.size, rows.cols, DType::kBF16);
+    select_rows(op.on, rows, slots.device, picked);
+    copy(op.on, picked, to);
+  }
+}
+
+void AscendOps::attention(OpContext& ctx, const AttentionArgs& args) {
+  as_ascend(*args.pool);
+  if (args.segments.empty()) return;
+  const OpScope op(card_, ctx);
+  ascend::attention(op.on, args, mask_.data());
+}
+
+void AscendOps::swiglu(OpContext& ctx, Matrix gate_up, Matrix out) {
+  check_swiglu(gate_up, out);
+  if (out.rows == 0) return;
+  const OpScope op(card_, ctx);
+  ascend::swiglu(op.on, gate_up, out);
+}
+
+void AscendOps::moe_route(OpContext& ctx, Matrix logits, bool normalize, Matrix ids, Matrix weights) {
+  check_moe_route(logits, ids, weights);
+  if (logits.rows == 0) return;
+  const OpScope op(card_, ctx);
+  ascend::moe_route(op.on, logits, normalize, ids, weights);
+}
+
+void AscendOps::moe_experts(OpContext& ctx, Matrix x, Matrix ids, Matrix weights,
+                            const ExpertWeights& experts, Matrix out) {
+  check_moe_experts(x, ids, weights, experts, out);
+  if (x.rows == 0) return;
+  const OpScope op(card_, ctx);
+  ascend::moe_experts(op.on, x, ids, weights, static_cast<const AscendExperts&>(experts), out);
+}
+
+void AscendOps::add_gated(OpContext& ctx, Matrix gate, Matrix y, Matrix out) {
+  check_add_gated(gate, y, out);
+  if (out.rows == 0) return;
+  const OpScope op(card_, ctx);
+  ascend::add_gated(op.on, gate, y, out);
+}
+
+void AscendOps::add(OpContext& ctx, Matrix y, Matrix out) {
+  check_add(y, out);
+  if (out.rows == 0) return;
+  const OpScope op(card_, ctx);
+  add_to(op.on, y, out);
+}
+
+void AscendOps::clear(OpContext& ctx, Matrix out) {
+  check_f32(out, "clear", "out");
+  if (out.rows == 0) return;
+  const OpScope op(card_, ctx);
+  fill_zero(op.on, out);
+}
+
+void AscendOps::convert(OpContext& ctx, Matrix src, Matrix dst) {
+  check_convert(src, dst);
+  if (src.rows == 0) return;
+  const OpScope op(card_, ctx);
+  copy(op.on, src, dst);
+}
+
+void AscendOps::gather_rows(OpContext& ctx, Matrix x, IndexArray rows, Matrix out) {
+  check_gather_rows(x, rows, out);
+  if (out.rows == 0) return;
+  const OpScope op(card_, ctx);
+  select_rows(op.on, x, rows.device, out);
+}
+
+// Column 0 of out = values.
+void AscendOps::put_column(OpContext& ctx, std::span<const float> values, Matrix out) {
+  const OpScope op(card_, ctx);
+  const auto bytes = static_cast<int64_t>(values.size_bytes());
+  const std::shared_ptr<char> host = card_.pinned(bytes);
+  std::memcpy(host.get(), values.data(), values.size_bytes());
+  const Matrix column = op.on.scratch(out.rows, 1, DType::kF32);
+  op.on.stream.copy_in(column.data, host, bytes);
+  copy(op.on, column, out.slice_cols(0, 1));
+}
+
+void AscendOps::log_softmax_at(OpContext& ctx, Matrix logits, IndexArray targets, Matrix out) {
+  check_log_softmax_at(logits, targets, out);
+  if (logits.rows == 0) return;
+  RowScores scores;
+  {
+    const OpScope op(card_, ctx);
+    scores = score_rows(op.on, logits, {targets.host, static_cast<size_t>(targets.size)});
+  }
+  for (size_t i = 0; i < scores.log_sums.size(); ++i) scores.target_logits[i] -= scores.log_sums[i];
+  put_column(ctx, scores.target_logits, out);
+}
+
+void AscendOps::log_sum_exp(OpContext& ctx, Matrix logits, Matrix out) {
+  check_log_sum_exp(logits, out);
+  if (logits.rows == 0) return;
+  RowScores scores;
+  {
+    const OpScope op(card_, ctx);
+    scores = score_rows(op.on, logits, {});
+  }
+  put_column(ctx, scores.log_sums, out);
+}
+
+}  // namespace longspan::ascend

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "device/ascend/card.h"
+#include "device/ops.h"
+
+namespace longspan::ascend {
+
+/// A rank's stream of the card's runtime.
+class AscendStream final : public Stream {
+ public:
+  explicit AscendStream(Card& card);
+  ~AscendStream() override;
+  AscendStream(const AscendStream&) = delete;
+  AscendStream& operator=(const AscendStream&) = delete;
+
+  void wait() override;
+
+  /// To be called before every use; a rank's thread then has the card as its device.
+  AclStream enter();
+
+  /// Enqueues a copy of `bytes` from pinned memory, which is kept until the next wait.
+  void copy_in(void* device, std::shared_ptr<const char> pinned, int64_t bytes);
+  /// `values` on the device; the same buffer as last time if they are the same, so that what every layer of a
+  /// step needs is copied once.
+  const int32_t* table(std::span<const int32_t> values);
+
+ private:
+  Card& card_;
+  AclStream handle_ = nullptr;
+  std::thread::id thread_;                         // that entered last
+  std::vector<std::shared_ptr<const void>> kept_;  // what enqueued work reads or writes
+  std::vector<int32_t> table_values_;
+  std::shared_ptr<DeviceBuffer> table_;
+};
+
+}  // namespace longspan::ascend

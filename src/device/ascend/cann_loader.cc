@@ -1,0 +1,121 @@
+#include "device/ascend/cann_loader.h"
+
+#include <dlfcn.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <longspan/error.h>
+
+namespace longspan::ascend {
+namespace {
+
+constexpr const char* kUsualHome = "/usr/local/Ascend/ascend-toolkit/latest";
+// Releases from 8.5 on; the single library must not be mixed with them.
+constexpr const char* kSplitLibraries[] = {"libopapi_math.so", "libopapi_nn.so",
+                                           "libopapi_cv.so",   "libopapi_transformer.so",
+                                           "libopapi_oam.so",  "libopapi_legacy.so"};
+constexpr const char* kSingleLibrary = "libopapi.so";
+
+void* find(const std::vector<void*>& libraries, const char* symbol) {
+  for (void* library : libraries)
+    if (void* found = dlsym(library, symbol)) return found;
+  return nullptr;
+}
+
+[[noreturn]] void refuse(const std::string& what) {
+  throw Error(ErrorCode::kNotSupported,
+              fmt::format("backend ascend: {}; is CANN installed, and its set_env.sh sourced? ", what) +
+                  "(--backend cpu runs without it)");
+}
+
+}  // namespace
+
+Cann::Cann(const std::string& home) : places_{(home.empty() ? kUsualHome : home) + "/lib64/"} {
+  if (home.empty()) places_.push_back("");
+  // Older toolkits have one runtime library; newer ones keep it for a while beside the one that replaces it.
+  std::vector<void*> runtime;
+  for (const char* name : {"libascendcl.so", "libacl_rt.so"})
+    if (void* library = open(name)) runtime.push_back(library);
+  if (runtime.empty()) refuse(fmt::format("no ACL runtime; tried {}", fmt::join(tried_, ", ")));
+  tried_.clear();
+  void* base_library = open("libnnopbase.so");
+  if (!base_library) refuse(fmt::format("no libnnopbase.so; tried {}", fmt::join(tried_, ", ")));
+
+  const auto resolve_all = [&](const std::vector<void*>& libraries, const char* in, auto&&... entries) {
+    (resolve(libraries, in, *entries.first, entries.second), ...);
+  };
+  const auto entry = [](auto& function, const char* name) { return std::pair(&function, name); };
+  resolve_all(
+      runtime, "libascendcl.so, libacl_rt.so", entry(acl.aclInit, "aclInit"),
+      entry(acl.aclrtSetDevice, "aclrtSetDevice"), entry(acl.aclrtGetDeviceCount, "aclrtGetDeviceCount"),
+      entry(acl.aclrtCreateStream, "aclrtCreateStream"), entry(acl.aclrtDestroyStream, "aclrtDestroyStream"),
+      entry(acl.aclrtSynchronizeStream, "aclrtSynchronizeStream"), entry(acl.aclrtMalloc, "aclrtMalloc"),
+      entry(acl.aclrtFree, "aclrtFree"), entry(acl.aclrtMallocHost, "aclrtMallocHost"),
+      entry(acl.aclrtFreeHost, "aclrtFreeHost"), entry(acl.aclrtMemcpy, "aclrtMemcpy"),
+      entry(acl.aclrtMemcpyAsync, "aclrtMemcpyAsync"), entry(acl.aclrtMemset, "aclrtMemset"),
+      entry(acl.aclrtMemsetAsync, "aclrtMemsetAsync"), entry(acl.aclrtGetMemInfo, "aclrtGetMemInfo"),
+      entry(acl.aclrtGetSocName, "aclrtGetSocName"), entry(acl.aclGetRecentErrMsg, "aclGetRecentErrMsg"));
+  acl.aclsysGetVersionStr =
+      reinterpret_cast<decltype(acl.aclsysGetVersionStr)>(find(runtime, "aclsysGetVersionStr"));
+  resolve_all(
+      {base_library}, "libnnopbase.so", entry(base.aclCreateTensor, "aclCreateTensor"),
+      entry(base.aclCreateScalar, "aclCreateScalar"), entry(base.aclCreateIntArray, "aclCreateIntArray"),
+      entry(base.aclCreateTensorList, "aclCreateTensorList"),
+      entry(base.aclDestroyTensor, "aclDestroyTensor"), entry(base.aclDestroyScalar, "aclDestroyScalar"),
+      entry(base.aclDestroyIntArray, "aclDestroyIntArray"),
+      entry(base.aclDestroyTensorList, "aclDestroyTensorList"),
+      entry(base.aclDestroyAclOpExecutor, "aclDestroyAclOpExecutor"));
+  load_operators();
+}
+
+void* Cann::open(const std::string& name) {
+  for (const std::string& place : places_) {
+    const std::string path = place + name;
+    if (void* library = dlopen(path.c_str(), RTLD_LAZY | RTLD_LOCAL)) {
+      paths_.push_back(path);
+      return library;
+    }
+    const char* reason = dlerror();  // names the path
+    tried_.push_back(reason ? reason : path);
+  }
+  return nullptr;
+}
+
+template <class F>
+void Cann::resolve(const std::vector<void*>& libraries, const char* names, F*& function, const char* symbol) {
+  function = reinterpret_cast<F*>(find(libraries, symbol));
+  if (!function) refuse(fmt::format("{} is in none of {}", symbol, names));
+}
+
+// An operator that is missing is told when it is needed: which there are differs from release to release.
+void Cann::load_operators() {
+  tried_.clear();
+  std::vector<void*> libraries;
+  const auto add = [&](const char* name) {
+    if (void* library = open(name)) {
+      libraries.push_back(library);
+      operator_names_.push_back(name);
+    }
+  };
+  for (const char* name : kSplitLibraries) add(name);
+  if (libraries.empty()) add(kSingleLibrary);
+  if (libraries.empty()) refuse(fmt::format("no operator library; tried {}", fmt::join(tried_, ", ")));
+  for_each_op(ops, [&](auto& op) {
+    op.describe = reinterpret_cast<decltype(op.describe)>(
+        find(libraries, fmt::format("{}GetWorkspaceSize", op.name).c_str()));
+    op.launch = reinterpret_cast<AclnnLaunch>(find(libraries, op.name));
+    if (!op.describe || !op.launch) op.describe = nullptr;
+  });
+}
+
+std::string Cann::operator_libraries() const {
+  return fmt::format("{}", fmt::join(operator_names_, ", "));
+}
+
+std::string Cann::version() const {
+  char package[] = "runtime";
+  char text[256] = {};
+  if (!acl.aclsysGetVersionStr || acl.aclsysGetVersionStr(package, text) != 0) return "unknown";
+  return text;
+}
+
+}  // namespace longspan::ascend

@@ -1,0 +1,49 @@
+#pragma once
+
+#include "device/ascend/aclnn_call.h"
+#include "device/ascend/weights.h"
+
+/// The ops of device/ops.h in operators of CANN. Activations are f32; products and attention take bf16 and
+/// give bf16, so each is converted on its way in and out. Scratch is the caller's to release.
+namespace longspan::ascend {
+
+bool is_dense(Matrix m);
+/// to = from; strides and dtypes may differ.
+void copy(const Launcher& on, Matrix from, Matrix to);
+/// `m` itself where it has this dtype and no gaps, else a copy.
+Matrix dense(const Launcher& on, Matrix m, DType dtype);
+/// out += y, of one dtype.
+void add_to(const Launcher& on, Matrix y, Matrix out);
+void fill_zero(const Launcher& on, Matrix out);
+
+/// out = x W^T + b, or out += it.
+void linear(const Launcher& on, Matrix x, const AscendLinear& w, Matrix out, bool accumulate);
+void rms_norm(const Launcher& on, Matrix x, const float* weight, float eps, Matrix out);
+void qk_norm_rope(const Launcher& on, const QkNormRopeArgs& args);
+void swiglu(const Launcher& on, Matrix gate_up, Matrix out);
+void add_gated(const Launcher& on, Matrix gate, Matrix y, Matrix out);
+/// out[i] = x[rows[i]], of one dtype.
+void select_rows(const Launcher& on, Matrix x, const int32_t* rows, Matrix out);
+
+void write_rows(const Launcher& on, Matrix pool, Matrix rows, IndexArray slots);
+
+/// One launch over all segments of a kind: batch entries are the segments, each with its sequence's row of
+/// the block table. `mask`: int8 [2048, 2048], 1 above the diagonal.
+void attention(const Launcher& on, const AttentionArgs& args, const void* mask);
+/// Throws Error(kNotSupported) with CANN's reason where fused attention refuses the pool's head dims.
+void check_attention(Card& card, const AscendKvPool& pool, const void* mask);
+
+void moe_route(const Launcher& on, Matrix logits, bool normalize, Matrix ids, Matrix weights);
+void moe_experts(const Launcher& on, Matrix x, Matrix ids, Matrix weights, const AscendExperts& experts,
+                 Matrix out);
+
+/// For each row: the logit of `targets` (none: 0) and the log-sum-exp of the row, on the host. Waits.
+struct RowScores {
+  std::vector<float> target_logits, log_sums;
+};
+RowScores score_rows(const Launcher& on, Matrix logits, std::span<const int32_t> targets);
+
+/// Rows to the host, without gaps. Waits.
+void download(const Launcher& on, Matrix src, void* dst);
+
+}  // namespace longspan::ascend

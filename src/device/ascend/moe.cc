@@ -1,0 +1,89 @@
+#include "device/ascend/kernels.h"
+
+namespace longspan::ascend {
+namespace {
+
+struct Expanded {
+  Matrix x;       // bf16 [rows * k, H], sorted by expert
+  Matrix places;  // i32 [rows * k, 1]: where each pair of token order lies there
+  Tensor counts;  // INT64 [E]
+};
+
+Tensor flat(const Launcher& on, Matrix m) {
+  return make_tensor(on.card, m.data, acl_dtype(m.dtype), {m.rows * m.cols});
+}
+
+// Groups the rows by expert, with whichever version of the operator there is.
+Expanded expand(const Launcher& on, Matrix x, Matrix ids, int64_t experts) {
+  const AclnnApi& ops = on.card.cann().ops;
+  const int64_t pairs = ids.rows * ids.cols;
+  const Matrix places = on.scratch(pairs, 1, DType::kI32);
+  void* counts64 = on.arena.allocate(experts * 8);
+  Expanded result{on.scratch(pairs, x.cols, DType::kBF16), places,
+                  make_tensor(on.card, counts64, kAclInt64, {experts})};
+  if (ops.init_routing_v3.describe) {
+    const Matrix scales = on.scratch(pairs, 1, DType::kF32);  // must be there, stays unwritten
+    const IntArray range = make_integers(on.card, std::vector<int64_t>{0, experts});
+    call(on, ops.init_routing_v3, on.tensor(x).get(), on.tensor(ids).get(), nullptr, nullptr, pairs,
+         int64_t{0}, experts, int64_t{0}, int64_t{1} /*counts*/, true, int64_t{-1} /*unquantised*/,
+         range.get(), int64_t{0} /*gather*/, on.tensor(result.x).get(), flat(on, places).get(),
+         result.counts.get(), flat(on, scales).get());
+    return result;
+  }
+  const Matrix counts32 = on.scratch(experts, 1, DType::kI32);
+  call(on, ops.init_routing_v2, on.tensor(x).get(), on.tensor(ids).get(), int64_t{0}, int64_t{0}, experts,
+       int64_t{0}, int64_t{2} /*counts*/, false, on.tensor(result.x).get(), flat(on, places).get(),
+       flat(on, counts32).get(), nullptr);
+  call(on, ops.cast, flat(on, counts32).get(), kAclInt64, result.counts.get());
+  return result;
+}
+
+// out = x times each group's matrix W^T of `weights` [E, out, in].
+void grouped(const Launcher& on, Matrix x, const DeviceBuffer& weights, int64_t experts, const Tensor& counts,
+             Matrix out) {
+  const AclnnApi& ops = on.card.cann().ops;
+  const int64_t in = x.cols, width = out.cols;
+  const TensorList from = make_list(on.card, on.tensor(x)), to = make_list(on.card, on.tensor(out));
+  const TensorList w = make_list(
+      on.card, make_tensor(on.card, weights.data(), kAclBf16, {experts, in, width}, {width * in, 1, in}));
+  constexpr int64_t kOneOutput = 2, kByRows = 0, kCounts = 1, kNoActivation = 0;
+  if (ops.grouped_matmul_v4.describe) {
+    call(on, ops.grouped_matmul_v4, from.get(), w.get(), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
+         counts.get(), nullptr, nullptr, nullptr, kOneOutput, kByRows, kCounts, kNoActivation, to.get(),
+         nullptr, nullptr);
+  } else {
+    call(on, ops.grouped_matmul_v5, from.get(), w.get(), nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
+         counts.get(), nullptr, nullptr, nullptr, kOneOutput, kByRows, kCounts, kNoActivation, nullptr,
+         to.get(), nullptr, nullptr);
+  }
+}
+
+}  // namespace
+
+void moe_route(const Launcher& on, Matrix logits, bool normalize, Matrix ids, Matrix weights) {
+  check(is_dense(ids) && is_dense(weights), "routing writes matrices without gaps");
+  const Matrix from = dense(on, logits, DType::kF32);
+  call(on, on.card.cann().ops.gating, on.tensor(from).get(), nullptr, ids.cols, int64_t{normalize ? 1 : 0},
+       false, on.tensor(weights).get(), on.tensor(ids).get(), nullptr);
+}
+
+void moe_experts(const Launcher& on, Matrix x, Matrix ids, Matrix weights, const AscendExperts& experts,
+                 Matrix out) {
+  check(experts.first_expert == 0, "an NPU's rank holds all experts in this build");
+  check(is_dense(ids) && is_dense(weights), "routing matrices have no gaps");
+  const Expanded expanded = expand(on, dense(on, x, DType::kBF16), ids, experts.count);
+  const int64_t pairs = expanded.x.rows;
+  const Matrix gate_up = on.scratch(pairs, 2 * experts.width, DType::kBF16);
+  const Matrix activated = on.scratch(pairs, experts.width, DType::kBF16);
+  const Matrix y = on.scratch(pairs, experts.hidden, DType::kBF16);
+  grouped(on, expanded.x, *experts.gate_up, experts.count, expanded.counts, gate_up);
+  swiglu(on, gate_up, activated);
+  grouped(on, activated, *experts.down, experts.count, expanded.counts, y);
+  const Matrix sum = on.scratch(x.rows, experts.hidden, DType::kBF16);
+  constexpr int64_t kRowOrder = 2;
+  call(on, on.card.cann().ops.finalize_routing, on.tensor(y).get(), flat(on, expanded.places).get(), nullptr,
+       nullptr, nullptr, on.tensor(weights).get(), nullptr, kRowOrder, on.tensor(sum).get());
+  add_to(on, dense(on, sum, DType::kF32), out);
+}
+
+}  // namespace longspan::ascend

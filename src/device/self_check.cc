@@ -1,0 +1,287 @@
+#include "device/self_check.h"
+
+#include <longspan/error.h>
+
+#include <cmath>
+#include <functional>
+#include <random>
+
+#include "device/reference/reference_device.h"
+
+namespace longspan {
+namespace {
+
+// Sizes that the ops of a device with 16-byte alignment and pages of 128 tokens take without padding.
+constexpr int64_t kRows = 6, kHidden = 64, kWidth = 32, kVocab = 96;
+constexpr int32_t kHeads = 4, kKvHeads = 2, kDim = 64, kExperts = 4, kChosen = 2;
+constexpr int32_t kPage = 128, kPages = 4, kKeys = 200;
+
+// One rounding to bf16 is at most half of this. Inputs are positive where sums are rounded, so that nothing
+// cancels and relative errors add up.
+constexpr double kBf16 = 0x1p-8;
+constexpr double kF32 = 1e-5;  // f32 sums of some hundred terms, exp, sin
+
+using Values = std::vector<float>;
+
+Values random_values(int64_t count, uint32_t seed, float low, float high) {
+  std::mt19937 random(seed);
+  std::uniform_real_distribution<float> uniform(low, high);
+  Values values(static_cast<size_t>(count));
+  for (float& value : values) value = uniform(random);
+  return values;
+}
+
+Values in_bf16(Values values) {
+  for (float& value : values) value = bf16_to_f32(f32_to_bf16(value));
+  return values;
+}
+
+WeightView view(const Values& values, int64_t rows, int64_t cols) {
+  return {values.data(), DType::kF32, rows, cols, cols};
+}
+
+/// One side of the comparison: a device with what calls need.
+class Side {
+ public:
+  explicit Side(Device& device)
+      : ops(device.ops()),
+        arena(device.memory()),
+        stream(device.make_stream()),
+        ctx{arena, 1, stream.get()} {}
+
+  Ops& ops;
+  Arena arena;
+  std::unique_ptr<Stream> stream;  // ends first: what its work uses must be there until then
+  OpContext ctx;
+
+  /// Any device has a way in for f32 rows: its embedding.
+  Matrix put(const Values& values, int64_t rows, int64_t cols) {
+    tables_.push_back(ops.make_embedding(view(values, rows, cols)));
+    std::vector<int32_t> ids(static_cast<size_t>(rows));
+    for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i);
+    const Matrix result = arena.matrix(rows, cols);
+    ops.embedding(ctx, ops.upload(ctx, ids), *tables_.back(), result);
+    return result;
+  }
+  Values get(Matrix m) {
+    Values values(static_cast<size_t>(m.rows * m.cols));
+    ops.download(ctx, m, values);
+    return values;
+  }
+
+ private:
+  std::vector<std::unique_ptr<EmbeddingTable>> tables_;
+};
+
+double distance(const Values& expected, const Values& actual) {
+  double worst = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const double d = std::abs(double{expected[i]} - actual[i]) / std::max(1.0, std::abs(double{expected[i]}));
+    worst = std::isnan(d) ? INFINITY : std::max(worst, d);
+  }
+  return worst;
+}
+
+class Checker {
+ public:
+  explicit Checker(Device& device)
+      : device_(device), reference_(make_reference_device(DType::kBF16, false)) {}
+
+  void check(const char* op, double bound, const std::function<Values(Side&)>& run) {
+    OpCheck result{.op = op, .error = 0, .bound = bound, .failure = ""};
+    try {
+      Side reference(*reference_), side(device_);
+      result.error = distance(run(reference), run(side));
+    } catch (const std::exception& failure) {
+      result.failure = failure.what();
+    }
+    results.push_back(result);
+  }
+
+  std::vector<OpCheck> results;
+
+ private:
+  Device& device_;
+  std::unique_ptr<Device> reference_;
+};
+
+const Values kX = random_values(kRows * kHidden, 1, 0.1f, 1.0f);
+const Values kSigned = random_values(kRows * kHidden, 2, -2.0f, 2.0f);
+
+void check_rows(Checker& checker) {
+  checker.check("embedding", 0, [](Side& s) { return s.get(s.put(kSigned, kRows, kHidden)); });
+  checker.check("gather_rows", 0, [](Side& s) {
+    const Matrix x = s.put(kSigned, kRows, kHidden), out = s.arena.matrix(3, kHidden);
+    s.ops.gather_rows(s.ctx, x, s.ops.upload(s.ctx, std::vector<int32_t>{5, 0, 5}), out);
+    return s.get(out);
+  });
+  checker.check("rms_norm", kF32, [](Side& s) {
+    const Matrix x = s.put(kSigned, kRows, kHidden), out = s.arena.matrix(kRows, kHidden);
+    const auto weight = s.ops.resident(random_values(kHidden, 3, 0.5f, 1.5f));
+    s.ops.rms_norm(s.ctx, x, weight.get(), 1e-6f, out);
+    return s.get(out);
+  });
+  checker.check("add", kF32, [](Side& s) {
+    const Matrix out = s.put(kX, kRows, kHidden);
+    s.ops.add(s.ctx, s.put(kSigned, kRows, kHidden), out);
+    return s.get(out);
+  });
+  checker.check("clear", 0, [](Side& s) {
+    const Matrix out = s.put(kX, kRows, kHidden);
+    s.ops.clear(s.ctx, out);
+    return s.get(out);
+  });
+  checker.check("convert", 0, [](Side& s) {
+    const Matrix half = s.arena.matrix(kRows, kHidden, DType::kBF16), out = s.arena.matrix(kRows, kHidden);
+    s.ops.convert(s.ctx, s.put(kSigned, kRows, kHidden), half);
+    s.ops.convert(s.ctx, half, out);
+    return s.get(out);
+  });
+  checker.check("swiglu", kF32, [](Side& s) {
+    const Matrix out = s.arena.matrix(kRows, kHidden / 2);
+    s.ops.swiglu(s.ctx, s.put(kSigned, kRows, kHidden), out);
+    return s.get(out);
+  });
+  checker.check("add_gated", kF32, [](Side& s) {
+    const Matrix out = s.put(kX, kRows, kHidden);
+    s.ops.add_gated(s.ctx, s.put(random_values(kRows, 4, -3, 3), kRows, 1), s.put(kSigned, kRows, kHidden),
+                    out);
+    return s.get(out);
+  });
+}
+
+void check_products(Checker& checker) {
+  const auto product = [](LinearPrecision precision, bool accumulate, bool bias) {
+    return [=](Side& s) {
+      const Values w = random_values(kWidth * kHidden, 5, 0.0f, 0.2f), b = random_values(kWidth, 6, 0, 1);
+      const WeightView weights[] = {view(w, kWidth, kHidden)}, biases[] = {view(b, 1, kWidth)};
+      const auto packed = s.ops.pack_linear(
+          weights, bias ? std::span<const WeightView>(biases) : std::span<const WeightView>(), precision);
+      const Matrix out = s.put(random_values(kRows * kWidth, 7, 0, 1), kRows, kWidth);
+      s.ops.linear(s.ctx, s.put(kX, kRows, kHidden), *packed, out, accumulate);
+      return s.get(out);
+    };
+  };
+  checker.check("linear", kBf16 + kF32, product(LinearPrecision::kCompute, false, false));
+  checker.check("linear, added, with bias", kBf16 + kF32, product(LinearPrecision::kCompute, true, true));
+  checker.check("linear in f32", kF32, product(LinearPrecision::kF32, false, false));
+}
+
+void check_attention(Checker& checker) {
+  checker.check("qk_norm_rope", kF32, [](Side& s) {
+    const Matrix table = s.arena.matrix(kRows, kDim);
+    const Values frequencies = random_values(kDim / 2, 8, 0.01f, 1.0f);
+    s.ops.rope_table(s.ctx, s.ops.upload(s.ctx, std::vector<int32_t>{0, 1, 2, 77, 500, 3}), frequencies, 1.1f,
+                     table);
+    const Matrix x = s.put(random_values(kRows * kHeads * kDim, 9, -2, 2), kRows, kHeads * kDim);
+    const auto weight = s.ops.resident(random_values(kDim, 10, 0.5f, 1.5f));
+    s.ops.qk_norm_rope(s.ctx, {.x = x,
+                               .heads = kHeads,
+                               .head_dim = kDim,
+                               .norm_weight = weight.get(),
+                               .eps = 1e-6f,
+                               .cos_sin = table});
+    return s.get(x);
+  });
+
+  // Keys of one sequence on pages 2 and 1; a segment in its middle and one at its end.
+  const auto filled_pool = [](Side& s) {
+    auto pool = s.ops.make_kv_pool({1, kPages, kPage, kKvHeads, kDim, kKvHeads, kDim});
+    std::vector<int32_t> slots;
+    for (int32_t i = 0; i < kKeys; ++i) slots.push_back((i < kPage ? 2 : 1) * kPage + i % kPage);
+    const int64_t cols = kKvHeads * kDim;
+    s.ops.kv_write(s.ctx, *pool, 0, s.put(random_values(kKeys * cols, 11, -1, 1), kKeys, cols),
+                   s.put(random_values(kKeys * cols, 12, -1, 1), kKeys, cols), s.ops.upload(s.ctx, slots));
+    return pool;
+  };
+  checker.check("kv_write, kv_read", 0, [=](Side& s) {
+    const auto pool = filled_pool(s);
+    const Matrix k = s.arena.matrix(3, kKvHeads * kDim), v = s.arena.matrix(3, kKvHeads * kDim);
+    s.ops.kv_read(s.ctx, *pool, 0, s.ops.upload(s.ctx, std::vector<int32_t>{256, 130, 128}), k, v);
+    Values values = s.get(k);
+    const Values more = s.get(v);
+    values.insert(values.end(), more.begin(), more.end());
+    return values;
+  });
+  const auto attend = [=](bool causal, bool lse) {
+    return [=](Side& s) {
+      const auto pool = filled_pool(s);
+      const std::vector<Segment> segments = {{0, 4, 0, 137, causal}, {4, 2, 0, kKeys, causal}};
+      const int64_t cols = kHeads * kDim;
+      // q is exact in bf16: only weights and results are rounded, and |v| is below 1.
+      const Matrix q = s.put(in_bf16(random_values(kRows * cols, 13, -2, 2)), kRows, cols);
+      const Matrix out = s.arena.matrix(kRows, cols), sums = s.arena.matrix(kRows, kHeads);
+      s.ops.attention(s.ctx, {.q = q,
+                              .pool = pool.get(),
+                              .layer = 0,
+                              .segments = segments,
+                              .block_table = {s.ops.upload(s.ctx, std::vector<int32_t>{2, 1}), 1, 2},
+                              .heads_q = kHeads,
+                              .scale = 0.125f,
+                              .out = out,
+                              .lse_ln = lse ? sums : Matrix{}});
+      return s.get(lse ? sums : out);
+    };
+  };
+  checker.check("attention", kBf16, attend(true, false));
+  checker.check("attention, not causal", kBf16, attend(false, false));
+  checker.check("attention, log-sum-exp", 1e-4, attend(true, true));
+}
+
+void check_experts(Checker& checker) {
+  const Values logits = random_values(kRows * kExperts, 14, -2, 2);
+  checker.check("moe_route", kF32, [=](Side& s) {
+    const Matrix ids = s.arena.matrix(kRows, kChosen, DType::kI32), weights = s.arena.matrix(kRows, kChosen);
+    s.ops.moe_route(s.ctx, s.put(logits, kRows, kExperts), true, ids, weights);
+    return s.get(weights);
+  });
+  // Products, activation and sum each round: with the slope of silu at most 1.3, below four roundings in all.
+  checker.check("moe_experts", 4 * kBf16, [=](Side& s) {
+    const Values gate = random_values(kExperts * kWidth * kHidden, 15, 0.0f, 0.1f),
+                 up = random_values(kExperts * kWidth * kHidden, 16, 0.0f, 0.1f),
+                 down = random_values(kExperts * kWidth * kHidden, 17, 0.0f, 0.1f);
+    std::vector<ExpertSource> sources;
+    for (int64_t e = 0; e < kExperts; ++e) {
+      const auto slice = [&](const Values& all, int64_t rows, int64_t cols) {
+        return WeightView{all.data() + e * kWidth * kHidden, DType::kF32, rows, cols, cols};
+      };
+      sources.push_back(
+          {slice(gate, kWidth, kHidden), slice(up, kWidth, kHidden), slice(down, kHidden, kWidth)});
+    }
+    const auto packed = s.ops.pack_experts(sources, 0, nullptr);
+    const Matrix ids = s.arena.matrix(kRows, kChosen, DType::kI32), weights = s.arena.matrix(kRows, kChosen);
+    s.ops.moe_route(s.ctx, s.put(logits, kRows, kExperts), true, ids, weights);
+    const Matrix out = s.put(kX, kRows, kHidden);
+    s.ops.moe_experts(s.ctx, s.put(kX, kRows, kHidden), ids, weights, *packed, out);
+    return s.get(out);
+  });
+}
+
+void check_scores(Checker& checker) {
+  const Values logits = random_values(kRows * kVocab, 18, -8, 8);
+  checker.check("log_softmax_at", 1e-4, [=](Side& s) {
+    const Matrix out = s.arena.matrix(kRows, 1);
+    s.ops.log_softmax_at(s.ctx, s.put(logits, kRows, kVocab),
+                         s.ops.upload(s.ctx, std::vector<int32_t>{0, 95, 7, 7, 50, 1}), out);
+    return s.get(out);
+  });
+  checker.check("log_sum_exp", 1e-4, [=](Side& s) {
+    const Matrix out = s.arena.matrix(kRows, 1);
+    s.ops.log_sum_exp(s.ctx, s.put(logits, kRows, kVocab), out);
+    return s.get(out);
+  });
+}
+
+}  // namespace
+
+std::vector<OpCheck> check_ops(Device& device) {
+  Checker checker(device);
+  check_rows(checker);
+  check_products(checker);
+  check_attention(checker);
+  check_experts(checker);
+  check_scores(checker);
+  return checker.results;
+}
+
+}  // namespace longspan

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <dlfcn.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+#include "abi/sim.h"
+
+namespace longspan::testing_support {
+
+/// A release of the CANN simulator: where it lies, and what it saw.
+class Simulator {
+ public:
+  explicit Simulator(const std::string& release) : home_(std::string(CANN_SIM_FOLDER) + "/" + release) {
+    setenv("ASCEND_OPP_PATH", "/opt/simulated/opp", 1);
+    const std::string core = home_ + "/lib64/libcann_sim_" + release + ".so";
+    core_ = dlopen(core.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (!core_) throw std::runtime_error(dlerror());
+  }
+
+  const std::string& home() const { return home_; }
+  uint64_t count(const char* what) const { return get<decltype(cann_sim_count)>("cann_sim_count")(what); }
+  void reset_counts() const { get<decltype(cann_sim_reset_counts)>("cann_sim_reset_counts")(); }
+  void seed(uint64_t value) const { get<decltype(cann_sim_seed)>("cann_sim_seed")(value); }
+  std::string leaks() const { return get<decltype(cann_sim_leaks)>("cann_sim_leaks")(); }
+
+ private:
+  template <class F>
+  F* get(const char* name) const {
+    return reinterpret_cast<F*>(dlsym(core_, name));
+  }
+  std::string home_;
+  void* core_;
+};
+
+}  // namespace longspan::testing_support

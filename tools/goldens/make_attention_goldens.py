@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+"""Writes tests/golden/attention.json: attention as PyTorch computes it in f64 on bf16 inputs.
+
+usage: make_attention_goldens.py OUT.json
+
+Inputs follow from their names: element i is splitmix64(fnv1a64(name) + i) >> 40, scaled to [-1, 1), times a
+factor, rounded to bf16. Every seventh output is kept, in order.
+"""
+import json
+import sys
+
+import torch
+
+MASK = (1 << 64) - 1
+STRIDE = 7
+
+# name: heads, kv heads, dim of q and k, dim of v, [[query rows, keys] of each sequence], causal
+CASES = {
+    "prefill": (4, 2, 64, 64, [[20, 20]], True),
+    "segments": (8, 1, 128, 128, [[5, 130], [1, 257], [9, 9], [3, 300]], True),
+    "decode": (4, 4, 64, 64, [[1, 1], [1, 128], [1, 129], [1, 200]], True),
+    "not_causal": (6, 3, 64, 64, [[7, 40], [2, 150]], False),
+    "wide": (2, 1, 256, 256, [[4, 131]], True),
+    "latent": (2, 1, 192, 128, [[6, 70]], True),
+}
+
+
+def fnv1a64(text):
+    value = 0xCBF29CE484222325
+    for byte in text.encode():
+        value = ((value ^ byte) * 0x100000001B3) & MASK
+    return value
+
+
+def splitmix64(x):
+    x = (x + 0x9E3779B97F4A7C15) & MASK
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & MASK
+    return x ^ (x >> 31)
+
+
+def values(name, factor, *shape):
+    start, count = fnv1a64(name), 1
+    for extent in shape:
+        count *= extent
+    flat = [((splitmix64((start + i) & MASK) >> 40) * 2.0**-23 - 1.0) * factor for i in range(count)]
+    return torch.tensor(flat, dtype=torch.float32).to(torch.bfloat16).to(torch.float64).reshape(shape)
+
+
+def attention(name):
+    heads, kv_heads, dim, dim_v, sequences, causal = CASES[name]
+    q = values(f"{name}/q", 3.0, sum(n for n, _ in sequences), heads, dim)
+    out, lse, begin = [], [], 0
+    for s, (rows, keys) in enumerate(sequences):
+        k = values(f"{name}/k{s}", 1.0, keys, kv_heads, dim).repeat_interleave(heads // kv_heads, dim=1)
+        v = values(f"{name}/v{s}", 1.0, keys, kv_heads, dim_v).repeat_interleave(heads // kv_heads, dim=1)
+        mine = q[begin:begin + rows]
+        mask = torch.ones(rows, keys, dtype=torch.bool).tril(keys - rows) if causal else None
+        args = [x.transpose(0, 1) for x in (mine, k, v)]
+        out.append(torch.nn.functional.scaled_dot_product_attention(*args, attn_mask=mask).transpose(0, 1))
+        scores = args[0] @ args[1].transpose(1, 2) / dim**0.5
+        if causal:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        lse.append(torch.logsumexp(scores, dim=-1).transpose(0, 1))
+        begin += rows
+    return torch.cat(out), torch.cat(lse)
+
+
+def kept(tensor):
+    return [float(f"{x:.6g}") for x in tensor.flatten().tolist()[::STRIDE]]
+
+
+def main():
+    cases = {}
+    for name, (heads, kv_heads, dim, dim_v, sequences, causal) in CASES.items():
+        out, lse = attention(name)
+        cases[name] = {"heads": heads, "kv_heads": kv_heads, "dim": dim, "dim_v": dim_v, "sequences": sequences,
+                       "causal": causal, "out": kept(out), "lse": kept(lse)}
+    made_by = f"make_attention_goldens.py with torch {torch.__version__.split('+')[0]}"
+    body = {"made_by": made_by, "stride": STRIDE, "cases": cases}
+    with open(sys.argv[1], "w") as file:
+        file.write(json.dumps(body, separators=(",", ":")).replace('},"', '},\n"') + "\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__.strip())
+    main()
