@@ -1,17 +1,17 @@
 // Golden models on the ascend backend over the CANN simulator, within the bounds that hold for bf16 on a CPU.
-// LONGSPAN_FULL_TESTS=1 runs every model with every cp on every release, else a part.
+// FULL_TESTS=1 runs every model with every cp on every release, else a part.
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <longspan/engine.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <memory>
 #include <string_view>
 
 #include "ascend/simulator.h"
 #include "engine/golden_check.h"
+#include "support/full_tests.h"
 #include "support/golden_model.h"
 #include "support/temp_dir.h"
 
@@ -50,9 +50,8 @@ struct Configuration {
 };
 
 std::vector<Configuration> configurations() {
-  const char* full = std::getenv("LONGSPAN_FULL_TESTS");
   std::vector<Configuration> list;
-  if (full && std::string_view(full) == "1") {
+  if (testing_support::full_tests()) {
     for (const int32_t cp : {1, 2, 3, 4}) {
       for (const char* model : kModels)
         for (const char* release : {"8.5", "9.0"}) list.push_back({model, release, cp, cp % 2 ? 64 : -1});

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <string_view>
 
 #include "checkpoint/model_config.h"
@@ -43,11 +42,6 @@ std::vector<LayoutOptions> legal_layouts(const LayoutModel& model, int32_t tp) {
         if ((model.experts > 0 || moe_dp == cp) && is_legal(options, model)) legal.push_back(options);
       }
   return legal;
-}
-
-bool full_tests() {
-  const char* set = std::getenv("FULL_TESTS");
-  return set && std::string_view(set) == "1";
 }
 
 EngineOptions golden_options(const LayoutCase& test, const std::filesystem::path& folder) {

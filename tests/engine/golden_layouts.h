@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "plan/layout_rules.h"
+#include "support/full_tests.h"
 #include "support/golden_model.h"
 
 namespace longspan::testing_support {
@@ -23,7 +24,6 @@ struct LayoutCase {
 LayoutModel layout_model_of(const std::string& golden_model);
 /// Every legal layout of `tp` ranks; to a dense model moe_dp means nothing.
 std::vector<LayoutOptions> legal_layouts(const LayoutModel& model, int32_t tp);
-bool full_tests();  // FULL_TESTS=1
 
 /// f32, small pages and chunks, one thread per rank. `folder` holds the model.
 EngineOptions golden_options(const LayoutCase& test, const std::filesystem::path& folder);

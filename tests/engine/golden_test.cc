@@ -7,7 +7,6 @@
 #include <longspan/engine.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
@@ -17,6 +16,7 @@
 
 #include "device/cpu/cpu_features.h"
 #include "engine/golden_check.h"
+#include "support/full_tests.h"
 #include "support/golden_model.h"
 #include "support/temp_dir.h"
 
@@ -93,8 +93,7 @@ std::vector<Configuration> fast_part() {
 }
 
 std::vector<Configuration> configurations() {
-  const char* full = std::getenv("FULL_TESTS");
-  return full && std::string_view(full) == "1" ? full_matrix() : fast_part();
+  return testing_support::full_tests() ? full_matrix() : fast_part();
 }
 
 const GoldenModel& golden_model(const std::string& name) {
