@@ -104,6 +104,12 @@ void add_command(const std::string& name, FlagSet& flags, CommandLine& line) {
 
 // A variable that looks like a flag's and is none's does nothing: most likely a slip.
 void note_unknown_variables(CommandLine& line) {
+  std::vector<std::string> set;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view text = *entry;
+    if (text.starts_with("LONGSPAN_")) set.emplace_back(text.substr(0, text.find('=')));
+  }
+  if (set.empty()) return;
   std::vector<std::string> known;
   for (const std::string& command : kCommands) {
     CLI::App app;
@@ -113,10 +119,8 @@ void note_unknown_variables(CommandLine& line) {
     add_command(command, flags, scratch);
     for (const CLI::Option* option : app.get_options()) known.push_back(option->get_envname());
   }
-  for (char** entry = environ; *entry != nullptr; ++entry) {
-    const std::string text = *entry, name = text.substr(0, text.find('='));
-    if (!name.starts_with("LONGSPAN_") || std::find(known.begin(), known.end(), name) != known.end())
-      continue;
+  for (const std::string& name : set) {
+    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
     const std::string near = nearest(name, known);
     line.notes.push_back(fmt::format("{}: no flag has this variable{}", name,
                                      near.empty() ? "" : fmt::format("; did you mean {}?", near)));

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <longspan/error.h>
 
+#include <algorithm>
+
 namespace longspan {
 namespace {
 
@@ -112,23 +114,27 @@ void check_moe_experts(Matrix x, Matrix ids, Matrix weights, const ExpertWeights
   require_equal(out.cols, experts.hidden, op, "H of out and experts");
 }
 
-void check_add_gated(Matrix gate, Matrix y, Matrix out) {
-  constexpr const char* op = "add_gated";
-  check_f32(gate, op, "gate");
+namespace {
+
+void check_sum(Matrix y, Matrix out, const char* op) {
   check_f32(y, op, "y");
   check_f32(out, op, "out");
-  require_equal(gate.rows, out.rows, op, "T of gate and out");
-  require(gate.cols >= 1, op, "gate needs one column");
   require_equal(y.rows, out.rows, op, "T of y and out");
   require_equal(y.cols, out.cols, op, "H of y and out");
 }
 
+}  // namespace
+
+void check_add_gated(Matrix gate, Matrix y, Matrix out) {
+  constexpr const char* op = "add_gated";
+  check_f32(gate, op, "gate");
+  check_sum(y, out, op);
+  require_equal(gate.rows, out.rows, op, "T of gate and out");
+  require(gate.cols >= 1, op, "gate needs one column");
+}
+
 void check_add(Matrix y, Matrix out) {
-  constexpr const char* op = "add";
-  check_f32(y, op, "y");
-  check_f32(out, op, "out");
-  require_equal(y.rows, out.rows, op, "T of y and out");
-  require_equal(y.cols, out.cols, op, "H of y and out");
+  check_sum(y, out, "add");
 }
 
 void check_log_sum_exp(Matrix logits, Matrix out) {
@@ -198,7 +204,17 @@ int64_t check_stacked(std::span<const WeightView> stacked, std::span<const Weigh
   return out;
 }
 
-void check_expert_sources(std::span<const ExpertSource> experts) {
+std::vector<float> stacked_bias(std::span<const WeightView> stacked, std::span<const WeightView> biases) {
+  const auto present = [](const WeightView& b) { return b.data != nullptr; };
+  std::vector<float> bias;
+  if (std::none_of(biases.begin(), biases.end(), present)) return bias;
+  for (size_t i = 0; i < stacked.size(); ++i)
+    for (int64_t r = 0; r < stacked[i].rows; ++r)
+      bias.push_back(present(biases[i]) ? load_f32(biases[i].data, biases[i].dtype, r) : 0.0f);
+  return bias;
+}
+
+void describe_experts(std::span<const ExpertSource> experts, int32_t first_expert, ExpertWeights& weights) {
   constexpr const char* op = "pack_experts";
   require(!experts.empty(), op, "no expert given");
   const int64_t width = experts[0].gate.rows;
@@ -212,6 +228,10 @@ void check_expert_sources(std::span<const ExpertSource> experts) {
     require_equal(e.down.rows, hidden, op, "H of down");
     require_equal(e.down.cols, width, op, "I of down");
   }
+  weights.hidden = hidden;
+  weights.width = width;
+  weights.first_expert = first_expert;
+  weights.count = static_cast<int32_t>(experts.size());
 }
 
 }  // namespace longspan

@@ -26,7 +26,9 @@ void check_download(Matrix src, std::span<float> dst);
 /// Output rows in all of weights stacked for one multiply; checks that their inputs agree and that biases
 /// fit.
 int64_t check_stacked(std::span<const WeightView> stacked, std::span<const WeightView> biases);
-/// Checks that all experts have one shape.
-void check_expert_sources(std::span<const ExpertSource> experts);
+/// The biases of weights stacked for one multiply, zeros where one has none: [out], or empty where none has.
+std::vector<float> stacked_bias(std::span<const WeightView> stacked, std::span<const WeightView> biases);
+/// Checks that all experts have one shape, and describes them in `weights`.
+void describe_experts(std::span<const ExpertSource> experts, int32_t first_expert, ExpertWeights& weights);
 
 }  // namespace longspan

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <string_view>
 
 #include "ascend/simulator.h"
 #include "engine/golden_check.h"

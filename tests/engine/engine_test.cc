@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "device/reference/reference_ops.h"
+#include "engine/device_with_ops.h"
 #include "engine/open.h"
 #include "support/golden_model.h"
 #include "support/temp_dir.h"
@@ -216,22 +217,14 @@ class FailingOps final : public ReferenceOps {
   std::atomic<int> calls_left = 21;
 };
 
-class FailingDevice final : public Device {
- public:
-  BlockSource& memory() override { return reference_->memory(); }
-  Ops& ops() override { return ops_; }
-  int64_t memory_bytes() const override { return reference_->memory_bytes(); }
-  HardwareLimits measure_limits(int) const override { return {}; }
-
- private:
-  std::unique_ptr<Device> reference_ = make_device({.backend = "reference", .compute = DType::kF32});
-  FailingOps ops_;
-};
+std::unique_ptr<Device> failing_device() {
+  return std::make_unique<testing_support::DeviceWithOps>(std::make_unique<FailingOps>());
+}
 
 // One rank fails in the middle of a step: the others are released, every request ends with the reason, and
 // the engine stays dead instead of hanging.
 TEST(Engine, ALostRankFailsEveryRequestAndHangsNobody) {
-  const auto engine = open_engine(small_options(3), std::make_unique<FailingDevice>(), [] { return 0.0; });
+  const auto engine = open_engine(small_options(3), failing_device(), [] { return 0.0; });
   std::vector<Result> results;
   for (int i = 0; i < 3; ++i) engine->submit(request_for(prompt_ids(30, i), 50, results));
   try {
@@ -252,7 +245,7 @@ TEST(Engine, ALostRankFailsEveryRequestAndHangsNobody) {
 TEST(Engine, ALostRankReleasesEveryGroup) {
   EngineOptions options = small_options();
   options.layout = {.tp = 4, .cp = 2, .moe_dp = 1, .ep = 2};
-  const auto engine = open_engine(options, std::make_unique<FailingDevice>(), [] { return 0.0; });
+  const auto engine = open_engine(options, failing_device(), [] { return 0.0; });
   std::vector<Result> results;
   for (int i = 0; i < 3; ++i) engine->submit(request_for(prompt_ids(30, i), 50, results));
   EXPECT_THROW(engine->run(), Error);

@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <string_view>
-
 #include "checkpoint/model_config.h"
 #include "engine/golden_check.h"
 #include "model/layout_model.h"

@@ -7,7 +7,7 @@
 #include <chrono>
 
 #include "device/cpu/cpu_ops.h"
-#include "device/host_memory.h"
+#include "engine/device_with_ops.h"
 #include "engine/open.h"
 #include "support/golden_model.h"
 #include "support/temp_dir.h"
@@ -39,19 +39,6 @@ class CountingOps : public CpuOps {
   Counts& counts_;
 };
 
-class CountingDevice : public Device {
- public:
-  explicit CountingDevice(Counts& counts) : ops_(counts) {}
-  BlockSource& memory() override { return memory_; }
-  Ops& ops() override { return ops_; }
-  int64_t memory_bytes() const override { return host_memory_bytes(); }
-  HardwareLimits measure_limits(int) const override { return {}; }
-
- private:
-  HostMemory memory_;
-  CountingOps ops_;
-};
-
 /// One launch a layer and rank over all segments, prev and next halves, prefixes and decode rows together;
 /// and logits for the one row of each sequence that needs them, though all hidden rows are there.
 TEST(StepCost, OneAttentionLaunchALayerAndOneLogitRowASequence) {
@@ -66,7 +53,9 @@ TEST(StepCost, OneAttentionLaunchALayerAndOneLogitRowASequence) {
   options.chunked_prefill_size = 64;
   options.threads = 1;
   Counts counts;
-  const auto engine = open_engine(options, std::make_unique<CountingDevice>(counts), [] { return 0.0; });
+  const auto engine = open_engine(
+      options, std::make_unique<testing_support::DeviceWithOps>(std::make_unique<CountingOps>(counts)),
+      [] { return 0.0; });
   int finished = 0;
   const auto submit = [&](int32_t length) {
     Request request;

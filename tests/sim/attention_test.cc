@@ -9,24 +9,17 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "support/named_values.h"
+
 namespace cann_test {
 namespace {
 
+using longspan::testing_support::fnv1a64;
+using longspan::testing_support::splitmix64;
 using nlohmann::json;
 using testing::HasSubstr;
 
 // The formula of make_attention_goldens.py.
-uint64_t fnv1a64(std::string_view text) {
-  uint64_t value = 0xcbf29ce484222325u;
-  for (const char c : text) value = (value ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  return value;
-}
-uint64_t splitmix64(uint64_t x) {
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
 std::vector<float> values(const std::string& name, double factor, int64_t count) {
   const uint64_t start = fnv1a64(name);
   std::vector<float> result;

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <string_view>
 
+#include "support/named_values.h"
 #include "support/safetensors_file.h"
 #include "support/temp_dir.h"
 #include "tensor/dtype.h"
@@ -22,20 +23,6 @@ const fs::path kModels = fs::path(LONGSPAN_SOURCE_DIR) / "tests/golden/models";
 
 json read_json(const fs::path& path) {
   return json::parse(read_file(path));
-}
-
-// The formula of make_model_goldens.py: element i of a name is splitmix64(fnv1a64(name) + i).
-uint64_t fnv1a64(std::string_view text) {
-  uint64_t value = 0xcbf29ce484222325u;
-  for (const char c : text) value = (value ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
-  return value;
-}
-
-uint64_t splitmix64(uint64_t x) {
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
 }
 
 // To nearest even; what lies beyond the range does not occur here.

@@ -18,7 +18,7 @@ class AscendDevice final : public Device {
   std::unique_ptr<Stream> make_stream() override { return std::make_unique<ascend::AscendStream>(card_); }
   bool in_host_memory() const override { return false; }
   std::vector<std::pair<std::string, std::string>> facts() const override;
-  int64_t memory_bytes() const override { return card_.total_bytes(); }
+  int64_t memory_bytes() const override { return card_.memory().total; }
   HardwareLimits measure_limits(int) const override { return {}; }
 
  private:
@@ -29,11 +29,12 @@ class AscendDevice final : public Device {
 std::vector<std::pair<std::string, std::string>> AscendDevice::facts() const {
   const ascend::Cann& cann = card_.cann();
   std::vector<std::string> found, missing;
+  const ascend::Card::Memory memory = card_.memory();
   ascend::for_each_op(cann.ops,
                       [&](const auto& op) { (op.describe ? found : missing).emplace_back(op.name); });
   return {{"SoC", card_.acl().aclrtGetSocName()},
           {"CANN", cann.version()},
-          {"memory", fmt::format("{} bytes, {} free", card_.total_bytes(), card_.free_bytes())},
+          {"memory", fmt::format("{} bytes, {} free", memory.total, memory.free)},
           {"libraries", fmt::format("{}", fmt::join(cann.libraries(), ", "))},
           {"operators found", fmt::format("{}", fmt::join(found, ", "))},
           {"operators missing", missing.empty() ? "none" : fmt::format("{}", fmt::join(missing, ", "))}};

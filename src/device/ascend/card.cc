@@ -76,18 +76,11 @@ void Card::drop_cached() {
   free_blocks_.clear();
 }
 
-int64_t Card::total_bytes() const {
+Card::Memory Card::memory() const {
   enter();
   size_t free = 0, total = 0;
   check(acl().aclrtGetMemInfo(kAclHbm, &free, &total), "aclrtGetMemInfo");
-  return static_cast<int64_t>(total);
-}
-
-int64_t Card::free_bytes() const {
-  enter();
-  size_t free = 0, total = 0;
-  check(acl().aclrtGetMemInfo(kAclHbm, &free, &total), "aclrtGetMemInfo");
-  return static_cast<int64_t>(free);
+  return {.total = static_cast<int64_t>(total), .free = static_cast<int64_t>(free)};
 }
 
 std::shared_ptr<char> Card::pinned(int64_t bytes) {

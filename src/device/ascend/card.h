@@ -35,8 +35,10 @@ class Card final : public BlockSource {
   void release(void* block, int64_t bytes) override;
   int64_t least_block_bytes() const override { return int64_t{16} << 20; }
   int64_t slack_bytes() const override { return 32; }
-  int64_t total_bytes() const;
-  int64_t free_bytes() const;
+  struct Memory {
+    int64_t total = 0, free = 0;  // bytes
+  };
+  Memory memory() const;
 
   /// Host memory that asynchronous copies can use; what is dropped must not be part of a copy under way.
   std::shared_ptr<char> pinned(int64_t bytes);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <longspan/error.h>
 
-#include <algorithm>
 #include <cstring>
 
 #include "device/op_checks.h"
@@ -54,12 +53,8 @@ std::unique_ptr<LinearWeight> pack_linear(Card& card, std::span<const WeightView
   int64_t at = 0;
   for (const WeightView& w : stacked) at = put(*result->weight, w, result->dtype, at);
 
-  const auto present = [](const WeightView& b) { return b.data != nullptr; };
-  if (std::none_of(biases.begin(), biases.end(), present)) return result;
-  std::vector<float> bias;
-  for (size_t i = 0; i < stacked.size(); ++i)
-    for (int64_t r = 0; r < stacked[i].rows; ++r)
-      bias.push_back(present(biases[i]) ? load_f32(biases[i].data, biases[i].dtype, r) : 0.0f);
+  const std::vector<float> bias = stacked_bias(stacked, biases);
+  if (bias.empty()) return result;
   const auto bytes = static_cast<int64_t>(bias.size() * sizeof(float));
   result->bias = std::make_unique<DeviceBuffer>(card, bytes);
   result->bias->fill(bias.data(), bytes);
@@ -69,12 +64,8 @@ std::unique_ptr<LinearWeight> pack_linear(Card& card, std::span<const WeightView
 
 std::unique_ptr<ExpertWeights> pack_experts(Card& card, std::span<const ExpertSource> experts,
                                             int32_t first_expert, const ExpertPacked& packed) {
-  check_expert_sources(experts);
   auto result = std::make_unique<AscendExperts>();
-  result->hidden = experts[0].gate.cols;
-  result->width = experts[0].gate.rows;
-  result->first_expert = first_expert;
-  result->count = static_cast<int32_t>(experts.size());
+  describe_experts(experts, first_expert, *result);
   const int64_t matrix = result->hidden * result->width * size_of(DType::kBF16);
   result->gate_up = std::make_unique<DeviceBuffer>(card, result->count * 2 * matrix);
   result->down = std::make_unique<DeviceBuffer>(card, result->count * matrix);

@@ -33,7 +33,7 @@ struct Bf16Pairs {
 }  // namespace
 
 void gemm_avx512_bf16(const GemmTile& tile) {
-  gemm_panel<Bf16Pairs, 6, 4>(tile);
+  gemm_panel<FloatBlock<Bf16Pairs>, 6, 4>(tile);
 }
 
 }  // namespace longspan

@@ -18,7 +18,7 @@ struct Vnni : Int8Sums512 {
 }  // namespace
 
 void gemm_avx512_vnni(const GemmTile& tile) {
-  int8_panel<Vnni, 6, 4>(tile);
+  gemm_panel<Int8Block<Vnni>, 6, 4>(tile);
 }
 
 }  // namespace longspan

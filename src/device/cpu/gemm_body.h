@@ -2,85 +2,64 @@
 
 // Included by the gemm_*.cc, which are compiled for different instruction sets: internal linkage throughout.
 
-#include "device/cpu/gemm_kernels.h"
+#include "device/cpu/gemm_strips.h"
 
 namespace longspan {
 namespace {
-
-constexpr int64_t kPanelColumns = 64;
 
 /// R rows by N vectors of columns, all of k, with the sums in registers. Arch gives V (load, store, set1,
 /// add), A and B (element types), kStep (inner elements a step takes), and
 ///   weights(b): a vector of columns of one step;  value(a): one row's step in every lane;
 ///   multiply_add(value, weights, sum).
-template <class Arch, int R, int N>
-inline void gemm_block(const GemmTile& t, int64_t row, int64_t column) {
-  using V = typename Arch::V;
-  constexpr int64_t kWidth = V::kWidth;
-  constexpr int64_t kAhead = 2048 / sizeof(typename Arch::B);  // hardware prefetch stops at each 4 KiB
-  const auto* a = static_cast<const typename Arch::A*>(t.a) + row * t.a_stride;
-  const auto* b = static_cast<const typename Arch::B*>(t.b) + column * Arch::kStep;
-  typename V::T sum[R][N], total[R][N];
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) total[r][n] = V::set1(0.0f);
-  const int64_t block = sum_block(t.k);
-  for (int64_t begin = 0; begin < t.k; begin += block) {
-    const int64_t end = begin + block < t.k ? begin + block : t.k;
+template <class Arch>
+struct FloatBlock {
+  static constexpr int64_t kWidth = Arch::V::kWidth;
+  template <int R, int N>
+  static inline void run(const GemmTile& t, int64_t row, int64_t column) {
+    using V = typename Arch::V;
+    constexpr int64_t kAhead = 2048 / sizeof(typename Arch::B);  // hardware prefetch stops at each 4 KiB
+    const auto* a = static_cast<const typename Arch::A*>(t.a) + row * t.a_stride;
+    const auto* b = static_cast<const typename Arch::B*>(t.b) + column * Arch::kStep;
+    typename V::T sum[R][N], total[R][N];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
-      for (int n = 0; n < N; ++n) sum[r][n] = V::set1(0.0f);
-    for (int64_t k = begin; k < end; k += Arch::kStep, b += kPanelColumns * Arch::kStep) {
-      typename Arch::Weights w[N];
+      for (int n = 0; n < N; ++n) total[r][n] = V::set1(0.0f);
+    const int64_t block = sum_block(t.k);
+    for (int64_t begin = 0; begin < t.k; begin += block) {
+      const int64_t end = begin + block < t.k ? begin + block : t.k;
 #pragma GCC unroll 16
-      for (int n = 0; n < N; ++n) {
-        w[n] = Arch::weights(b + n * kWidth * Arch::kStep);
-        __builtin_prefetch(b + n * kWidth * Arch::kStep + kAhead);
+      for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n) sum[r][n] = V::set1(0.0f);
+      for (int64_t k = begin; k < end; k += Arch::kStep, b += kPanelColumns * Arch::kStep) {
+        typename Arch::Weights w[N];
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n) {
+          w[n] = Arch::weights(b + n * kWidth * Arch::kStep);
+          __builtin_prefetch(b + n * kWidth * Arch::kStep + kAhead);
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) {
+          const auto x = Arch::value(a + r * t.a_stride + k);
+#pragma GCC unroll 16
+          for (int n = 0; n < N; ++n) sum[r][n] = Arch::multiply_add(x, w[n], sum[r][n]);
+        }
       }
 #pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) {
-        const auto x = Arch::value(a + r * t.a_stride + k);
+      for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
-        for (int n = 0; n < N; ++n) sum[r][n] = Arch::multiply_add(x, w[n], sum[r][n]);
-      }
+        for (int n = 0; n < N; ++n) total[r][n] = V::add(total[r][n], sum[r][n]);
     }
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r)
+    for (int r = 0; r < R; ++r) {
+      float* c = t.c + (row + r) * t.c_stride + column;
 #pragma GCC unroll 16
-      for (int n = 0; n < N; ++n) total[r][n] = V::add(total[r][n], sum[r][n]);
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-    float* c = t.c + (row + r) * t.c_stride + column;
-#pragma GCC unroll 16
-    for (int n = 0; n < N; ++n)
-      V::store(c + n * kWidth, t.accumulate ? V::add(V::load(c + n * kWidth), total[r][n]) : total[r][n]);
-  }
-}
-
-/// gemm_block of `height` <= R rows.
-template <class Arch, int R, int N>
-inline void gemm_strip(const GemmTile& t, int64_t row, int64_t height, int64_t column) {
-  if constexpr (R > 1) {
-    if (height < R) return gemm_strip<Arch, R - 1, N>(t, row, height, column);
-  }
-  gemm_block<Arch, R, N>(t, row, column);
-}
-
-/// Strips of at most R rows and nearly equal height.
-template <class Arch, int R, int N>
-void gemm_panel(const GemmTile& t) {
-  static_assert(kPanelColumns % (N * Arch::V::kWidth) == 0);
-  const int64_t strips = (t.rows + R - 1) / R;
-  for (int64_t column = 0; column < kPanelColumns; column += N * Arch::V::kWidth) {
-    for (int64_t i = 0; i < strips; ++i) {
-      const int64_t row = t.rows * i / strips;
-      gemm_strip<Arch, R, N>(t, row, t.rows * (i + 1) / strips - row, column);
+      for (int n = 0; n < N; ++n)
+        V::store(c + n * kWidth, t.accumulate ? V::add(V::load(c + n * kWidth), total[r][n]) : total[r][n]);
     }
   }
-}
+};
 
 template <class Vec>
 struct F32Weights {
@@ -104,7 +83,8 @@ struct Bf16WeightsAsF32 : F32Weights<Vec> {
 
 template <class Vec, int R, int N>
 constexpr GemmKernels f32_kernels() {
-  return {gemm_panel<F32Weights<Vec>, R, N>, gemm_panel<Bf16WeightsAsF32<Vec>, R, N>, nullptr, nullptr};
+  return {gemm_panel<FloatBlock<F32Weights<Vec>>, R, N>, gemm_panel<FloatBlock<Bf16WeightsAsF32<Vec>>, R, N>,
+          nullptr, nullptr};
 }
 
 }  // namespace

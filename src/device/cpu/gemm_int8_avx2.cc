@@ -44,7 +44,7 @@ struct Avx2 {
 }  // namespace
 
 void gemm_avx2_int8(const GemmTile& tile) {
-  int8_panel<Avx2, 4, 1>(tile);
+  gemm_panel<Int8Block<Avx2>, 4, 1>(tile);
 }
 
 }  // namespace longspan

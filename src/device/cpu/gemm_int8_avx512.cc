@@ -28,7 +28,7 @@ struct Avx512 : Int8Sums512 {
 }  // namespace
 
 void gemm_avx512_int8(const GemmTile& tile) {
-  int8_panel<Avx512, 8, 2>(tile);
+  gemm_panel<Int8Block<Avx512>, 8, 2>(tile);
 }
 
 }  // namespace longspan

@@ -3,75 +3,55 @@
 // Included by the kernels for int8, which are compiled for different instruction sets: internal linkage
 // throughout.
 
-#include "device/cpu/gemm_kernels.h"
+#include "device/cpu/gemm_strips.h"
 
 namespace longspan {
 namespace {
 
-constexpr int64_t kInt8Columns = 64;
-
 /// R rows by N vectors of columns, all of k, with the integer sums in registers. Arch gives I (a vector of
 /// kWidth sums), Weights, zero(), weights(b), value(a): four elements of a row in every lane, multiply_add,
 /// and store(c, accumulate, sums, corrections, row scale, column scales).
-template <class Arch, int R, int N>
-inline void int8_block(const GemmTile& t, int64_t row, int64_t column) {
-  constexpr int64_t kWidth = Arch::kWidth;
-  const auto* a = static_cast<const uint8_t*>(t.a) + row * t.a_stride;
-  const auto* panel = static_cast<const int8_t*>(t.b);
-  const auto* scales = reinterpret_cast<const float*>(panel + t.k * kInt8Columns);
-  const auto* corrections = reinterpret_cast<const int32_t*>(scales + kInt8Columns);
-  const int8_t* b = panel + column * 4;
-  typename Arch::I sum[R][N];
+template <class Arch>
+struct Int8Block {
+  static constexpr int64_t kWidth = Arch::kWidth;
+  template <int R, int N>
+  static inline void run(const GemmTile& t, int64_t row, int64_t column) {
+    const auto* a = static_cast<const uint8_t*>(t.a) + row * t.a_stride;
+    const auto* panel = static_cast<const int8_t*>(t.b);
+    const auto* scales = reinterpret_cast<const float*>(panel + t.k * kPanelColumns);
+    const auto* corrections = reinterpret_cast<const int32_t*>(scales + kPanelColumns);
+    const int8_t* b = panel + column * 4;
+    typename Arch::I sum[R][N];
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
+    for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) sum[r][n] = Arch::zero();
-  for (int64_t k = 0; k < t.k; k += 4, b += kInt8Columns * 4) {
-    typename Arch::Weights w[N];
+      for (int n = 0; n < N; ++n) sum[r][n] = Arch::zero();
+    for (int64_t k = 0; k < t.k; k += 4, b += kPanelColumns * 4) {
+      typename Arch::Weights w[N];
 #pragma GCC unroll 16
-    for (int n = 0; n < N; ++n) {
-      w[n] = Arch::weights(b + n * kWidth * 4);
-      __builtin_prefetch(b + n * kWidth * 4 + 2048);
+      for (int n = 0; n < N; ++n) {
+        w[n] = Arch::weights(b + n * kWidth * 4);
+        __builtin_prefetch(b + n * kWidth * 4 + 2048);
+      }
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        const auto x = Arch::value(a + r * t.a_stride + k);
+#pragma GCC unroll 16
+        for (int n = 0; n < N; ++n) sum[r][n] = Arch::multiply_add(x, w[n], sum[r][n]);
+      }
     }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
-      const auto x = Arch::value(a + r * t.a_stride + k);
+      float scale;
+      __builtin_memcpy(&scale, a + r * t.a_stride + t.k, sizeof(scale));
+      float* c = t.c + (row + r) * t.c_stride + column;
 #pragma GCC unroll 16
-      for (int n = 0; n < N; ++n) sum[r][n] = Arch::multiply_add(x, w[n], sum[r][n]);
+      for (int n = 0; n < N; ++n)
+        Arch::store(c + n * kWidth, t.accumulate, sum[r][n], corrections + column + n * kWidth, scale,
+                    scales + column + n * kWidth);
     }
   }
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-    float scale;
-    __builtin_memcpy(&scale, a + r * t.a_stride + t.k, sizeof(scale));
-    float* c = t.c + (row + r) * t.c_stride + column;
-#pragma GCC unroll 16
-    for (int n = 0; n < N; ++n)
-      Arch::store(c + n * kWidth, t.accumulate, sum[r][n], corrections + column + n * kWidth, scale,
-                  scales + column + n * kWidth);
-  }
-}
-
-template <class Arch, int R, int N>
-inline void int8_strip(const GemmTile& t, int64_t row, int64_t height, int64_t column) {
-  if constexpr (R > 1) {
-    if (height < R) return int8_strip<Arch, R - 1, N>(t, row, height, column);
-  }
-  int8_block<Arch, R, N>(t, row, column);
-}
-
-/// Strips of at most R rows and nearly equal height.
-template <class Arch, int R, int N>
-void int8_panel(const GemmTile& t) {
-  static_assert(kInt8Columns % (N * Arch::kWidth) == 0);
-  const int64_t strips = (t.rows + R - 1) / R;
-  for (int64_t column = 0; column < kInt8Columns; column += N * Arch::kWidth) {
-    for (int64_t i = 0; i < strips; ++i) {
-      const int64_t row = t.rows * i / strips;
-      int8_strip<Arch, R, N>(t, row, t.rows * (i + 1) / strips - row, column);
-    }
-  }
-}
+};
 
 }  // namespace
 }  // namespace longspan

@@ -39,7 +39,7 @@ struct Lanes {
 }  // namespace
 
 void gemm_portable_int8(const GemmTile& tile) {
-  int8_panel<Lanes, 4, 2>(tile);
+  gemm_panel<Int8Block<Lanes>, 4, 2>(tile);
 }
 
 }  // namespace longspan

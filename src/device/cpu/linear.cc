@@ -56,12 +56,7 @@ std::unique_ptr<LinearWeight> cpu_pack_linear(std::span<const WeightView> stacke
   columns.resize(static_cast<size_t>(panels * kPanel));
   result->matrix = PackedMatrix(panels, result->in_features, arithmetic);
   result->matrix.pack(0, panels, [&](int64_t i) { return columns[static_cast<size_t>(i)]; });
-  const auto present = [](const WeightView& b) { return b.data != nullptr; };
-  if (std::any_of(biases.begin(), biases.end(), present)) {
-    for (size_t i = 0; i < stacked.size(); ++i)
-      for (int64_t r = 0; r < stacked[i].rows; ++r)
-        result->bias.push_back(present(biases[i]) ? load_f32(biases[i].data, biases[i].dtype, r) : 0.0f);
-  }
+  result->bias = stacked_bias(stacked, biases);
   const bool bf16 = arithmetic == Arithmetic::kBf16;
   if (kernels.library != nullptr && (bf16 || arithmetic == Arithmetic::kF32))
     result->product = kernels.library->get(bf16 ? DType::kBF16 : DType::kF32, result->matrix.k_padded(),

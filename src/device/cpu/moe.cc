@@ -82,11 +82,16 @@ struct Range {
       : begin(units * part / parts), end(units * (part + 1) / parts) {}
 };
 
+/// Bytes of an element of silu(gate) * up: f32 where the row is quantised once it is whole.
+int64_t activated_bytes_each(Arithmetic arithmetic) {
+  return arithmetic == Arithmetic::kBf16 ? 2 : 4;
+}
+
 /// Rows of the step that go through all experts at a time: more in flight cost memory and give nothing once
 /// each expert has some hundred rows.
 int64_t rows_at_a_time(const CpuExpertWeights& experts, int64_t rows, int64_t choices) {
   const int64_t row_bytes =
-      choices * experts.down.k_padded() * (experts.down.arithmetic() == Arithmetic::kBf16 ? 2 : 4);
+      choices * experts.down.k_padded() * activated_bytes_each(experts.down.arithmetic());
   const int64_t blocks = (rows * row_bytes + kActivatedBytes - 1) / kActivatedBytes;
   return (rows + blocks - 1) / std::max<int64_t>(1, blocks);
 }
@@ -95,12 +100,8 @@ int64_t rows_at_a_time(const CpuExpertWeights& experts, int64_t rows, int64_t ch
 
 std::unique_ptr<ExpertWeights> cpu_pack_experts(std::span<const ExpertSource> experts, int32_t first_expert,
                                                 Arithmetic arithmetic, const ExpertPacked& packed) {
-  check_expert_sources(experts);
   auto result = std::make_unique<CpuExpertWeights>();
-  result->hidden = experts[0].gate.cols;
-  result->width = experts[0].gate.rows;
-  result->first_expert = first_expert;
-  result->count = static_cast<int32_t>(experts.size());
+  describe_experts(experts, first_expert, *result);
   const auto row_of = [](const WeightView& w, int64_t row) {
     return row < w.rows ? PackedMatrix::Column{w.slice_rows(row, 1).data, w.dtype} : PackedMatrix::Column{};
   };
@@ -150,10 +151,10 @@ void multiply_experts(OpContext& ctx, const CpuKernels& kernels, Matrix x, Matri
       gathered_bytes + kPairBytes +
       std::max(tile_scratch_bytes(experts.gate_up), tile_scratch_bytes(experts.down));
   char* scratch = static_cast<char*>(ctx.arena.allocate(thread_bytes * ctx.threads));
-  // silu(gate) * up of every grouped row; f32 where the row is quantised once it is whole.
+  // silu(gate) * up of every grouped row.
   const bool int8 = arithmetic == Arithmetic::kInt8;
   const int64_t activated_stride = bf16 ? bf16_row_stride(k_down) : k_down;
-  const int64_t activated_element = bf16 ? 2 : 4;
+  const int64_t activated_element = activated_bytes_each(arithmetic);
   int64_t activated_bytes = activated_stride * activated_element;
   char* activated = static_cast<char*>(ctx.arena.allocate((g.rows + kRowMultiple) * activated_bytes));
 

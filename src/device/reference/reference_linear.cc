@@ -68,12 +68,7 @@ ReferenceLinear ReferenceOps::rounded_linear(std::span<const WeightView> stacked
     result.scales.push_back(quantize(
         std::span(result.weight)
             .subspan(static_cast<size_t>(o * result.in_features), static_cast<size_t>(result.in_features))));
-  const auto present = [](const WeightView& b) { return b.data != nullptr; };
-  if (std::any_of(biases.begin(), biases.end(), present)) {
-    for (size_t i = 0; i < stacked.size(); ++i)
-      for (int64_t r = 0; r < stacked[i].rows; ++r)
-        result.bias.push_back(present(biases[i]) ? load_f32(biases[i].data, biases[i].dtype, r) : 0.0f);
-  }
+  result.bias = stacked_bias(stacked, biases);
   result.bytes = static_cast<int64_t>((result.weight.size() + result.bias.size()) * sizeof(float));
   return result;
 }
@@ -86,12 +81,8 @@ std::unique_ptr<LinearWeight> ReferenceOps::pack_linear(std::span<const WeightVi
 
 std::unique_ptr<ExpertWeights> ReferenceOps::pack_experts(std::span<const ExpertSource> experts,
                                                           int32_t first_expert, const ExpertPacked& packed) {
-  check_expert_sources(experts);
   auto result = std::make_unique<ReferenceExperts>();
-  result->hidden = experts[0].gate.cols;
-  result->width = experts[0].gate.rows;
-  result->first_expert = first_expert;
-  result->count = static_cast<int32_t>(experts.size());
+  describe_experts(experts, first_expert, *result);
   for (const ExpertSource& e : experts) {
     result->gate.push_back(rounded_linear({&e.gate, 1}, {}, LinearPrecision::kCompute));
     result->up.push_back(rounded_linear({&e.up, 1}, {}, LinearPrecision::kCompute));

@@ -1,0 +1,36 @@
+#pragma once
+
+// Included by the kernels, which are compiled for different instruction sets: internal linkage throughout.
+
+#include "device/cpu/gemm_kernels.h"
+
+namespace longspan {
+namespace {
+
+constexpr int64_t kPanelColumns = 64;
+
+/// Block::run<R, N>(tile, row, column) multiplies R rows by N vectors of Block::kWidth columns; this takes
+/// the block of `height` <= R rows.
+template <class Block, int R, int N>
+inline void gemm_strip(const GemmTile& t, int64_t row, int64_t height, int64_t column) {
+  if constexpr (R > 1) {
+    if (height < R) return gemm_strip<Block, R - 1, N>(t, row, height, column);
+  }
+  Block::template run<R, N>(t, row, column);
+}
+
+/// Strips of at most R rows and nearly equal height.
+template <class Block, int R, int N>
+void gemm_panel(const GemmTile& t) {
+  static_assert(kPanelColumns % (N * Block::kWidth) == 0);
+  const int64_t strips = (t.rows + R - 1) / R;
+  for (int64_t column = 0; column < kPanelColumns; column += N * Block::kWidth) {
+    for (int64_t i = 0; i < strips; ++i) {
+      const int64_t row = t.rows * i / strips;
+      gemm_strip<Block, R, N>(t, row, t.rows * (i + 1) / strips - row, column);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace longspan
