@@ -14,8 +14,9 @@ namespace {
 template <class Arch>
 struct FloatBlock {
   static constexpr int64_t kWidth = Arch::V::kWidth;
+  static constexpr int64_t kStep = Arch::kStep;
   template <int R, int N>
-  static inline void run(const GemmTile& t, int64_t row, int64_t column) {
+  static inline void run(const GemmTile& t, int64_t row, int64_t column, NextPanel next) {
     using V = typename Arch::V;
     constexpr int64_t kAhead = 2048 / sizeof(typename Arch::B);  // hardware prefetch stops at each 4 KiB
     const auto* a = static_cast<const typename Arch::A*>(t.a) + row * t.a_stride;
@@ -33,6 +34,8 @@ struct FloatBlock {
 #pragma GCC unroll 16
         for (int n = 0; n < N; ++n) sum[r][n] = V::set1(0.0f);
       for (int64_t k = begin; k < end; k += Arch::kStep, b += kPanelColumns * Arch::kStep) {
+        __builtin_prefetch(next.at, 0, 2);
+        next.at += next.stride;
         typename Arch::Weights w[N];
 #pragma GCC unroll 16
         for (int n = 0; n < N; ++n) {

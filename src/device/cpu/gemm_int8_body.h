@@ -14,8 +14,9 @@ namespace {
 template <class Arch>
 struct Int8Block {
   static constexpr int64_t kWidth = Arch::kWidth;
+  static constexpr int64_t kStep = 4;
   template <int R, int N>
-  static inline void run(const GemmTile& t, int64_t row, int64_t column) {
+  static inline void run(const GemmTile& t, int64_t row, int64_t column, NextPanel next) {
     const auto* a = static_cast<const uint8_t*>(t.a) + row * t.a_stride;
     const auto* panel = static_cast<const int8_t*>(t.b);
     const auto* scales = reinterpret_cast<const float*>(panel + t.k * kPanelColumns);
@@ -27,6 +28,8 @@ struct Int8Block {
 #pragma GCC unroll 16
       for (int n = 0; n < N; ++n) sum[r][n] = Arch::zero();
     for (int64_t k = 0; k < t.k; k += 4, b += kPanelColumns * 4) {
+      __builtin_prefetch(next.at, 0, 2);
+      next.at += next.stride;
       typename Arch::Weights w[N];
 #pragma GCC unroll 16
       for (int n = 0; n < N; ++n) {

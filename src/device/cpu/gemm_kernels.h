@@ -20,6 +20,8 @@ struct GemmTile {
   const void* a = nullptr;  // f32, bf16 or u8
   int64_t a_stride = 0;     // elements
   const void* b = nullptr;  // the panel, see PackedMatrix
+  const void* next = nullptr;  // what is read after b, fetched from memory meanwhile
+  int64_t next_bytes = 0;      // 0: nothing
   int64_t k = 0;            // multiple of 32
   int64_t rows = 0;
   float* c = nullptr;

@@ -11,8 +11,8 @@ namespace longspan {
 namespace {
 
 constexpr int64_t kPanel = PackedMatrix::kPanel;
-constexpr int64_t kOutputBytes = int64_t{32} << 20;     // of all experts' outputs held at a time
-constexpr int64_t kActivatedBytes = int64_t{48} << 20;  // of all experts' silu(gate) * up held at a time
+constexpr int64_t kOutputBytes = int64_t{16} << 20;     // of all experts' outputs held at a time
+constexpr int64_t kActivatedBytes = int64_t{24} << 20;  // of all experts' silu(gate) * up held at a time
 
 /// The rows of one expert that one multiply takes.
 struct Tile {
@@ -145,7 +145,8 @@ void multiply_experts(OpContext& ctx, const CpuKernels& kernels, Matrix x, Matri
 
   // Per thread: the gathered rows of a tile, gate and up of one panel pair, and the multiply's own scratch.
   const int64_t gathered_stride = prepared_row_stride(arithmetic, k_up);
-  const int64_t gathered_bytes = kTileRows * gathered_stride * element;
+  const int64_t row_bytes = gathered_stride * element;
+  const int64_t gathered_bytes = kTileRows * row_bytes;
   constexpr int64_t kPairBytes = kTileRows * 2 * kPanel * 4;
   const int64_t thread_bytes =
       gathered_bytes + kPairBytes +
@@ -158,6 +159,14 @@ void multiply_experts(OpContext& ctx, const CpuKernels& kernels, Matrix x, Matri
   int64_t activated_bytes = activated_stride * activated_element;
   char* activated = static_cast<char*>(ctx.arena.allocate((g.rows + kRowMultiple) * activated_bytes));
 
+  // A row that must be rounded is, once, before its experts copy it.
+  const bool rounded = element < 4;
+  char* prepared = rounded ? static_cast<char*>(ctx.arena.allocate(x.rows * row_bytes)) : nullptr;
+  if (rounded)
+    parallel_for(ctx.threads, x.rows, rows_per_turn(hidden), [&](int, int64_t t) {
+      prepare_row(kernels.rows, arithmetic, x.f32(t), hidden, k_up, prepared + t * row_bytes);
+    });
+
   const int64_t up_parts = parts_per_tile(g.tile_count, pairs, ctx.threads);
   parallel_for(ctx.threads, g.tile_count * up_parts, 1, [&](int thread, int64_t item) {
     const Tile& tile = g.tiles[item / up_parts];
@@ -165,8 +174,12 @@ void multiply_experts(OpContext& ctx, const CpuKernels& kernels, Matrix x, Matri
     auto* gate_up = reinterpret_cast<float*>(gathered + gathered_bytes);
     char* tile_scratch = gathered + gathered_bytes + kPairBytes;
     for (int64_t r = 0; r < tile.rows; ++r) {
-      prepare_row(kernels.rows, arithmetic, x.f32(g.token[tile.begin + r]), hidden, k_up,
-                  gathered + r * gathered_stride * element);
+      const int32_t t = g.token[tile.begin + r];
+      char* row = gathered + r * row_bytes;
+      if (rounded)
+        std::memcpy(row, prepared + t * row_bytes, static_cast<size_t>(row_bytes));
+      else
+        prepare_row(kernels.rows, arithmetic, x.f32(t), hidden, k_up, row);
     }
     const Range range(pairs, up_parts, item % up_parts);
     for (int64_t pair = range.begin; pair < range.end; ++pair) {

@@ -53,6 +53,8 @@ class PackedMatrix {
   Arithmetic arithmetic() const { return arithmetic_; }
   int64_t k_padded() const { return k_padded_; }
   int64_t bytes() const { return data_.bytes(); }
+  int64_t panel_bytes() const { return panel_bytes_; }
+  int64_t panels() const { return panel_bytes_ == 0 ? 0 : bytes() / panel_bytes_; }
   const char* panel(int64_t index) const { return data_.data() + index * panel_bytes_; }
 
  private:

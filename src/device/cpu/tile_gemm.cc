@@ -33,6 +33,8 @@ void multiply_tile(const CpuKernels& kernels, const PackedMatrix& b, const TileA
     GemmTile tile{.a = t.a,
                   .a_stride = t.a_stride,
                   .b = b.panel(t.panel + p),
+                  .next = b.panel(t.panel + p + 1),
+                  .next_bytes = t.panel + p + 1 < b.panels() ? b.panel_bytes() : 0,
                   .k = b.k_padded(),
                   .rows = t.rows,
                   .c = direct ? c : last,
