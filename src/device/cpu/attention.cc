@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numbers>
+#include <tuple>
 #include <vector>
 
 #include "base/check.h"
@@ -16,8 +17,9 @@ namespace {
 /// Query rows of one segment that share a kv head, against all keys they see.
 struct Item {
   AttentionTile tile;
-  int32_t q_row;                   // of query 0
-  int32_t head;                    // first query head
+  int32_t q_row;  // of query 0
+  int32_t head;   // first query head
+  int32_t sequence, kv_head;
   int32_t chunks;                  // that the last query reaches
   int64_t area;                    // rows times keys, masked ones left out
   std::vector<PartialRows> parts;  // one a chunk where the item is spread over threads
@@ -98,13 +100,19 @@ class Planner {
     tile_rows_ = static_cast<int32_t>(std::clamp<int64_t>(fair, kMinRows, kernel.max_rows));
   }
 
-  /// Largest first: the small ones fill the gaps at the end.
+  /// Items that read the same keys together, so that these stay in cache: the largest such group first, and
+  /// its largest item first, so that small ones fill the gaps at the end.
   std::vector<Item> items() {
     for (const Segment& segment : args_.segments) {
       for (int32_t kv_head = 0; kv_head < pool_.shape.heads_k; ++kv_head) add_head(segment, kv_head);
     }
+    std::vector<int64_t> area(static_cast<size_t>(args_.block_table.rows));  // of a kv head of each sequence
+    for (const Item& item : items_) area[static_cast<size_t>(item.sequence)] += item.area;
+    const auto key = [&](const Item& i) {
+      return std::tuple(-area[static_cast<size_t>(i.sequence)], i.sequence, i.kv_head, -i.area);
+    };
     std::stable_sort(items_.begin(), items_.end(),
-                     [](const Item& a, const Item& b) { return a.area > b.area; });
+                     [&](const Item& a, const Item& b) { return key(a) < key(b); });
     return std::move(items_);
   }
 
@@ -129,6 +137,8 @@ class Planner {
     Item item{};
     item.q_row = segment.q_begin + begin;
     item.head = head;
+    item.sequence = segment.block_table_row;
+    item.kv_head = kv_head;
     AttentionTile& t = item.tile;
     t.q = args_.q.f32(item.q_row) + static_cast<int64_t>(head) * s.dim_k;
     t.q_stride = args_.q.row_stride;

@@ -9,6 +9,7 @@ struct Bf16Arch {
   using V = Vec16;
   using Query = uint16_t;
   static constexpr int kMaxRows = 96;
+  static constexpr bool kFetchesAhead = true;
   static constexpr int kStripRows = 6;
   static constexpr int kStripColumns = 4;
   using Weights = Bf16Weights;

@@ -82,6 +82,7 @@ struct F32Arch {
   using V = Vector;
   using Query = float;
   static constexpr int kMaxRows = 96;
+  static constexpr bool kFetchesAhead = false;
 
   struct Weights {
     using Weight = float;

@@ -24,6 +24,9 @@ constexpr int64_t round_up_bytes(int64_t bytes) {
 constexpr int32_t at_most(int32_t a, int32_t b) {
   return a < b ? a : b;
 }
+constexpr int32_t at_least(int32_t a, int32_t b) {
+  return a < b ? b : a;
+}
 
 /// 2^x for x <= 0, exactly 1 at 0, 0 below -126: for vectors without a scaling instruction. Minimax in the
 /// fraction, relative error 2e-9 before rounding.
@@ -81,6 +84,56 @@ inline void find_panels(const AttentionTile& tile, int32_t begin, int32_t end, K
     }
   }
 }
+
+/// The block that comes next, fetched from memory in equal shares (0: not at all) while the rows of this one
+/// are worked on.
+class ComingBlock {
+ public:
+  ComingBlock(const AttentionTile& tile, int32_t begin, int32_t end, int32_t shares)
+      : k_bytes_(tile.k_panel_bytes),
+        v_bytes_(tile.v_column_bytes / tile.page_panels),
+        v_columns_(round_up(tile.dv, kPanelKeys) / kPanelKeys) {
+    find_panels(tile, begin, end, block_);
+    const int64_t pieces = block_.panels * (pieces_of(k_bytes_) + v_columns_ * pieces_of(v_bytes_));
+    share_ = shares == 0 ? 0 : static_cast<int32_t>((pieces + shares - 1) / shares);
+    if (block_.panels > 0) start_run();
+  }
+
+  const KeyBlock& block() const { return block_; }
+
+  void fetch_share() {
+    for (int32_t i = 0; i < share_ && panel_ < block_.panels; ++i) fetch_piece();
+  }
+
+ private:
+  static constexpr int64_t kPieceBytes = 8 * kLineBytes;
+  static constexpr int64_t pieces_of(int64_t bytes) { return (bytes + kPieceBytes - 1) / kPieceBytes; }
+
+  // Bytes that lie together: a panel's keys, then its part of each 16 columns of v.
+  void start_run() {
+    at_ = run_ == 0 ? block_.k[panel_] : block_.v[panel_] + (run_ - 1) * block_.v_column_bytes;
+    end_ = at_ + (run_ == 0 ? k_bytes_ : v_bytes_);
+  }
+
+  void fetch_piece() {
+#pragma GCC unroll 8
+    for (int64_t line = 0; line < kPieceBytes; line += kLineBytes) __builtin_prefetch(at_ + line, 0, 2);
+    at_ += kPieceBytes;
+    if (at_ < end_) return;
+    if (++run_ > v_columns_) {
+      run_ = 0;
+      if (++panel_ == block_.panels) return;
+    }
+    start_run();
+  }
+
+  KeyBlock block_;
+  int64_t k_bytes_, v_bytes_;  // of a panel; of a panel and 16 columns
+  int32_t v_columns_;          // in sixteens
+  int32_t share_ = 0, panel_ = 0, run_ = 0;
+  const char* at_ = nullptr;
+  const char* end_ = nullptr;
+};
 
 /// Panels that hold keys [0, limit).
 inline int32_t panels_up_to(const AttentionTile& tile, int32_t limit) {

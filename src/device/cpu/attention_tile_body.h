@@ -54,6 +54,7 @@ inline void for_each_strip(int32_t rows, int32_t columns, const F& f) {
 /// A kernel that takes all rows of a tile through a block of keys at once. Arch gives:
 ///   V, kMaxRows; Query, the type of packed queries; Weights, see RowSoftmax;
 ///   query_columns(dk), in Query;  pack_row(q, dk, scale, packed);
+///   kFetchesAhead: two blocks fit in L2 beside the rest;
 ///   block_bytes(dk, dv), prepare(tile, block, space): brings a block into the form of the multiplies;
 ///   scores(q, rows, dk, block, s);  weighted_sum(p, rows, dv16, block, decay, o).
 template <class Arch>
@@ -115,22 +116,29 @@ struct TileBody {
 
     const int32_t reached = panels_up_to(tile, limit_of(tile, tile.queries - 1));
     const int32_t last = at_most((chunk + 1) * kChunkPanels, reached);
+    KeyBlock block;
+    find_panels(tile, chunk * kChunkPanels, at_most(chunk * kChunkPanels + KeyBlock::kPanels, last), block);
     for (int32_t begin = chunk * kChunkPanels; begin < last; begin += KeyBlock::kPanels) {
-      KeyBlock block;
-      find_panels(tile, begin, at_most(begin + KeyBlock::kPanels, last), block);
+      const int32_t next = at_most(begin + KeyBlock::kPanels, reached);
+      ComingBlock coming(tile, next, at_most(next + KeyBlock::kPanels, reached),
+                         Arch::kFetchesAhead ? at_least(rows, kLeastShares) : 0);
       Arch::prepare(tile, block, s.block);
       Arch::scores(s.q, rows, tile.dk, block, s.s);
       for (int32_t i = 0, r = 0; i < tile.queries; ++i) {
         for (int32_t h = 0; h < tile.heads; ++h, ++r) {
           const int64_t at = static_cast<int64_t>(r) * KeyBlock::kKeys;
+          coming.fetch_share();
           Softmax::run(block, limit_of(tile, i), s.s + at, s.p + at,
                        {part.max_log2 + r, s.decay + r, s.sums + r * kPanelKeys}, [] {});
         }
       }
       Arch::weighted_sum(s.p, rows, columns, block, s.decay, part.out);
+      block = coming.block();
     }
     for (int32_t r = 0; r < rows; ++r) part.sum[r] = sum_lanes(s.sums + r * kPanelKeys);
   }
+
+  static constexpr int32_t kLeastShares = 32;  // fewer rows wait for memory anyway
 
   static constexpr TileKernel kernel() {
     return {Arch::kMaxRows, scratch_bytes,        pack_queries,
