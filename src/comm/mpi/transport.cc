@@ -233,7 +233,7 @@ void Transport::post(Exchange& exchange) {
   exchange.requests_.clear();
   exchange.pieces_.clear();
   for (size_t i = 0; i < exchange.messages.size(); ++i) {
-    const Message& message = exchange.messages[i];
+    const WireMessage& message = exchange.messages[i];
     int64_t done = 0;
     int bytes = 0;
     do {

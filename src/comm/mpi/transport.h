@@ -41,7 +41,7 @@ class StagingBuffer {
   int64_t capacity_ = 0;
 };
 
-struct Message {
+struct WireMessage {
   int32_t peer = 0;  // rank in the job
   bool incoming = false;
   std::byte* data = nullptr;
@@ -55,7 +55,7 @@ class Exchange {
   explicit Exchange(int32_t channel) : channel_(channel) {}
   bool ended() const { return ended_; }
 
-  std::vector<Message> messages;
+  std::vector<WireMessage> messages;
   StagingBuffer outgoing, incoming;
 
  private:
