@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "engine/request_rules.h"
 #include "engine/together.h"
 #include "model/layout_model.h"
 #include "plan/cp_plan.h"
@@ -51,10 +52,6 @@ int32_t count_pages(const EngineOptions& options, const ModelConfig& config, int
   }
   const int64_t slots_limit = std::numeric_limits<int32_t>::max() / options.page_size;
   return static_cast<int32_t>(std::min({wanted + 1, fitting, slots_limit}));  // page 0 is never handed out
-}
-
-std::chrono::milliseconds milliseconds(double seconds) {
-  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1e3));
 }
 
 // Collectives of this build read and write host memory.
@@ -138,7 +135,7 @@ StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, 
   load(shares);
   make_pools(host.processes);
   make_groups();
-  if (job_) orders_ = std::make_unique<StepOrders>(*job_, layout_, milliseconds(options.comm_timeout_s));
+  if (job_) orders_ = std::make_unique<StepOrders>(*job_, layout_, comm_timeout(options.comm_timeout_s));
 }
 
 void StepRunner::load(const std::vector<std::vector<int>>& shares) {
@@ -209,7 +206,7 @@ void StepRunner::make_groups() {
   };
   const auto attn_tp_group = [&](int32_t rank) { return layout_.attn_tp_group(rank); };
   const auto moe_group = [&](int32_t rank) { return layout_.moe_group(rank); };
-  const std::chrono::milliseconds limit = milliseconds(options_.comm_timeout_s);
+  const std::chrono::milliseconds limit = comm_timeout(options_.comm_timeout_s);
   const auto groups_of_ranks = [&](JobChannel channel, auto group_of) {
     if (!job_) return make_rank_groups(layout_.tp, limit, group_of);
     std::vector<std::unique_ptr<Communicator>> mine(1);
