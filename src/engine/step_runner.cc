@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "device/cpu/parallel.h"
 #include "engine/request_rules.h"
 #include "engine/together.h"
 #include "model/layout_model.h"
@@ -88,7 +89,7 @@ void add_tensors_of_others(Job& job, const Checkpoint& checkpoint, PackedSlices&
   for (const std::string& name : checkpoint.names()) mine += packed.tensors.contains(name) ? '1' : '0';
   for (const std::string& read : exchange_texts(job, mine, "tensors read")) {
     if (read.size() != mine.size())
-      throw Error(
+      throw AgreedError(
           ErrorCode::kUnreadable,
           fmt::format(
               "the model folder holds {} tensors on one process of the job and {} on another; give all "
@@ -121,7 +122,10 @@ StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, 
       has_wide_rank_(layout_.cp > 1 && layout_.attn_tp == 1 && share_kv_ &&
                      (config.num_experts == 0 || layout_.moe_dp == layout_.cp)),
       device_(std::move(device)) {
-  check_exchange(options, layout_, config, share_kv_, *device_);
+  together(job_, "what ranks exchange", [&] {
+    check_exchange(options, layout_, config, share_kv_, *device_);
+    return true;
+  });
   HostShare host{.cores = usable_cores()};
   if (job_) host = share_of_host(*job_);
   const int32_t ranks = job_ ? 1 : layout_.tp;
@@ -131,10 +135,17 @@ StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, 
   if (options.threads > std::ssize(host.cores))
     spdlog::warn("--threads {}: this process may use {} cores; the threads share them, unpinned",
                  options.threads, host.cores.size());
-  team_ = std::make_unique<RankTeam>(shares, /*pin=*/!oversubscribed);
-  load(shares);
+  team_ = together(job_, "starting threads",
+                   [&] { return std::make_unique<RankTeam>(shares, /*pin=*/!oversubscribed); });
+  {
+    const TeamSize packing(options.threads > 0 ? options.threads : static_cast<int>(host.cores.size()));
+    load(shares);
+  }
   make_pools(host.processes);
-  make_groups();
+  together(job_, "joining groups", [&] {
+    make_groups();
+    return true;
+  });
   if (job_) orders_ = std::make_unique<StepOrders>(*job_, layout_, comm_timeout(options.comm_timeout_s));
 }
 
@@ -147,7 +158,10 @@ void StepRunner::load(const std::vector<std::vector<int>>& shares) {
     return true;
   });
   if (job_) add_tensors_of_others(*job_, checkpoint_, packed);
-  refuse_unread_tensors(config_, checkpoint_, packed);
+  together(job_, "looking for unread weights", [&] {
+    refuse_unread_tensors(config_, checkpoint_, packed);
+    return true;
+  });
   weight_bytes_ = packed.bytes();
 }
 
@@ -259,7 +273,7 @@ StepOutput StepRunner::run(const Batch& batch, const StepWants& wants) {
     return run_here(batch, wants);
   } catch (const std::exception& failure) {
     lost_ = true;
-    if (orders_) orders_->abort(fmt::format("rank {} failed: {}", job_->rank(), failure.what()));
+    if (job_) job_->abort(fmt::format("rank {} failed: {}", job_->rank(), failure.what()));
     throw Error(ErrorCode::kRankLost, fmt::format("a rank was lost: {}", failure.what()));
   }
 }
@@ -268,12 +282,7 @@ void StepRunner::follow() {
   for (;;) {
     const std::optional<StepOrder> order = orders_->receive();
     if (!order) return;
-    try {
-      run_here(order->batch, order->wants);
-    } catch (const std::exception& failure) {
-      orders_->abort(fmt::format("rank {} failed: {}", job_->rank(), failure.what()));
-      throw Error(ErrorCode::kRankLost, fmt::format("a rank was lost: {}", failure.what()));
-    }
+    run_here(order->batch, order->wants);
   }
 }
 

@@ -142,6 +142,9 @@ def main():
         script = f'exec {LONGSPAN} generate -m {MODEL} --page-size $((16 + OMPI_COMM_WORLD_RANK)) '
         refused("ranks with other flags", [MPIRUN, "-n", "2", "sh", "-c", script + "-p x --comm mpi --cp 2"], 2,
                 "the processes of the job disagree")
+        script = f'[ "$OMPI_COMM_WORLD_RANK" = 1 ] && export LONGSPAN_BACKEND=reference; exec {LONGSPAN} generate -m {MODEL} '
+        refused("a rank with another backend", [MPIRUN, "-n", "2", "sh", "-c", script + "-p x --comm mpi --cp 2"], 2,
+                "--backend reference")
     print("mpi end to end: as documented" if not failures else f"{len(failures)} failed")
     return bool(failures)
 

@@ -264,6 +264,7 @@ class MpiJob final : public Job {
   }
 
   void require_alive() override { transport_->require_alive("the wait for work"); }
+  void abort(std::string_view reason) noexcept override { transport_->abort(reason); }
   void leave() override { transport_->leave(); }
 
  private:
