@@ -101,12 +101,27 @@ void add_tensors_of_others(Job& job, const Checkpoint& checkpoint, PackedSlices&
   }
 }
 
-HostShare share_of_host(Job& job) {
+// This process' part of its host. Rank 0 alone says what is odd, of all of them.
+HostShare share_of_host(Job* job, int32_t threads) {
   std::vector<HostPlace> places;
-  const HostPlace mine = {.host = this_host(), .cores = usable_cores()};
-  for (const std::string& text : exchange_texts(job, to_text(mine), "cores"))
-    places.push_back(host_place_from_text(text));
-  return share_host(places, job.rank());
+  if (job) {
+    for (const std::string& text : exchange_texts(*job, to_text(this_place(usable_cores())), "cores"))
+      places.push_back(host_place_from_text(text));
+  } else {
+    places.push_back(this_place(usable_cores()));
+  }
+  const int32_t rank = job ? job->rank() : 0;
+  if (rank == 0) {
+    if (const std::string note = job ? binding_note(places) : ""; !note.empty()) spdlog::warn(note);
+    for (int32_t other = 0; other < std::ssize(places); ++other) {
+      const auto cores = std::ssize(share_host(places, other).cores);
+      if (threads <= cores) continue;
+      spdlog::warn("--threads {}: {} may use {} cores; the threads share them, unpinned", threads,
+                   job ? fmt::format("rank {}", other) : "this process", cores);
+      break;
+    }
+  }
+  return share_host(places, rank);
 }
 
 }  // namespace
@@ -126,15 +141,11 @@ StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, 
     check_exchange(options, layout_, config, share_kv_, *device_);
     return true;
   });
-  HostShare host{.cores = usable_cores()};
-  if (job_) host = share_of_host(*job_);
+  const HostShare host = share_of_host(job_, options.threads);
   const int32_t ranks = job_ ? 1 : layout_.tp;
   const auto shares = share_cores(host.cores, options.threads, ranks, has_wide_rank_);
   const bool oversubscribed = host.oversubscribed || std::ssize(shares[0]) * ranks > std::ssize(host.cores) ||
                               options.threads > std::ssize(host.cores);
-  if (options.threads > std::ssize(host.cores))
-    spdlog::warn("--threads {}: this process may use {} cores; the threads share them, unpinned",
-                 options.threads, host.cores.size());
   team_ = together(job_, "starting threads",
                    [&] { return std::make_unique<RankTeam>(shares, /*pin=*/!oversubscribed); });
   {
