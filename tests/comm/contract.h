@@ -66,9 +66,9 @@ inline void a_gather_in_two_halves_lets_others_pass(Communicator& comm, Communic
 }
 
 // Sums whose value depends on the order they are taken in: every rank must get the bits of rank order.
-inline void reductions_add_in_rank_order(Communicator& comm) {
+inline void reductions_of_sizes_add_in_rank_order(Communicator& comm, const std::vector<int64_t>& counts) {
   const int32_t size = comm.size();
-  for (const int64_t count : {0, 1, 2, 7, 1500, 16384, 16385, 100'003}) {
+  for (const int64_t count : counts) {
     const auto value = [](int64_t rank, int64_t i) {
       return (rank % 2 ? -1.0f : 1.0f) * 1e7f + static_cast<float>(rank * 3 + i % 1000) / 7.0f;
     };
@@ -88,6 +88,10 @@ inline void reductions_add_in_rank_order(Communicator& comm) {
     comm.all_reduce(mine, "whole");
     EXPECT_EQ(mine, expected);
   }
+}
+
+inline void reductions_add_in_rank_order(Communicator& comm) {
+  reductions_of_sizes_add_in_rank_order(comm, {0, 1, 2, 7, 1500, 16384, 16385, 100'003});
 }
 
 // Rank a sends (a + 2 b) % 3 ints to rank b.
