@@ -17,6 +17,13 @@ void check_gather(int32_t ranks, std::span<const int64_t> recv_bytes, std::span<
   check(total(recv_bytes) == std::ssize(recv), "a gather's counts add up to the receive buffer");
 }
 
+void check_gather_at(int32_t root, int32_t rank, int32_t ranks, std::span<const int64_t> recv_bytes,
+                     std::span<const std::byte> recv) {
+  check(root >= 0 && root < ranks, "gather_v: the root is a rank of the group");
+  if (rank == root) return check_gather(ranks, recv_bytes, recv);
+  check(recv.empty() && recv_bytes.empty(), "gather_v: the root alone receives");
+}
+
 void check_all_to_all(int32_t ranks, std::span<const std::byte> send, std::span<const int64_t> send_bytes,
                       std::span<const std::byte> recv, std::span<const int64_t> recv_bytes) {
   check(std::ssize(send_bytes) == ranks && std::ssize(recv_bytes) == ranks,

@@ -15,6 +15,8 @@ int64_t total(std::span<const int64_t> counts);
 
 /// That the counts are those of `ranks` ranks and add up to the receive buffer.
 void check_gather(int32_t ranks, std::span<const int64_t> recv_bytes, std::span<const std::byte> recv);
+void check_gather_at(int32_t root, int32_t rank, int32_t ranks, std::span<const int64_t> recv_bytes,
+                     std::span<const std::byte> recv);
 void check_all_to_all(int32_t ranks, std::span<const std::byte> send, std::span<const int64_t> send_bytes,
                       std::span<const std::byte> recv, std::span<const int64_t> recv_bytes);
 /// That all ranges lie within `send`, and that this rank's has the size of `recv`.

@@ -191,6 +191,14 @@ class ThreadsCommunicator final : public Communicator {
     });
   }
 
+  void gather_v(std::span<const std::byte> send, std::span<std::byte> recv,
+                std::span<const int64_t> recv_bytes, int32_t root, std::string_view tag) override {
+    check_gather_at(root, rank_, size(), recv_bytes, recv);
+    exchange({.send = send.data(), .bytes = std::ssize(send)}, "gather_v", tag, [&] {
+      if (rank_ == root) copy_posts(recv, recv_bytes, "gather_v", tag);
+    });
+  }
+
   void broadcast(std::span<std::byte> data, int32_t root, std::string_view tag) override {
     check(root >= 0 && root < size(), "broadcast: the root is a rank of the group");
     exchange({.send = data.data(), .bytes = std::ssize(data)}, "broadcast", tag, [&] {

@@ -111,6 +111,24 @@ inline void all_to_all_v_delivers_by_source(Communicator& comm) {
   EXPECT_EQ(recv, expected);
 }
 
+// Rank r sends (r + root) % 3 ints to the root.
+inline void gather_v_brings_all_to_the_root(Communicator& comm) {
+  for (int32_t root = 0; root < comm.size(); ++root) {
+    const auto count = [&](int32_t r) { return (r + root) % 3; };
+    const std::vector<int32_t> send(count(comm.rank()), comm.rank() * 10 + root);
+    std::vector<int32_t> expected;
+    std::vector<int64_t> bytes;
+    for (int32_t r = 0; comm.rank() == root && r < comm.size(); ++r) {
+      bytes.push_back(count(r) * 4);
+      expected.insert(expected.end(), count(r), r * 10 + root);
+    }
+    std::vector<int32_t> recv(expected.size());
+    comm.gather_v(std::as_bytes(std::span(send)), std::as_writable_bytes(std::span(recv)), bytes, root,
+                  "test");
+    EXPECT_EQ(recv, expected);
+  }
+}
+
 inline void broadcast_gives_all_the_roots_data(Communicator& comm) {
   for (int32_t root = 0; root < comm.size(); ++root) {
     std::vector<int32_t> data(root, comm.rank());  // root 0: nothing at all

@@ -27,6 +27,10 @@ class SharedPlace final : public Communicator {
                     std::string_view tag) override {
     place_->all_to_all_v(send, send_bytes, recv, recv_bytes, tag);
   }
+  void gather_v(std::span<const std::byte> send, std::span<std::byte> recv,
+                std::span<const int64_t> recv_bytes, int32_t root, std::string_view tag) override {
+    place_->gather_v(send, recv, recv_bytes, root, tag);
+  }
   void broadcast(std::span<std::byte> data, int32_t root, std::string_view tag) override {
     place_->broadcast(data, root, tag);
   }

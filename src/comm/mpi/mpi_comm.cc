@@ -129,6 +129,28 @@ class MpiCommunicator final : public Communicator {
     copy_bytes(recv.data(), exchange_->incoming.data(), std::ssize(recv));
   }
 
+  void gather_v(std::span<const std::byte> send_data, std::span<std::byte> recv,
+                std::span<const int64_t> recv_bytes, int32_t root, std::string_view tag) override {
+    check_gather_at(root, rank_, size(), recv_bytes, recv);
+    begin("gather_v", tag);
+    const int64_t mine = std::ssize(send_data);
+    if (rank_ != root) {
+      std::byte* out = exchange_->outgoing.resize(mine);
+      copy_bytes(out, send_data.data(), mine);
+      send(root, out, mine);
+      return run();
+    }
+    if (mine != recv_bytes[rank_]) disagree(recv_bytes[rank_], rank_, mine);
+    std::byte* in = exchange_->incoming.resize(std::ssize(recv));
+    copy_bytes(in + total(recv_bytes.first(rank_)), send_data.data(), mine);
+    for (int32_t r = 0; r < size(); ++r) {
+      receive(r, in, recv_bytes[r]);
+      in += recv_bytes[r];
+    }
+    run();
+    copy_bytes(recv.data(), exchange_->incoming.data(), std::ssize(recv));
+  }
+
   void broadcast(std::span<std::byte> data, int32_t root, std::string_view tag) override {
     check(root >= 0 && root < size(), "broadcast: the root is a rank of the group");
     begin("broadcast", tag);

@@ -47,6 +47,9 @@ TEST(MpiComm, AllGatherVConcatenatesInRankOrder) {
 TEST(MpiComm, ReductionsAddInRankOrder) {
   reductions_add_in_rank_order(*everyone());
 }
+TEST(MpiComm, GatherVBringsAllToTheRoot) {
+  gather_v_brings_all_to_the_root(*everyone());
+}
 TEST(MpiComm, AllToAllVDeliversBySource) {
   all_to_all_v_delivers_by_source(*everyone());
 }
