@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Refuses an include that goes up, sideways, or to a vendor header outside its backend's folder.
+"""Refuses an include that goes up, sideways, or to a vendor header outside its backend's folder; and two types of one
+name in one namespace, which a linker takes for one.
 
 usage: check_layers.py [SOURCE_DIR]
 """
@@ -33,6 +34,13 @@ VENDOR = {
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 MAX_LINES = 800
+# Comments, strings and characters; and what opens or closes a scope.
+SILENT = re.compile(r'//[^\n]*|/\*.*?\*/|R"(\w*)\(.*?\)\1"|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])\'', re.DOTALL)
+SCOPE = re.compile(
+    r"\bnamespace\b\s*(?P<space>[\w:]*)\s*\{"
+    r"|\b(?:struct|class|union|enum(?:\s+class|\s+struct)?)\s+(?:alignas\s*\([^)]*\)\s*)?(?P<type>\w+)"
+    r"(?:\s+final)?\s*(?::(?!:)[^;{(]*)?\{"
+    r"|[{}]")
 
 
 def includes(path):
@@ -41,7 +49,34 @@ def includes(path):
             yield number, match.group(1)
 
 
+def types(path):
+    """Line and full name of each type that the file defines in a named namespace."""
+    text = SILENT.sub(lambda match: "\n" * match.group().count("\n"), path.read_text())
+    scopes = []  # namespaces; "" is one without a name, None anything else
+    for match in SCOPE.finditer(text):
+        if match.group() == "}":
+            if scopes:
+                scopes.pop()
+            continue
+        if match.group("type") and all(scopes):
+            yield text.count("\n", 0, match.start()) + 1, "::".join([*scopes, match.group("type")])
+        scopes.append(match.group("space"))
+
+
+def twins(root):
+    first = {}
+    for folder in ("include", "src"):
+        for path in sorted((root / folder).rglob("*")):
+            if path.suffix not in {".h", ".cc"}:
+                continue
+            for number, name in types(path):
+                here = f"{path.relative_to(root)}:{number}"
+                if first.setdefault(name, here) != here:
+                    yield f"{here}: {name} is a type in {first[name]} too; rename one"
+
+
 def problems(root):
+    yield from twins(root)
     for path in sorted((root / "include").rglob("*.h")):
         for number, name in includes(path):
             if "/" in name and not PUBLIC_ONLY.match(name):

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""check_layers.py refuses what it is for: an include that goes up, and a vendor's header outside its backend."""
+"""check_layers.py refuses what it is for: an include that goes up, a vendor's header outside its backend, two types of one
+name."""
 import pathlib
 import subprocess
 import sys
@@ -17,6 +18,13 @@ CASES = [  # file, text, part of the complaint; None: nothing to complain about
     ("sim/cann/core/a.cc", '#include "tensor/dtype.h"\n', "sim/ may not include tensor/dtype.h"),
     ("src/device/ascend/a.cc", '#include "abi/acl.h"\n', "may not include the simulator's abi/acl.h"),
     ("include/longspan/a.h", "#include <fmt/format.h>\n", "standard headers only"),
+    ("src/comm/a.h", "namespace longspan {\nstruct Letter {};\n}\n", "src/comm/a.h:2: longspan::Letter is a type in include/longspan/letter.h:2 too"),
+    ("src/comm/a.cc", "namespace longspan {\nenum class Letter : int { kA };\n}\n", "longspan::Letter is a type in"),
+    ("src/comm/a.cc", "namespace longspan {\nstruct B {};\nclass Letter final : public B {};\n}\n", "longspan::Letter is a type in"),
+    ("src/comm/a.cc", "namespace longspan {\nnamespace {\nstruct Letter {};\n}\n}\n", None),
+    ("src/comm/a.h", "namespace longspan::cli {\nstruct Letter {};\n}\n", None),
+    ("src/comm/a.h", "namespace longspan {\nclass A {\n  struct Letter {};\n};\nvoid f() { struct Letter {}; }\n}\n", None),
+    ("src/comm/a.h", "namespace longspan {\nclass Letter;  // struct Letter {\ntemplate <class Letter> struct A {};\n}\n", None),
 ]
 
 failures = 0
@@ -25,7 +33,9 @@ for name, text, complaint in CASES:
         path = pathlib.Path(folder, name)
         path.parent.mkdir(parents=True)
         path.write_text(text)
-        pathlib.Path(folder, "include").mkdir(exist_ok=True)
+        public = pathlib.Path(folder, "include/longspan/letter.h")
+        public.parent.mkdir(parents=True, exist_ok=True)
+        public.write_text("namespace longspan {\nstruct Letter {};\n}\n")
         pathlib.Path(folder, "src").mkdir(exist_ok=True)
         run = subprocess.run([sys.executable, ROOT / "scripts/check_layers.py", folder], capture_output=True, text=True)
         good = run.returncode == 0 if complaint is None else run.returncode == 1 and complaint in run.stdout

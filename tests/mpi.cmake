@@ -28,11 +28,13 @@ foreach(processes 1 2 3 4)
   longspan_mpi_test(comm_mpi_${processes} ${processes} MpiComm.*)
 endforeach()
 longspan_mpi_test(comm_mpi_end 3 MpiEnd.*)
+longspan_mpi_test(comm_mpi_idle 2 MpiIdle.*)
 file(STRINGS comm/mpi/mpi_comm_test.cc failures REGEX "^TEST\\(MpiFailure")
 foreach(line IN LISTS failures)
   string(REGEX REPLACE "TEST\\(MpiFailure, ([A-Za-z]+)\\).*" "\\1" name "${line}")
   longspan_mpi_failure_test(${name})
 endforeach()
+set_property(TEST comm_mpi_AHungFinalizeNamesTheOthers APPEND PROPERTY ENVIRONMENT SILENCE_LIMIT_MS=4000)
 
 add_executable(test_engine_mpi engine/mpi/golden_mpi_test.cc engine/golden_layouts.cc engine/golden_check.cc)
 target_include_directories(test_engine_mpi PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
@@ -56,5 +58,5 @@ set_tests_properties(mpi_end_to_end PROPERTIES ENVIRONMENT "${mpi_environment};O
                                                TIMEOUT 600)
 
 add_test(NAME mpi_hosts COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/cli/mpi_hosts.py ${CMAKE_SOURCE_DIR}
-         $<TARGET_FILE:longspan> ${MPIRUN})
+         $<TARGET_FILE:longspan> $<TARGET_FILE:signal_at_open> ${MPIRUN})
 set_tests_properties(mpi_hosts PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600 SKIP_RETURN_CODE 77)

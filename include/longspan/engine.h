@@ -34,7 +34,7 @@ struct EngineOptions {
                                         ///< processes of a job with the same one divide
   bool share_kv = true;                 ///< ranks in one process use one pool; false: one each, merged gather
   int32_t min_tokens_to_cut = 0;        ///< prompts with fewer new tokens stay on one rank; 0: 2 * cp
-  double comm_timeout_s = 60;           ///< a collective that takes longer means a lost rank
+  double comm_timeout_s = 60;           ///< 0.001 .. 1e6; a collective that takes longer means a lost rank
   AscendOptions ascend;                 ///< of the ascend backend
   std::string chat_template;            ///< "": the folder's; "chatml", "llama3"
   /// The layout's ranks are the processes of this job, one each; null: threads of this process.

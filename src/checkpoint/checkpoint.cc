@@ -12,6 +12,7 @@
 #include <system_error>
 #include <unordered_map>
 
+#include "base/hash.h"
 #include "base/nearest.h"
 #include "checkpoint/json_text.h"
 #include "checkpoint/mapped_file.h"
@@ -27,6 +28,7 @@ using nlohmann::json;
 constexpr const char* kSingleFile = "model.safetensors";
 constexpr const char* kIndexFile = "model.safetensors.index.json";
 constexpr size_t kMaxIndexBytes = 100'000'000;
+constexpr size_t kFingerprintBytes = 4096;  // of each end of a file's data
 
 [[noreturn]] void fail(ErrorCode code, const std::string& message) {
   throw Error(code, message);
@@ -86,6 +88,7 @@ struct Checkpoint::Impl {
     paths.push_back(path);
     SafetensorsHeader header =
         parse_safetensors_header(file.bytes(), static_cast<int64_t>(file.bytes().size()), path.string());
+    add_to_fingerprint(path, file.bytes(), static_cast<size_t>(header.data_begin));
     for (TensorEntry& entry : header.tensors) {
       if (index) {  // a shard may hold more than the index names; only what it names counts
         const auto named = index->find(entry.name);
@@ -95,6 +98,17 @@ struct Checkpoint::Impl {
       std::string name = entry.name;
       tensors.emplace(std::move(name), Tensor{std::move(entry), files.size() - 1});
     }
+  }
+
+  void add_to_fingerprint(const fs::path& path, std::span<const std::byte> file, size_t data_begin) {
+    const auto add = [&](size_t begin, size_t end) {
+      const auto part = file.subspan(begin, end - begin);
+      fingerprint = fnv1a64({reinterpret_cast<const char*>(part.data()), part.size()}, fingerprint);
+    };
+    fingerprint = fnv1a64(fmt::format("{} {}", path.filename().string(), file.size()), fingerprint);
+    const size_t end = std::min(file.size(), data_begin + kFingerprintBytes);
+    add(0, end);
+    add(std::max(end, file.size() - std::min(file.size(), kFingerprintBytes)), file.size());
   }
 
   const Tensor& find(const std::string& name) const {
@@ -114,6 +128,7 @@ struct Checkpoint::Impl {
   std::vector<fs::path> paths;  // of files
   std::unordered_map<std::string, Tensor> tensors;
   int64_t bytes = 0;
+  uint64_t fingerprint = fnv1a64("");
   std::mutex copies_mutex;
   std::unordered_map<std::string, std::vector<std::byte>> copies;  // by tensor name
 };
@@ -187,6 +202,10 @@ std::vector<std::string> Checkpoint::names() const {
 
 int64_t Checkpoint::bytes() const {
   return impl_->bytes;
+}
+
+uint64_t Checkpoint::fingerprint() const {
+  return impl_->fingerprint;
 }
 
 DType Checkpoint::main_dtype() const {

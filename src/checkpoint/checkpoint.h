@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -31,6 +32,8 @@ class Checkpoint {
   std::vector<std::string> names() const;  // ascending
   int64_t bytes() const;                   // of all tensors
   DType main_dtype() const;                // of most bytes; F32 if there are none
+  /// A hash of what is cheap to read: names, sizes and headers of the files, and the ends of their data.
+  uint64_t fingerprint() const;
 
   /// Tells the kernel that the mapped pages of `view` are not needed any more (they can be read again). Does
   /// nothing for data outside the maps.

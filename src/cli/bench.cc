@@ -34,13 +34,17 @@ struct Measured {
   Spread prefill_ms;                // all prompts, submit to the last first token
   double prefill_flops = 0;         // of all prompts, by the config's arithmetic
   std::optional<Spread> decode_ms;  // one step, all rows
-  double decode_bytes = 0;          // that one step must read: weights of the chosen experts, and KV
+  double decode_bytes = 0;  // that one step must read: weights of the chosen experts, and KV; 0: unknown
 };
 
 class Bench {
  public:
   Bench(const BenchOptions& options, const EngineOptions& engine, const ModelConfig& config, Context& context)
-      : options_(options), config_(config), context_(context), random_(options.seed) {
+      : options_(options),
+        config_(config),
+        context_(context),
+        knows_all_bytes_(!engine.job),
+        random_(options.seed) {
     chunk_ =
         engine.chunked_prefill_size > 0 ? engine.chunked_prefill_size : std::numeric_limits<int32_t>::max();
   }
@@ -133,6 +137,7 @@ class Bench {
   }
 
   double decode_bytes(const EngineInfo& info, const Case& setting) const {
+    if (!knows_all_bytes_) return 0;
     const double kv_token =
         static_cast<double>(info.kv_bytes) / static_cast<double>(std::max<int64_t>(info.kv_tokens, 1));
     return weights_read_share(config_, setting.batch) * static_cast<double>(info.weight_bytes) +
@@ -142,7 +147,8 @@ class Bench {
   const BenchOptions& options_;
   const ModelConfig& config_;
   Context& context_;
-  int32_t chunk_ = 0;  // new tokens per step
+  const bool knows_all_bytes_;  // an engine in a job tells those of its own process
+  int32_t chunk_ = 0;           // new tokens per step
   std::mt19937_64 random_;
   std::optional<Error> failure_;  // of a request
 };
@@ -160,7 +166,7 @@ double decode_gbytes(const Measured& m) {
 
 // "71 %" of a limit that was measured.
 std::string share_text(double value, double limit) {
-  return limit > 0 ? fmt::format("{:.0f} %", 100 * value / limit) : "-";
+  return value > 0 && limit > 0 ? fmt::format("{:.0f} %", 100 * value / limit) : "-";
 }
 
 // One line while measuring goes on; the table comes when the limits are known.
@@ -182,9 +188,10 @@ void print_table(const std::vector<Measured>& rows, const HardwareLimits& limits
                        prefill_rate(m, m.prefill_ms.median), gflops(m),
                        share_text(gflops(m), limits.flops_per_s / 1e9));
     if (m.decode_ms) {
-      out << fmt::format(" {:>10.3f} {:>19} {:>10.1f} {:>7.1f} {:>8}", m.decode_ms->median,
+      out << fmt::format(" {:>10.3f} {:>19} {:>10.1f} {:>7} {:>8}", m.decode_ms->median,
                          fmt::format("{:.3f}..{:.3f}", m.decode_ms->least, m.decode_ms->most),
-                         per_second(m.setting.batch, m.decode_ms->median), decode_gbytes(m),
+                         per_second(m.setting.batch, m.decode_ms->median),
+                         m.decode_bytes > 0 ? fmt::format("{:.1f}", decode_gbytes(m)) : "-",
                          share_text(decode_gbytes(m), limits.bytes_per_s / 1e9));
     }
     out << "\n";
@@ -196,8 +203,13 @@ std::string spread_json(const Spread& spread) {
   return JsonObject().set("median", spread.median).set("least", spread.least).set("most", spread.most).str();
 }
 
+// null where the value is 0: unknown.
+JsonObject& set_known(JsonObject& object, const char* key, double value) {
+  return value > 0 ? object.set(key, value) : object.set_json(key, "null");
+}
+
 JsonObject& set_share(JsonObject& object, const char* key, double value, double limit) {
-  return limit > 0 ? object.set(key, value / limit) : object.set_json(key, "null");
+  return set_known(object, key, limit > 0 ? value / limit : 0);
 }
 
 std::string row_json(const Measured& m, const HardwareLimits& limits) {
@@ -211,8 +223,8 @@ std::string row_json(const Measured& m, const HardwareLimits& limits) {
   set_share(object, "prefill_of_limit", gflops(m), limits.flops_per_s / 1e9);
   if (m.decode_ms) {
     object.set_json("decode_step_ms", spread_json(*m.decode_ms))
-        .set("decode_tokens_per_s", per_second(m.setting.batch, m.decode_ms->median))
-        .set("decode_gb_per_s", decode_gbytes(m));
+        .set("decode_tokens_per_s", per_second(m.setting.batch, m.decode_ms->median));
+    set_known(object, "decode_gb_per_s", decode_gbytes(m));
     set_share(object, "decode_of_limit", decode_gbytes(m), limits.bytes_per_s / 1e9);
   }
   return object.str();
@@ -272,26 +284,24 @@ int run_bench(const CommonOptions& common, const BenchOptions& options, Context&
   if (common.json) {
     std::vector<std::string> rows;
     for (const Measured& m : measured) rows.push_back(row_json(m, limits));
-    context.out << JsonObject()
-                       .set("repeats", options.repeats)
-                       .set("decode_steps", options.decode_steps)
-                       .set_json("results", json_array(rows))
-                       .set("limit_gflop_per_s", limits.flops_per_s / 1e9)
-                       .set("limit_gb_per_s", limits.bytes_per_s / 1e9)
-                       .set("peak_memory_bytes", peak_memory)
-                       .set_json("engine", engine_info)
-                       .str()
-                << std::endl;
+    JsonObject object;
+    object.set("repeats", options.repeats)
+        .set("decode_steps", options.decode_steps)
+        .set_json("results", json_array(rows));
+    set_known(object, "limit_gflop_per_s", limits.flops_per_s / 1e9);
+    set_known(object, "limit_gb_per_s", limits.bytes_per_s / 1e9);
+    object.set("peak_memory_bytes", peak_memory).set_json("engine", engine_info);
+    context.out << object.str() << std::endl;
     return kExitOk;
   }
   print_table(measured, limits, context.out);
   if (!common.quiet) {
-    context.err << fmt::format(
-                       "median of {} prefills and {} decode steps, peak memory {}; limit, measured: "
-                       "{:.0f} GFLOP/s, {:.1f} GB/s",
-                       options.repeats, options.decode_steps, bytes_text(peak_memory),
-                       limits.flops_per_s / 1e9, limits.bytes_per_s / 1e9)
-                << std::endl;
+    context.err << fmt::format("median of {} prefills and {} decode steps, peak memory {}", options.repeats,
+                               options.decode_steps, bytes_text(peak_memory));
+    if (limits.flops_per_s > 0)
+      context.err << fmt::format("; limit, measured: {:.0f} GFLOP/s, {:.1f} GB/s", limits.flops_per_s / 1e9,
+                                 limits.bytes_per_s / 1e9);
+    context.err << std::endl;
   }
   return kExitOk;
 }

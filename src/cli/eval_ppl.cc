@@ -15,7 +15,7 @@ constexpr int64_t kDefaultContext = 4096;
 
 std::string read_text(const EvalRun& run) {
   InputFile file(run.options.data, run.context.in_fd);
-  std::string text = file.read_all();
+  std::string text = file.read_all(run.context.interrupted);
   if (const size_t bad = first_invalid_utf8(text); bad != std::string::npos) {
     throw Error(ErrorCode::kUnreadable, fmt::format("{}: byte {} is not UTF-8 text", file.name(), bad));
   }

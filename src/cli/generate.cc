@@ -20,7 +20,7 @@ std::string read_prompt(const GenerateOptions& options, const Context& context) 
   } else {
     InputFile file(path, context.in_fd);
     name = file.name();
-    text = file.read_all();
+    text = file.read_all(context.interrupted);
   }
   if (const size_t bad = first_invalid_utf8(text); bad != std::string::npos) {
     throw Error(options.prompt ? ErrorCode::kUsage : ErrorCode::kUnreadable,

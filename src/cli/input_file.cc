@@ -45,7 +45,7 @@ ptrdiff_t InputFile::read(char* buffer, size_t size) {
   return count;
 }
 
-std::string InputFile::read_all() {
+std::string InputFile::read_all(const std::function<bool()>& interrupted) {
   std::string text;
   for (;;) {
     const size_t used = text.size();
@@ -53,6 +53,7 @@ std::string InputFile::read_all() {
     const ptrdiff_t count = read(text.data() + used, text.size() - used);
     text.resize(used + std::max<ptrdiff_t>(count, 0));
     if (count == 0) return text;
+    if (interrupted()) throw Error(ErrorCode::kCancelled, "interrupted");
   }
 }
 

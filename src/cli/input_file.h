@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <string>
 
 namespace longspan::cli {
@@ -20,7 +21,9 @@ class InputFile {
 
   /// Reads up to `size` bytes; 0 at the end; -1 if a signal came first.
   ptrdiff_t read(char* buffer, size_t size);
-  std::string read_all();
+  /// To the end. Throws Error(kCancelled) once `interrupted` says so, which is asked after every read and
+  /// every signal.
+  std::string read_all(const std::function<bool()>& interrupted = [] { return false; });
 
  private:
   std::string name_;  // for messages

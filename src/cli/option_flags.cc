@@ -9,7 +9,6 @@ namespace {
 
 constexpr int64_t kMax32 = std::numeric_limits<int32_t>::max();
 constexpr int64_t kMax64 = std::numeric_limits<int64_t>::max();
-constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 void add_layout_flags(FlagSet& flags, LayoutOptions& layout, std::vector<int64_t>* cp_list) {
   flags.value("--tp,--tp-size,--tensor-parallel-size", "as --cp", "RANKS", "ranks in all, cp x attn_tp",
@@ -120,7 +119,7 @@ void add_exchange_flags(FlagSet& flags, CommonOptions& options) {
         engine.share_kv = text != "gather";
         options.shared_kv_only = text == "shared";
       });
-  flags.number("--comm-timeout", engine.comm_timeout_s, 0, false, kInfinity, "SECONDS",
+  flags.number("--comm-timeout", engine.comm_timeout_s, 0.001, true, 1e6, "SECONDS",
                "a collective that takes longer, or a silent process of a job, means a lost rank");
 }
 

@@ -51,9 +51,15 @@ int follow(const CommandLine& line, Context& context) {
   const auto* bench = std::get_if<BenchOptions>(&line.command);
   std::vector<int64_t> cp_list = bench ? bench->cp : std::vector<int64_t>();
   if (cp_list.empty()) cp_list = {options.layout.cp};
-  for (const int64_t cp : cp_list) {
-    options.layout.cp = static_cast<int32_t>(cp);
-    context.follow(options);
+  try {
+    for (const int64_t cp : cp_list) {
+      options.layout.cp = static_cast<int32_t>(cp);
+      context.follow(options);
+    }
+  } catch (const Error& error) {
+    // Rank 0 tells what went wrong, wherever it did; if it left without an engine there is nothing to do.
+    if (error.code() == ErrorCode::kRankLost) throw;
+    return error.code() == ErrorCode::kCancelled ? kExitOk : exit_code(error.code());
   }
   return kExitOk;
 }
@@ -106,12 +112,7 @@ int run(const std::vector<std::string>& args, Context& context) {
   bool json = std::find(args.begin(), args.end(), "--json") != args.end();
   std::shared_ptr<Job> job;  // outlives the report of an error: to leave it may take a while
   bool follows = false;
-  const auto fail = [&](const Error& error) {
-    // Rank 0 tells what went wrong, wherever it did; if it left without an engine there is nothing to do.
-    if (follows && error.code() == ErrorCode::kCancelled) return kExitOk;
-    if (follows && error.code() != ErrorCode::kRankLost) return exit_code(error.code());
-    return report(error, json && !follows, context);
-  };
+  const auto fail = [&](const Error& error) { return report(error, json && !follows, context); };
   try {
     CommandLine line = parse_command_line(args);
     json = line.common.json;

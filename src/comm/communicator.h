@@ -57,6 +57,11 @@ class Communicator {
                             std::span<std::byte> recv, std::span<const int64_t> recv_bytes,
                             std::string_view tag) = 0;
 
+  /// At rank `root`, recv = the concatenation of every rank's `send` in rank order, recv_bytes[r] bytes from
+  /// rank r. The others give no `recv` and no `recv_bytes`.
+  virtual void gather_v(std::span<const std::byte> send, std::span<std::byte> recv,
+                        std::span<const int64_t> recv_bytes, int32_t root, std::string_view tag) = 0;
+
   /// `data` of rank `root` goes to all. Equal sizes.
   virtual void broadcast(std::span<std::byte> data, int32_t root, std::string_view tag) = 0;
 

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include "comm/communicator.h"
@@ -38,6 +39,9 @@ class Job {
 
   /// Throws Error(kRankLost) if the job is lost.
   virtual void require_alive() = 0;
+
+  /// Ends the job: every process learns the reason. Never throws; the first reason is kept.
+  virtual void abort(std::string_view reason) noexcept = 0;
 
   /// Returns when every process has left; nothing may be under way here. Throws Error(kRankLost): then the
   /// process should end at once, by _exit.

@@ -7,11 +7,11 @@
 #include <cstring>
 #include <functional>
 #include <mutex>
-#include <numeric>
 #include <optional>
 #include <utility>
 
 #include "base/check.h"
+#include "comm/collective_rules.h"
 #include "comm/communicator.h"
 
 namespace longspan {
@@ -131,9 +131,7 @@ class ThreadsCommunicator final : public Communicator {
   // Copying needs all ranks: nothing moves before wait().
   void start_all_gather_v(std::span<const std::byte> send, std::span<std::byte> recv,
                           std::span<const int64_t> recv_bytes, std::string_view tag) override {
-    check(std::ssize(recv_bytes) == size(), "all_gather_v: one count per rank");
-    check(std::accumulate(recv_bytes.begin(), recv_bytes.end(), int64_t{0}) == std::ssize(recv),
-          "all_gather_v: counts must add up to the receive buffer");
+    check_gather(size(), recv_bytes, recv);
     check(!started_, "all_gather_v: one at a time");
     started_ = Gather{send, recv, {recv_bytes.begin(), recv_bytes.end()}, std::string(tag)};
   }
@@ -142,15 +140,8 @@ class ThreadsCommunicator final : public Communicator {
     check(started_.has_value(), "wait: nothing was started");
     const Gather gather = *std::exchange(started_, std::nullopt);
     const auto& [send, recv, recv_bytes, tag] = gather;
-    exchange({.send = send.data(), .bytes = std::ssize(send)}, "all_gather_v", tag, [&] {
-      std::byte* out = recv.data();
-      for (int32_t r = 0; r < size(); ++r) {
-        const Post& from = group_->post_of(r);
-        if (from.bytes != recv_bytes[r]) disagree("all_gather_v", tag, recv_bytes[r], r, from.bytes);
-        copy(out, from.send, from.bytes);
-        out += recv_bytes[r];
-      }
-    });
+    exchange({.send = send.data(), .bytes = std::ssize(send)}, "all_gather_v", tag,
+             [&] { copy_posts(recv, recv_bytes, "all_gather_v", tag); });
   }
 
   // Rank r adds up part r and writes it into every rank's buffer: each float is read and written by one rank.
@@ -161,39 +152,31 @@ class ThreadsCommunicator final : public Communicator {
       require_equal_posts("all_reduce", tag, size_bytes);
       const int64_t count = std::ssize(data);
       const int64_t begin = count * rank_ / size(), end = count * (rank_ + 1) / size();
-      float sums[kBlock];
-      for (int64_t at = begin; at < end; at += kBlock) {
-        const int64_t n = std::min(kBlock, end - at);
-        add_up(at, n, sums);
+      add_posts(begin, end, [&](int64_t at, std::span<const float> sums) {
         for (int32_t r = 0; r < size(); ++r)
-          std::memcpy(reinterpret_cast<float*>(group_->post_of(r).recv) + at, sums, n * sizeof(float));
-      }
+          std::memcpy(reinterpret_cast<float*>(group_->post_of(r).recv) + at, sums.data(), sums.size_bytes());
+      });
     });
   }
 
   void reduce_scatter_v(std::span<const float> send, std::span<float> recv, std::span<const Range> ranges,
                         std::string_view tag) override {
-    check(std::ssize(ranges) == size(), "reduce_scatter_v: one range per rank");
+    check_reduce_scatter(rank_, size(), send, recv, ranges);
     const Range mine = ranges[rank_];
-    check(mine.count == std::ssize(recv), "reduce_scatter_v: the range must have the receive buffer's size");
-    check(mine.begin >= 0 && mine.begin + mine.count <= std::ssize(send), "reduce_scatter_v: range in send");
     const auto size_bytes = static_cast<int64_t>(send.size_bytes());
     const auto* bytes = reinterpret_cast<const std::byte*>(send.data());
     exchange({.send = bytes, .bytes = size_bytes}, "reduce_scatter_v", tag, [&] {
       require_equal_posts("reduce_scatter_v", tag, size_bytes);
-      for (int64_t at = 0; at < mine.count; at += kBlock)
-        add_up(mine.begin + at, std::min(kBlock, mine.count - at), recv.data() + at);
+      add_posts(mine.begin, mine.begin + mine.count, [&](int64_t at, std::span<const float> sums) {
+        std::copy(sums.begin(), sums.end(), recv.begin() + (at - mine.begin));
+      });
     });
   }
 
   void all_to_all_v(std::span<const std::byte> send, std::span<const int64_t> send_bytes,
                     std::span<std::byte> recv, std::span<const int64_t> recv_bytes,
                     std::string_view tag) override {
-    check(std::ssize(send_bytes) == size() && std::ssize(recv_bytes) == size(),
-          "all_to_all_v: one count per rank");
-    check(std::accumulate(send_bytes.begin(), send_bytes.end(), int64_t{0}) == std::ssize(send) &&
-              std::accumulate(recv_bytes.begin(), recv_bytes.end(), int64_t{0}) == std::ssize(recv),
-          "all_to_all_v: counts must add up to the buffers");
+    check_all_to_all(size(), send, send_bytes, recv, recv_bytes);
     const Post mine = {.send = send.data(), .bytes = std::ssize(send), .send_bytes = send_bytes};
     exchange(mine, "all_to_all_v", tag, [&] {
       std::byte* out = recv.data();
@@ -201,11 +184,18 @@ class ThreadsCommunicator final : public Communicator {
         const Post& from = group_->post_of(r);
         const int64_t bytes = from.send_bytes[rank_];
         if (bytes != recv_bytes[r]) disagree("all_to_all_v", tag, recv_bytes[r], r, bytes);
-        const int64_t skipped =
-            std::accumulate(from.send_bytes.begin(), from.send_bytes.begin() + rank_, int64_t{0});
+        const int64_t skipped = total(from.send_bytes.first(rank_));
         copy(out, from.send + skipped, bytes);
         out += bytes;
       }
+    });
+  }
+
+  void gather_v(std::span<const std::byte> send, std::span<std::byte> recv,
+                std::span<const int64_t> recv_bytes, int32_t root, std::string_view tag) override {
+    check_gather_at(root, rank_, size(), recv_bytes, recv);
+    exchange({.send = send.data(), .bytes = std::ssize(send)}, "gather_v", tag, [&] {
+      if (rank_ == root) copy_posts(recv, recv_bytes, "gather_v", tag);
     });
   }
 
@@ -220,8 +210,6 @@ class ThreadsCommunicator final : public Communicator {
   void abort(std::string_view reason) noexcept override { group_->abort(reason); }
 
  private:
-  static constexpr int64_t kBlock = 512;  // floats
-
   static void copy(std::byte* to, const std::byte* from, int64_t bytes) {
     if (bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
   }
@@ -244,8 +232,7 @@ class ThreadsCommunicator final : public Communicator {
 
   [[noreturn]] void disagree(std::string_view collective, std::string_view tag, int64_t expected,
                              int32_t from, int64_t sent) {
-    const std::string reason =
-        fmt::format("rank {} expects {} bytes from rank {}, which sends {}", rank_, expected, from, sent);
+    const std::string reason = sizes_disagree(rank_, expected, from, sent);
     group_->abort(reason);
     throw Error(ErrorCode::kRankLost, fmt::format("{} \"{}\": {}", collective, tag, reason));
   }
@@ -255,12 +242,21 @@ class ThreadsCommunicator final : public Communicator {
       if (group_->post_of(r).bytes != bytes) disagree(collective, tag, bytes, r, group_->post_of(r).bytes);
   }
 
-  // sums[i] = the sum of all ranks' float begin + i, in rank order.
-  void add_up(int64_t begin, int64_t count, float* sums) {
+  void copy_posts(std::span<std::byte> recv, std::span<const int64_t> recv_bytes, std::string_view collective,
+                  std::string_view tag) {
+    std::byte* out = recv.data();
     for (int32_t r = 0; r < size(); ++r) {
-      const float* from = reinterpret_cast<const float*>(group_->post_of(r).send) + begin;
-      for (int64_t i = 0; i < count; ++i) sums[i] = r == 0 ? from[i] : sums[i] + from[i];
+      const Post& from = group_->post_of(r);
+      if (from.bytes != recv_bytes[r]) disagree(collective, tag, recv_bytes[r], r, from.bytes);
+      copy(out, from.send, from.bytes);
+      out += recv_bytes[r];
     }
+  }
+
+  template <typename Done>
+  void add_posts(int64_t begin, int64_t end, Done done) {
+    const auto floats_of = [&](int32_t r) { return reinterpret_cast<const float*>(group_->post_of(r).send); };
+    add_up(size(), begin, end, floats_of, done);
   }
 
   struct Gather {

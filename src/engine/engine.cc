@@ -23,6 +23,8 @@
 namespace longspan {
 namespace {
 
+constexpr const char* kTextFiles = "reading the tokenizer";
+
 double steady_ms() {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch())
       .count();
@@ -316,19 +318,44 @@ EngineStats EngineImpl::stats() const {
 
 std::unique_ptr<Engine> open_engine(const EngineOptions& options, std::unique_ptr<Device> device, Clock now) {
   Job* const job = options.job.get();
-  ModelConfig config = read_config(options);
-  struct Files {
-    Checkpoint checkpoint;
+  ModelConfig config = read_config(options, device->ops().name());
+  Checkpoint checkpoint = open_checkpoint(options, config);
+  struct TextFiles {
     Tokenizer tokenizer;
     ChatTemplate chat_template;
   };
-  Files files = together(job, "opening the model", [&] {
-    return Files{Checkpoint::open(options.model), Tokenizer::load(options.model),
-                 ChatTemplate::load(options.model, options.chat_template)};
+  TextFiles files = together(job, kTextFiles, [&] {
+    return TextFiles{Tokenizer::load(options.model),
+                     ChatTemplate::load(options.model, options.chat_template)};
   });
-  return std::make_unique<EngineImpl>(options, std::move(config), std::move(files.checkpoint),
+  return std::make_unique<EngineImpl>(options, std::move(config), std::move(checkpoint),
                                       std::move(files.tokenizer), files.chat_template, std::move(device),
                                       std::move(now));
+}
+
+// What only this process knows is told to the others before it ends.
+void follow_engine(const EngineOptions& options, std::unique_ptr<Device> device) {
+  Job& job = *options.job;
+  const auto lose = [&](const char* what) {
+    const std::string reason = fmt::format("rank {} failed: {}", job.rank(), what);
+    job.abort(reason);
+    throw Error(ErrorCode::kRankLost, reason);
+  };
+  try {
+    const ModelConfig config = read_config(options, device->ops().name());
+    Checkpoint checkpoint = open_checkpoint(options, config);
+    agree(job, {}, kTextFiles);  // which rank 0 reads
+    StepRunner(options, config, std::move(checkpoint), std::move(device)).follow();
+  } catch (const AgreedError&) {
+    throw;
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::kRankLost || error.code() == ErrorCode::kCancelled) throw;
+    lose(error.what());
+  } catch (const std::bad_alloc&) {
+    lose("out of memory");
+  } catch (const std::exception& error) {
+    lose(error.what());
+  }
 }
 
 namespace {
@@ -349,11 +376,7 @@ std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
 void Engine::follow(const EngineOptions& options) {
   if (!options.job || options.job->rank() == 0)
     throw Error(ErrorCode::kUsage, "an engine is followed by the processes of a job other than rank 0");
-  auto device = open_device(options);
-  const ModelConfig config = read_config(options);
-  Checkpoint checkpoint =
-      together(options.job.get(), "opening the model", [&] { return Checkpoint::open(options.model); });
-  StepRunner(options, config, std::move(checkpoint), std::move(device)).follow();
+  follow_engine(options, open_device(options));
 }
 
 }  // namespace longspan

@@ -2,9 +2,13 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
+#include <map>
+#include <set>
 #include <sstream>
 
 namespace longspan {
@@ -40,14 +44,44 @@ std::string this_host() {
   return fmt::format("{}/{}", name, boot);
 }
 
+HostPlace this_place(std::vector<int> cores) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  const bool known = sched_getaffinity(getppid(), sizeof(set), &set) == 0;
+  return {.host = this_host(), .cores = std::move(cores), .launcher_cores = known ? CPU_COUNT(&set) : 0};
+}
+
+std::string binding_note(std::span<const HostPlace> places) {
+  struct Host {
+    std::set<int> cores;
+    int processes = 0, launcher_cores = 0;
+  };
+  std::map<std::string, Host> hosts;
+  for (const HostPlace& place : places) {
+    Host& host = hosts[place.host];
+    host.cores.insert(place.cores.begin(), place.cores.end());
+    ++host.processes;
+    host.launcher_cores = std::max(host.launcher_cores, place.launcher_cores);
+  }
+  for (const auto& [name, host] : hosts) {
+    if (2 * std::ssize(host.cores) > host.launcher_cores) continue;
+    return fmt::format(
+        "on {} the launcher may use {} cores, and the process{} it started {} between them; Open MPI binds "
+        "processes to cores unless mpirun is given --bind-to none",
+        name.substr(0, name.find('/')), host.launcher_cores, host.processes == 1 ? "" : "es",
+        host.cores.size());
+  }
+  return "";
+}
+
 std::string to_text(const HostPlace& place) {
-  return fmt::format("{} {}", place.host, fmt::join(place.cores, " "));
+  return fmt::format("{} {} {}", place.host, place.launcher_cores, fmt::join(place.cores, " "));
 }
 
 HostPlace host_place_from_text(const std::string& text) {
   std::istringstream in(text);
-  HostPlace place;
-  in >> place.host;
+  HostPlace place = {};
+  in >> place.host >> place.launcher_cores;
   for (int core; in >> core;) place.cores.push_back(core);
   return place;
 }

@@ -11,6 +11,7 @@ namespace longspan {
 struct HostPlace {
   std::string host;        // the same for processes that share memory and cores
   std::vector<int> cores;  // that it may use, ascending
+  int32_t launcher_cores;  // how many its parent may use, which the launcher has bound to none
 };
 
 /// A process' part of its host.
@@ -27,7 +28,14 @@ HostShare share_host(std::span<const HostPlace> places, int32_t rank);
 /// The name and the boot of the machine this runs on.
 std::string this_host();
 
-/// "HOST 0 1 2", and back.
+/// This process' place; `cores` are those it may use.
+HostPlace this_place(std::vector<int> cores);
+
+/// What to tell the user where the processes on a host may use half of its cores or fewer between them; empty
+/// where they may use more. Open MPI binds two processes or fewer to one core each.
+std::string binding_note(std::span<const HostPlace> places);
+
+/// "HOST 8 0 1 2", and back.
 std::string to_text(const HostPlace& place);
 HostPlace host_place_from_text(const std::string& text);
 

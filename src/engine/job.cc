@@ -2,13 +2,13 @@
 
 #include <longspan/job.h>
 
-#include <chrono>
+#include "engine/request_rules.h"
 
 namespace longspan {
 
 std::shared_ptr<Job> join_mpi(double comm_timeout_s, std::function<bool()> told_to_stop) {
   JobOptions options;
-  options.silence_limit = std::chrono::milliseconds(static_cast<int64_t>(comm_timeout_s * 1e3));
+  options.silence_limit = comm_timeout(comm_timeout_s);
   if (told_to_stop) options.told_to_stop = std::move(told_to_stop);
   return join_mpi_job(options);
 }

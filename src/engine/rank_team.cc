@@ -1,5 +1,7 @@
 #include "engine/rank_team.h"
 
+#include <fmt/format.h>
+#include <longspan/error.h>
 #include <omp.h>
 #include <sched.h>
 
@@ -7,6 +9,7 @@
 #include <exception>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 
 #include "base/check.h"
@@ -47,6 +50,35 @@ struct RankTeam::State {
   bool stopping = false;
   std::vector<std::thread> threads;
 
+  void start(const std::vector<std::vector<int>>& cores_of, bool pin) {
+    const auto count = static_cast<int>(cores_of.size());
+    try {
+      for (int worker = 0; worker < count; ++worker) {
+        threads.emplace_back([this, worker, cores = cores_of[worker], pin] {
+          if (pin) pin_to(cores);
+          omp_set_num_threads(static_cast<int>(cores.size()));
+          serve(worker);
+        });
+      }
+    } catch (const std::system_error& error) {
+      const size_t started = threads.size();
+      stop();
+      throw Error(ErrorCode::kCapacity,
+                  fmt::format("the system starts {} of {} threads of ranks, then says: {}", started, count,
+                              error.code().message()));
+    }
+  }
+
+  void stop() {
+    {
+      const std::lock_guard lock(mutex);
+      stopping = true;
+    }
+    posted.notify_all();
+    for (std::thread& thread : threads) thread.join();
+    threads.clear();
+  }
+
   void execute(int worker) {
     try {
       (*body)(worker);
@@ -77,22 +109,11 @@ struct RankTeam::State {
 
 RankTeam::RankTeam(const std::vector<std::vector<int>>& cores_of, bool pin)
     : state_(std::make_unique<State>()) {
-  for (int worker = 0; worker < static_cast<int>(cores_of.size()); ++worker) {
-    state_->threads.emplace_back([state = state_.get(), worker, cores = cores_of[worker], pin] {
-      if (pin) pin_to(cores);
-      omp_set_num_threads(static_cast<int>(cores.size()));
-      state->serve(worker);
-    });
-  }
+  state_->start(cores_of, pin);
 }
 
 RankTeam::~RankTeam() {
-  {
-    const std::lock_guard lock(state_->mutex);
-    state_->stopping = true;
-  }
-  state_->posted.notify_all();
-  for (std::thread& thread : state_->threads) thread.join();
+  state_->stop();
 }
 
 int RankTeam::size() const {

@@ -13,6 +13,7 @@ std::vector<int> usable_cores();
 /// as many threads, and it is pinned to them unless `pin` is false (more threads than cores).
 class RankTeam {
  public:
+  /// Throws Error(kCapacity) if the system refuses a thread.
   RankTeam(const std::vector<std::vector<int>>& cores_of, bool pin);
   ~RankTeam();
   RankTeam(const RankTeam&) = delete;

@@ -13,6 +13,13 @@ void require(bool ok, ErrorCode code, const std::string& message) {
 
 }  // namespace
 
+std::chrono::milliseconds comm_timeout(double seconds) {
+  constexpr double kShortest = 0.001, kLongest = 1e6;
+  require(seconds >= kShortest && seconds <= kLongest, ErrorCode::kUsage,
+          fmt::format("comm_timeout_s must be from {} to {}; got {}", kShortest, kLongest, seconds));
+  return std::chrono::milliseconds(std::llround(seconds * 1e3));
+}
+
 void check_options(const EngineOptions& options, const ModelConfig& config) {
   const auto at_least = [](const char* name, auto value, auto least) {
     require(value >= least, ErrorCode::kUsage,
@@ -29,8 +36,7 @@ void check_options(const EngineOptions& options, const ModelConfig& config) {
                       options.chunked_prefill_size));
   require(options.mem_fraction > 0 && options.mem_fraction <= 1, ErrorCode::kUsage,
           fmt::format("mem_fraction must be above 0 and at most 1; got {}", options.mem_fraction));
-  require(options.comm_timeout_s > 0 && std::isfinite(options.comm_timeout_s), ErrorCode::kUsage,
-          fmt::format("comm_timeout_s must be above 0; got {}", options.comm_timeout_s));
+  comm_timeout(options.comm_timeout_s);
   require(options.context_length <= config.context_length, ErrorCode::kUsage,
           fmt::format("context_length {} is more than the model's {}; the largest is {}",
                       options.context_length, config.context_length, config.context_length));

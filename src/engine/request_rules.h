@@ -2,11 +2,15 @@
 
 #include <longspan/engine.h>
 
+#include <chrono>
 #include <span>
 
 #include "checkpoint/model_config.h"
 
 namespace longspan {
+
+/// EngineOptions::comm_timeout_s in whole milliseconds. Throws Error(kUsage) outside 0.001 to 1,000,000 s.
+std::chrono::milliseconds comm_timeout(double seconds);
 
 /// Throws Error(kUsage) for an option out of range: the option, its value, what is allowed.
 void check_options(const EngineOptions& options, const ModelConfig& config);

@@ -93,7 +93,7 @@ std::optional<StepOrder> StepOrders::receive() {
 void StepOrders::collect(const CpPlan& plan, const StepWants& wants, int64_t vocab_size, StepOutput& output) {
   constexpr int64_t kFloat = sizeof(float);
   const int32_t rank = job_.rank(), size = job_.size();
-  std::vector<int64_t> send_bytes(size), recv_bytes(size);
+  std::vector<int64_t> recv_bytes;
   const auto reported_bytes = [&](int32_t of) {
     int64_t floats = 0;
     for_each_reported(
@@ -106,15 +106,15 @@ void StepOrders::collect(const CpPlan& plan, const StepWants& wants, int64_t voc
         layout_, rank, plan, wants,
         [&](size_t s) { send.insert(send.end(), output.logits[s].begin(), output.logits[s].end()); },
         [&](size_t token) { send.push_back(output.scores[token]); });
-    send_bytes[0] = std::ssize(send) * kFloat;
-    check(send_bytes[0] == reported_bytes(rank), "a rank reports whole rows");
+    check(std::ssize(send) * kFloat == reported_bytes(rank), "a rank reports whole rows");
   } else {
     int64_t bytes = 0;
-    for (int32_t from = 1; from < size; ++from) bytes += recv_bytes[from] = reported_bytes(from);
+    for (int32_t from = 0; from < size; ++from)  // its own are there
+      bytes += recv_bytes.emplace_back(from == 0 ? 0 : reported_bytes(from));
     recv.resize(static_cast<size_t>(bytes / kFloat));
   }
-  results_->all_to_all_v(std::as_bytes(std::span(send)), send_bytes, std::as_writable_bytes(std::span(recv)),
-                         recv_bytes, "results");
+  results_->gather_v(std::as_bytes(std::span(send)), std::as_writable_bytes(std::span(recv)), recv_bytes, 0,
+                     "results");
   if (rank != 0) return;
   const float* next = recv.data();
   for (int32_t from = 1; from < size; ++from) {

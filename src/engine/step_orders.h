@@ -40,8 +40,6 @@ class StepOrders {
   /// scores of its tokens, where it is the one that reports them. Collective.
   void collect(const CpPlan& plan, const StepWants& wants, int64_t vocab_size, StepOutput& output);
 
-  void abort(std::string_view reason) noexcept { orders_->abort(reason); }
-
  private:
   void broadcast(std::vector<int32_t>& words);
 

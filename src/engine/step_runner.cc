@@ -8,6 +8,8 @@
 #include <limits>
 
 #include "base/check.h"
+#include "device/cpu/parallel.h"
+#include "engine/request_rules.h"
 #include "engine/together.h"
 #include "model/layout_model.h"
 #include "plan/cp_plan.h"
@@ -53,10 +55,6 @@ int32_t count_pages(const EngineOptions& options, const ModelConfig& config, int
   return static_cast<int32_t>(std::min({wanted + 1, fitting, slots_limit}));  // page 0 is never handed out
 }
 
-std::chrono::milliseconds milliseconds(double seconds) {
-  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1e3));
-}
-
 // Collectives of this build read and write host memory.
 void check_exchange(const EngineOptions& options, const Layout& layout, const ModelConfig& config,
                     bool share_kv, const Device& device) {
@@ -91,7 +89,7 @@ void add_tensors_of_others(Job& job, const Checkpoint& checkpoint, PackedSlices&
   for (const std::string& name : checkpoint.names()) mine += packed.tensors.contains(name) ? '1' : '0';
   for (const std::string& read : exchange_texts(job, mine, "tensors read")) {
     if (read.size() != mine.size())
-      throw Error(
+      throw AgreedError(
           ErrorCode::kUnreadable,
           fmt::format(
               "the model folder holds {} tensors on one process of the job and {} on another; give all "
@@ -103,12 +101,27 @@ void add_tensors_of_others(Job& job, const Checkpoint& checkpoint, PackedSlices&
   }
 }
 
-HostShare share_of_host(Job& job) {
+// This process' part of its host. Rank 0 alone says what is odd, of all of them.
+HostShare share_of_host(Job* job, int32_t threads) {
   std::vector<HostPlace> places;
-  const HostPlace mine = {.host = this_host(), .cores = usable_cores()};
-  for (const std::string& text : exchange_texts(job, to_text(mine), "cores"))
-    places.push_back(host_place_from_text(text));
-  return share_host(places, job.rank());
+  if (job) {
+    for (const std::string& text : exchange_texts(*job, to_text(this_place(usable_cores())), "cores"))
+      places.push_back(host_place_from_text(text));
+  } else {
+    places.push_back(this_place(usable_cores()));
+  }
+  const int32_t rank = job ? job->rank() : 0;
+  if (rank == 0) {
+    if (const std::string note = job ? binding_note(places) : ""; !note.empty()) spdlog::warn(note);
+    for (int32_t other = 0; other < std::ssize(places); ++other) {
+      const auto cores = std::ssize(share_host(places, other).cores);
+      if (threads <= cores) continue;
+      spdlog::warn("--threads {}: {} may use {} cores; the threads share them, unpinned", threads,
+                   job ? fmt::format("rank {}", other) : "this process", cores);
+      break;
+    }
+  }
+  return share_host(places, rank);
 }
 
 }  // namespace
@@ -124,21 +137,27 @@ StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, 
       has_wide_rank_(layout_.cp > 1 && layout_.attn_tp == 1 && share_kv_ &&
                      (config.num_experts == 0 || layout_.moe_dp == layout_.cp)),
       device_(std::move(device)) {
-  check_exchange(options, layout_, config, share_kv_, *device_);
-  HostShare host{.cores = usable_cores()};
-  if (job_) host = share_of_host(*job_);
+  together(job_, "what ranks exchange", [&] {
+    check_exchange(options, layout_, config, share_kv_, *device_);
+    return true;
+  });
+  const HostShare host = share_of_host(job_, options.threads);
   const int32_t ranks = job_ ? 1 : layout_.tp;
   const auto shares = share_cores(host.cores, options.threads, ranks, has_wide_rank_);
   const bool oversubscribed = host.oversubscribed || std::ssize(shares[0]) * ranks > std::ssize(host.cores) ||
                               options.threads > std::ssize(host.cores);
-  if (options.threads > std::ssize(host.cores))
-    spdlog::warn("--threads {}: this process may use {} cores; the threads share them, unpinned",
-                 options.threads, host.cores.size());
-  team_ = std::make_unique<RankTeam>(shares, /*pin=*/!oversubscribed);
-  load(shares);
+  team_ = together(job_, "starting threads",
+                   [&] { return std::make_unique<RankTeam>(shares, /*pin=*/!oversubscribed); });
+  {
+    const TeamSize packing(options.threads > 0 ? options.threads : static_cast<int>(host.cores.size()));
+    load(shares);
+  }
   make_pools(host.processes);
-  make_groups();
-  if (job_) orders_ = std::make_unique<StepOrders>(*job_, layout_, milliseconds(options.comm_timeout_s));
+  together(job_, "joining groups", [&] {
+    make_groups();
+    return true;
+  });
+  if (job_) orders_ = std::make_unique<StepOrders>(*job_, layout_, comm_timeout(options.comm_timeout_s));
 }
 
 void StepRunner::load(const std::vector<std::vector<int>>& shares) {
@@ -150,7 +169,10 @@ void StepRunner::load(const std::vector<std::vector<int>>& shares) {
     return true;
   });
   if (job_) add_tensors_of_others(*job_, checkpoint_, packed);
-  refuse_unread_tensors(config_, checkpoint_, packed);
+  together(job_, "looking for unread weights", [&] {
+    refuse_unread_tensors(config_, checkpoint_, packed);
+    return true;
+  });
   weight_bytes_ = packed.bytes();
 }
 
@@ -209,7 +231,7 @@ void StepRunner::make_groups() {
   };
   const auto attn_tp_group = [&](int32_t rank) { return layout_.attn_tp_group(rank); };
   const auto moe_group = [&](int32_t rank) { return layout_.moe_group(rank); };
-  const std::chrono::milliseconds limit = milliseconds(options_.comm_timeout_s);
+  const std::chrono::milliseconds limit = comm_timeout(options_.comm_timeout_s);
   const auto groups_of_ranks = [&](JobChannel channel, auto group_of) {
     if (!job_) return make_rank_groups(layout_.tp, limit, group_of);
     std::vector<std::unique_ptr<Communicator>> mine(1);
@@ -262,7 +284,7 @@ StepOutput StepRunner::run(const Batch& batch, const StepWants& wants) {
     return run_here(batch, wants);
   } catch (const std::exception& failure) {
     lost_ = true;
-    if (orders_) orders_->abort(fmt::format("rank {} failed: {}", job_->rank(), failure.what()));
+    if (job_) job_->abort(fmt::format("rank {} failed: {}", job_->rank(), failure.what()));
     throw Error(ErrorCode::kRankLost, fmt::format("a rank was lost: {}", failure.what()));
   }
 }
@@ -271,12 +293,7 @@ void StepRunner::follow() {
   for (;;) {
     const std::optional<StepOrder> order = orders_->receive();
     if (!order) return;
-    try {
-      run_here(order->batch, order->wants);
-    } catch (const std::exception& failure) {
-      orders_->abort(fmt::format("rank {} failed: {}", job_->rank(), failure.what()));
-      throw Error(ErrorCode::kRankLost, fmt::format("a rank was lost: {}", failure.what()));
-    }
+    run_here(order->batch, order->wants);
   }
 }
 

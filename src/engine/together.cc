@@ -40,7 +40,7 @@ void agree(Job& job, const std::optional<Error>& mine, std::string_view tag) {
     const auto code = static_cast<ErrorCode>(std::stoi(texts[rank].substr(0, space)));
     const std::string message = texts[rank].substr(space + 1);
     // Most mistakes are everybody's: then rank 0 speaks as a single process would.
-    throw Error(code, rank == 0 ? message : fmt::format("rank {}: {}", rank, message));
+    throw AgreedError(code, rank == 0 ? message : fmt::format("rank {}: {}", rank, message));
   }
 }
 

@@ -22,7 +22,14 @@ std::unique_ptr<Communicator> everyone(Job& job, JobChannel channel,
 /// Every process' text, in rank order. Collective.
 std::vector<std::string> exchange_texts(Job& job, std::string_view mine, std::string_view tag);
 
-/// Throws, in every process, the error of the lowest rank that has one. Collective.
+/// An error that every process of the job throws. Whatever else ends a process ends it alone, unless it says
+/// so.
+class AgreedError : public Error {
+ public:
+  using Error::Error;
+};
+
+/// Throws AgreedError, in every process, with the error of the lowest rank that has one. Collective.
 void agree(Job& job, const std::optional<Error>& mine, std::string_view tag);
 
 /// Runs `body` in every process of the job and waits for all: where it throws in one, its error is thrown in

@@ -47,6 +47,7 @@ class FakeJob final : public Job {
     return nullptr;
   }
   void require_alive() override {}
+  void abort(std::string_view) noexcept override {}
   void leave() override {}
 
  private:

@@ -40,6 +40,20 @@ std::vector<std::string> read_lines(InputFile& file, size_t max_bytes) {
   }
 }
 
+// A read that a signal ends is tried again, unless the signal was an interrupt.
+TEST_F(FileTest, AnInterruptEndsAReadOfEverything) {
+  int ends[2];
+  ASSERT_EQ(pipe2(ends, O_NONBLOCK), 0);  // a read of it returns as one that a signal ended does
+  ASSERT_EQ(write(ends[1], "ab", 2), 2);
+  InputFile file("-", ends[0]);
+  int reads = 0;
+  EXPECT_EQ(error_of([&] { file.read_all([&] { return ++reads == 3; }); }), "cancelled: interrupted");
+  EXPECT_EQ(reads, 3);
+  close(ends[1]);
+  EXPECT_EQ(file.read_all(), "");
+  close(ends[0]);
+}
+
 TEST_F(FileTest, ReadsLinesOfEveryShape) {
   const auto lines = [&](const std::string& text, size_t max_bytes = 1000) {
     write_file(path("f"), text);

@@ -142,6 +142,15 @@ def main():
         script = f'exec {LONGSPAN} generate -m {MODEL} --page-size $((16 + OMPI_COMM_WORLD_RANK)) '
         refused("ranks with other flags", [MPIRUN, "-n", "2", "sh", "-c", script + "-p x --comm mpi --cp 2"], 2,
                 "the processes of the job disagree")
+        script = f'[ "$OMPI_COMM_WORLD_RANK" = 1 ] && export LONGSPAN_BACKEND=reference; exec {LONGSPAN} generate -m {MODEL} '
+        refused("a rank with another backend", [MPIRUN, "-n", "2", "sh", "-c", script + "-p x --comm mpi --cp 2"], 2,
+                "--backend reference")
+        # Told once, by rank 0, however many processes it is about.
+        threads = f"--threads {len(os.sched_getaffinity(0)) + 1}"
+        done = run([MPIRUN, "-n", "2", LONGSPAN] + ask + ["-n", "2", "--cp", "2"] + threads.split())
+        expect(done.returncode == 0, f"more threads than cores: {done.stderr}")
+        expect(done.stderr.count(f"{threads}: rank 0 may use") == 1 and done.stderr.count(threads) == 1,
+               f"more threads than cores are told once: {done.stderr!r}")
     print("mpi end to end: as documented" if not failures else f"{len(failures)} failed")
     return bool(failures)
 

@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
 """Two hosts, which are network namespaces with a cable between them: the same tokens as with threads; and, with
-FULL_TESTS=1, when the cable is cut, the job ends and says so. Exits with 77 where the machine forbids namespaces.
+FULL_TESTS=1, when the cable is cut at load, in prefill or in decode, the job ends and says so. Exits with 77 where the
+machine forbids namespaces.
 
-usage: mpi_hosts.py SOURCE_DIR LONGSPAN MPIRUN
+usage: mpi_hosts.py SOURCE_DIR LONGSPAN PRELOAD MPIRUN
 """
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 
-SOURCE, LONGSPAN, MPIRUN = sys.argv[1:4]
+SOURCE, LONGSPAN, PRELOAD, MPIRUN = sys.argv[1:5]
 sys.path.insert(0, os.path.join(SOURCE, "tests/support"))
 from network_hosts import Hosts, NoNamespaces  # noqa: E402
 
@@ -44,22 +46,44 @@ def same_tokens(hosts, work):
     assert hosts.bytes_sent() - before > 500 * 128 * 4, "keys and values went over the cable"
 
 
-def cut_cable(hosts, work):
-    requests = [{"id": "short", "prompt": "a", "max_tokens": 1},
-                {"id": "long", "prompt": "b", "max_tokens": 30000, "ignore_eos": True}]
-    job = subprocess.Popen(hosts.mpirun(MPIRUN, 2) + batch(work, requests, "cut.jsonl") +
-                           ["--comm", "mpi", "--comm-timeout", "2"] + LAYOUT, stderr=subprocess.PIPE, text=True)
+SHORT = {"id": "short", "prompt": "a", "max_tokens": 1}
+LONG = {"prefill": {"id": "long", "prompt_token_ids": [100 + i % 900 for i in range(30000)], "max_tokens": 1},
+        "decode": {"id": "long", "prompt": "b", "max_tokens": 30000, "ignore_eos": True}}
+
+
+def stopped(pids):
+    return [pid for pid in pids if pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"]
+
+
+def cut_cable(hosts, work, moment):
+    results = work / f"{moment}.jsonl"
+    at_load = ["-x", f"LD_PRELOAD={PRELOAD}", "-x", "SIGNAL_AT_OPEN=model.safetensors", "-x", "SIGNAL_RANK=3",
+               "-x", f"SIGNAL_NUMBER={int(signal.SIGSTOP)}"]
+    job = subprocess.Popen(hosts.mpirun(MPIRUN, 2) + (at_load if moment == "load" else []) +
+                           batch(work, [SHORT, LONG.get(moment, SHORT)], results.name) +
+                           ["--comm", "mpi", "--comm-timeout", "2", "--chunked-prefill-size", "512"] + LAYOUT,
+                           stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + PATIENCE
-    while not ((work / "cut.jsonl").exists() and (work / "cut.jsonl").stat().st_size):
-        assert time.monotonic() < end and job.poll() is None, "the first result is on disk"
-        time.sleep(0.02)
+
+    def wait_until(condition, what):
+        while not condition():
+            assert time.monotonic() < end and job.poll() is None, what
+            time.sleep(0.02)
+
+    if moment == "load":
+        wait_until(lambda: stopped(hosts.processes(hosts.names[1])), "rank 3 stops as it opens the weights")
+    else:
+        wait_until(lambda: results.exists() and results.stat().st_size, "the first result is on disk")
     hosts.ip("-n", hosts.names[0], "link", "set", "cable", "down")
+    for pid in stopped(hosts.processes(hosts.names[1])):
+        os.kill(pid, signal.SIGCONT)
     _, errors = job.communicate(timeout=PATIENCE)
     assert job.returncode != 0, f"exit code 0: {errors}"
     assert any("longspan: error:" in line and ("rank 2" in line or "rank 3" in line) and ' "' in line
                for line in errors.splitlines()), f"no line names a rank beyond the cut and a collective: {errors}"
-    got = lines(work, "cut.jsonl")
-    assert [line.get("finish_reason") for line in got] == ["length", "error"], got
+    if moment != "load":
+        got = lines(work, results.name)
+        assert [line.get("finish_reason") for line in got] == ["length", "error"], got
     while any(hosts.processes(name) for name in hosts.names):
         assert time.monotonic() < end, "no process is left"
         time.sleep(0.1)
@@ -70,9 +94,10 @@ def main():
         with Hosts() as hosts, tempfile.TemporaryDirectory(prefix="mpi_hosts_") as work:
             same_tokens(hosts, pathlib.Path(work))
             print("two hosts: the same tokens", flush=True)
-            if os.environ.get("FULL_TESTS") == "1":
-                cut_cable(hosts, pathlib.Path(work))
-                print("a cut cable: as documented", flush=True)
+        for moment in ("load", "prefill", "decode") if os.environ.get("FULL_TESTS") == "1" else ():
+            with Hosts() as hosts, tempfile.TemporaryDirectory(prefix="mpi_hosts_") as work:
+                cut_cable(hosts, pathlib.Path(work), moment)
+                print(f"a cable cut at {moment}: as documented", flush=True)
     except NoNamespaces as error:
         print(f"SKIPPED: no network namespaces here: {error}")
         return SKIPPED

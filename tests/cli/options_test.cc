@@ -283,7 +283,9 @@ TEST(Options, BadValuesNameTheRule) {
   EXPECT_THAT(refusal_of_flag({"--page-size"}), HasSubstr("needs a value"));
   EXPECT_THAT(refusal_of_flag({"--mem-fraction-static", "0"}), HasSubstr("must be a number > 0 and <= 1"));
   EXPECT_THAT(refusal_of_flag({"--mem-fraction-static", "nan"}), HasSubstr("must be a number > 0 and <= 1"));
-  EXPECT_THAT(refusal_of_flag({"--comm-timeout", "inf"}), HasSubstr("must be a number > 0"));
+  for (const char* timeout : {"0.0005", "1000001", "1e300", "inf", "nan", "-1"})
+    EXPECT_THAT(refusal_of_flag({"--comm-timeout", timeout}),
+                HasSubstr("must be a number >= 0.001 and <= 1000000"));
   EXPECT_THAT(refusal_of_flag({"--chunked-prefill-size", "-2"}), HasSubstr("nearest: 1"));
   EXPECT_THAT(refusal_of_flag({"--chunked-prefill-size", "0"}), HasSubstr("nearest: 1"));
   EXPECT_THAT(refusal_of_flag({"--backend", "cpuu"}),

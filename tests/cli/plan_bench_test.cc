@@ -150,6 +150,24 @@ TEST_F(BenchTest, SharesOfTheLimit) {
   EXPECT_EQ(json_at(r.out, "/results/0/decode_of_limit"), json_at(r.out, "/results/0/decode_gb_per_s"));
 }
 
+// Rank 0 of a job knows neither the limits nor the bytes of all.
+TEST_F(BenchTest, WhatAJobDoesNotKnowIsLeftOut) {
+  const std::vector<std::string> bench = {"bench", "-m", kModel, "-p",     "64", "-r",
+                                          "1",     "-n", "2",    "--comm", "mpi"};
+  std::vector<std::string> json = bench;
+  json.push_back("--json");
+  CliResult r = run(json);
+  EXPECT_EQ(r.code, 0) << r.err;
+  for (const char* field : {"/limit_gflop_per_s", "/limit_gb_per_s", "/results/0/prefill_of_limit",
+                            "/results/0/decode_gb_per_s", "/results/0/decode_of_limit"})
+    EXPECT_EQ(json_at(r.out, field), "null") << field;
+  EXPECT_GT(std::stod(json_at(r.out, "/results/0/prefill_gflop_per_s")), 0.1);
+  r = run(bench);
+  EXPECT_EQ(r.code, 0) << r.err;
+  EXPECT_THAT(r.err, testing::Not(HasSubstr("limit")));
+  EXPECT_THAT(lines_of(r.out).at(1), testing::EndsWith("     -        -"));
+}
+
 TEST(WeightsRead, ShareOfTheExperts) {
   ModelConfig config = load_model_config(kModel);
   const double one = weights_read_share(config, 1), many = weights_read_share(config, 1000);

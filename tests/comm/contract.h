@@ -66,9 +66,9 @@ inline void a_gather_in_two_halves_lets_others_pass(Communicator& comm, Communic
 }
 
 // Sums whose value depends on the order they are taken in: every rank must get the bits of rank order.
-inline void reductions_add_in_rank_order(Communicator& comm) {
+inline void reductions_of_sizes_add_in_rank_order(Communicator& comm, const std::vector<int64_t>& counts) {
   const int32_t size = comm.size();
-  for (const int64_t count : {0, 1, 2, 7, 1500, 16384, 16385, 100'003}) {
+  for (const int64_t count : counts) {
     const auto value = [](int64_t rank, int64_t i) {
       return (rank % 2 ? -1.0f : 1.0f) * 1e7f + static_cast<float>(rank * 3 + i % 1000) / 7.0f;
     };
@@ -90,6 +90,10 @@ inline void reductions_add_in_rank_order(Communicator& comm) {
   }
 }
 
+inline void reductions_add_in_rank_order(Communicator& comm) {
+  reductions_of_sizes_add_in_rank_order(comm, {0, 1, 2, 7, 1500, 16384, 16385, 100'003});
+}
+
 // Rank a sends (a + 2 b) % 3 ints to rank b.
 inline void all_to_all_v_delivers_by_source(Communicator& comm) {
   const auto count = [](int32_t from, int32_t to) { return (from + 2 * to) % 3; };
@@ -105,6 +109,24 @@ inline void all_to_all_v_delivers_by_source(Communicator& comm) {
   comm.all_to_all_v(std::as_bytes(std::span(send)), send_bytes, std::as_writable_bytes(std::span(recv)),
                     recv_bytes, "test");
   EXPECT_EQ(recv, expected);
+}
+
+// Rank r sends (r + root) % 3 ints to the root.
+inline void gather_v_brings_all_to_the_root(Communicator& comm) {
+  for (int32_t root = 0; root < comm.size(); ++root) {
+    const auto count = [&](int32_t r) { return (r + root) % 3; };
+    const std::vector<int32_t> send(count(comm.rank()), comm.rank() * 10 + root);
+    std::vector<int32_t> expected;
+    std::vector<int64_t> bytes;
+    for (int32_t r = 0; comm.rank() == root && r < comm.size(); ++r) {
+      bytes.push_back(count(r) * 4);
+      expected.insert(expected.end(), count(r), r * 10 + root);
+    }
+    std::vector<int32_t> recv(expected.size());
+    comm.gather_v(std::as_bytes(std::span(send)), std::as_writable_bytes(std::span(recv)), bytes, root,
+                  "test");
+    EXPECT_EQ(recv, expected);
+  }
 }
 
 inline void broadcast_gives_all_the_roots_data(Communicator& comm) {

@@ -54,6 +54,10 @@ TEST_P(ThreadsCommSizes, ReductionsAddInRankOrder) {
   on_every_rank(GetParam(), 60s, reductions_add_in_rank_order);
 }
 
+TEST_P(ThreadsCommSizes, GatherVBringsAllToTheRoot) {
+  on_every_rank(GetParam(), 60s, gather_v_brings_all_to_the_root);
+}
+
 TEST_P(ThreadsCommSizes, AllToAllVDeliversBySource) {
   on_every_rank(GetParam(), 60s, all_to_all_v_delivers_by_source);
 }

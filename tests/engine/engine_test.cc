@@ -1,7 +1,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <longspan/engine.h>
+#include <omp.h>
 
+#include <algorithm>
 #include <atomic>
 #include <fstream>
 #include <iterator>
@@ -205,6 +207,28 @@ TEST(Engine, ALaterPromptReusesTheCachedStart) {
   EXPECT_EQ(results[2].cached_tokens,
             96);  // six whole pages of 100 tokens; the last token is always computed
   EXPECT_EQ(results[2].token_ids, results[0].token_ids);
+}
+
+// Whatever the ranks are, weights are packed by as many threads as the process was given.
+TEST(Engine, AsManyThreadsPackAsAskedFor) {
+  static int most = 0;
+  class PackingOps final : public ReferenceOps {
+   public:
+    PackingOps() : ReferenceOps(DType::kF32) {}
+    std::unique_ptr<LinearWeight> pack_linear(std::span<const WeightView> stacked,
+                                              std::span<const WeightView> biases,
+                                              LinearPrecision precision) override {
+      most = std::max(most, omp_get_max_threads());
+      return ReferenceOps::pack_linear(stacked, biases, precision);
+    }
+  };
+  const int before = omp_get_max_threads();
+  EngineOptions options = small_options(2);
+  options.threads = before + 1;
+  open_engine(options, std::make_unique<testing_support::DeviceWithOps>(std::make_unique<PackingOps>()),
+              [] { return 0.0; });
+  EXPECT_EQ(most, before + 1);
+  EXPECT_EQ(omp_get_max_threads(), before);
 }
 
 class FailingOps final : public ReferenceOps {

@@ -1,10 +1,15 @@
 #include "engine/rank_team.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <longspan/error.h>
 #include <omp.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
+#include <fstream>
 #include <stdexcept>
 #include <string>
 
@@ -35,6 +40,28 @@ TEST(RankTeam, EachWorkerIsMasterOfATeamOfItsOwnSize) {
   EXPECT_EQ(sizes[0], 1);
   EXPECT_EQ(sizes[1], 3);
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// Sanitizers reserve more memory than any limit.
+TEST(RankTeam, AThreadThatTheSystemRefusesIsAnError) {
+  rlimit before = {};
+  ASSERT_EQ(getrlimit(RLIMIT_AS, &before), 0);
+  rlim_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  rlimit tight = before;
+  tight.rlim_cur = pages * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) + (rlim_t{100} << 20);
+  ASSERT_EQ(setrlimit(RLIMIT_AS, &tight), 0);
+  std::string message;
+  try {
+    RankTeam(std::vector<std::vector<int>>(1000, {0}), /*pin=*/false);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kCapacity);
+    message = error.what();
+  }
+  setrlimit(RLIMIT_AS, &before);
+  EXPECT_THAT(message, testing::HasSubstr("of 1000 threads of ranks"));
+}
+#endif
 
 TEST(RankTeam, AFailureIsToldAtOnceAndRethrown) {
   RankTeam team({{0}, {0}}, /*pin=*/false);

@@ -65,7 +65,7 @@ class Hosts:
         for name in self.names:
             burst = max(int(gbit_per_s * 1e9 / 8 * 0.002), 65536)  # bytes
             self.run("tc", "-n", name, "qdisc", "replace", "dev", "cable", "root", "tbf", "rate", f"{gbit_per_s}gbit",
-                         "burst", str(burst), "latency", "50ms")
+                         "burst", str(burst), "latency", "5ms")
 
     def bytes_sent(self):
         shown = subprocess.run(["ip", "-j", "-s", "-n", self.names[0], "link", "show", "cable"], capture_output=True)

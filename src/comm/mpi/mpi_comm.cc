@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 #include <utility>
 
 #include "base/check.h"
+#include "comm/collective_rules.h"
 #include "comm/job.h"
 #include "comm/mpi/transport.h"
 
@@ -15,17 +15,15 @@ namespace {
 // A sum of up to so many bytes from every rank is taken on every rank, which spares the second round of
 // messages.
 constexpr int64_t kSmallSum = 64 << 10;
+// Larger sums are taken in rounds, in which a rank sends and receives up to so many bytes.
+constexpr int64_t kSumRound = 8 << 20;
 
 void copy_bytes(std::byte* to, const std::byte* from, int64_t bytes) {
   if (bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
 }
 
-int64_t total(std::span<const int64_t> counts) {
-  return std::accumulate(counts.begin(), counts.end(), int64_t{0});
-}
-
-std::byte* bytes_of(std::span<float> data) {
-  return reinterpret_cast<std::byte*>(data.data());
+const std::byte* bytes_of(std::span<const float> data) {
+  return reinterpret_cast<const std::byte*>(data.data());
 }
 
 class MpiCommunicator final : public Communicator {
@@ -58,8 +56,7 @@ class MpiCommunicator final : public Communicator {
 
   void start_all_gather_v(std::span<const std::byte> send_data, std::span<std::byte> recv,
                           std::span<const int64_t> recv_bytes, std::string_view tag) override {
-    check(std::ssize(recv_bytes) == size(), "all_gather_v: one count per rank");
-    check(total(recv_bytes) == std::ssize(recv), "all_gather_v: counts must add up to the receive buffer");
+    check_gather(size(), recv_bytes, recv);
     begin("all_gather_v", tag);
     const int64_t mine = std::ssize(send_data);
     if (mine != recv_bytes[rank_]) disagree(recv_bytes[rank_], rank_, mine);
@@ -85,57 +82,37 @@ class MpiCommunicator final : public Communicator {
     copy_bytes(recv.data(), exchange_->incoming.data(), std::ssize(recv));
   }
 
-  // Rank r adds up part r and sends it to all.
   void all_reduce(std::span<float> data, std::string_view tag) override {
-    const auto size_bytes = static_cast<int64_t>(data.size_bytes());
-    if (size_bytes <= kSmallSum) return all_reduce_small(data, tag);
-    const auto part_begin = [&](int32_t r) { return std::ssize(data) * r / size(); };
-    begin("all_reduce", tag);
-    const int64_t begin_at = part_begin(rank_), count = part_begin(rank_ + 1) - begin_at;
-    copy_bytes(exchange_->outgoing.resize(size_bytes), bytes_of(data), size_bytes);
-    add_parts(count, [&](int32_t r) { return Range{part_begin(r), part_begin(r + 1) - part_begin(r)}; });
-    const std::span<float> sums = data.subspan(begin_at, count);
-    sum_received(data.subspan(begin_at, count), sums);
-
-    begin("all_reduce", tag);
-    std::byte* out = exchange_->outgoing.resize(static_cast<int64_t>(sums.size_bytes()));
-    copy_bytes(out, bytes_of(sums), static_cast<int64_t>(sums.size_bytes()));
-    std::byte* in = exchange_->incoming.resize(size_bytes);
-    for (int32_t r = 0; r < size(); ++r) {
-      receive(r, in + part_begin(r) * kFloat, (part_begin(r + 1) - part_begin(r)) * kFloat);
-      send(r, out, static_cast<int64_t>(sums.size_bytes()));
-    }
-    run();
-    for (int32_t r = 0; r < size(); ++r) {
-      if (r == rank_) continue;
-      copy_bytes(bytes_of(data) + part_begin(r) * kFloat, in + part_begin(r) * kFloat,
-                 (part_begin(r + 1) - part_begin(r)) * kFloat);
-    }
+    constexpr int64_t kFloats = kSumRound / kFloat;
+    int64_t at = 0;
+    do {
+      sum_of_all(data.subspan(at, std::min(kFloats, std::ssize(data) - at)), tag);
+      at += kFloats;
+    } while (at < std::ssize(data));
   }
 
   void reduce_scatter_v(std::span<const float> send_data, std::span<float> recv,
                         std::span<const Range> ranges, std::string_view tag) override {
-    check(std::ssize(ranges) == size(), "reduce_scatter_v: one range per rank");
-    const Range mine = ranges[rank_];
-    check(mine.count == std::ssize(recv), "reduce_scatter_v: the range must have the receive buffer's size");
-    for (const Range& range : ranges)
-      check(range.begin >= 0 && range.begin + range.count <= std::ssize(send_data),
-            "reduce_scatter_v: range in send");
-    begin("reduce_scatter_v", tag);
-    const auto size_bytes = static_cast<int64_t>(send_data.size_bytes());
-    copy_bytes(exchange_->outgoing.resize(size_bytes), reinterpret_cast<const std::byte*>(send_data.data()),
-               size_bytes);
-    add_parts(mine.count, [&](int32_t r) { return ranges[r]; });
-    sum_received(send_data.subspan(mine.begin, mine.count), recv);
+    check_reduce_scatter(rank_, size(), send_data, recv, ranges);
+    const int64_t floats = kSumRound / kFloat / size();
+    int64_t longest = 0;
+    for (const Range& range : ranges) longest = std::max(longest, range.count);
+    int64_t at = 0;
+    do {
+      const auto part_of = [&](int32_t r) {
+        const int64_t from = std::min(at, ranges[r].count);
+        return Range{ranges[r].begin + from, std::min(floats, ranges[r].count - from)};
+      };
+      begin("reduce_scatter_v", tag);
+      add_parts(send_data, recv.subspan(std::min(at, std::ssize(recv)), part_of(rank_).count), part_of);
+      at += floats;
+    } while (at < longest);
   }
 
   void all_to_all_v(std::span<const std::byte> send_data, std::span<const int64_t> send_bytes,
                     std::span<std::byte> recv, std::span<const int64_t> recv_bytes,
                     std::string_view tag) override {
-    check(std::ssize(send_bytes) == size() && std::ssize(recv_bytes) == size(),
-          "all_to_all_v: one count per rank");
-    check(total(send_bytes) == std::ssize(send_data) && total(recv_bytes) == std::ssize(recv),
-          "all_to_all_v: counts must add up to the buffers");
+    check_all_to_all(size(), send_data, send_bytes, recv, recv_bytes);
     begin("all_to_all_v", tag);
     if (send_bytes[rank_] != recv_bytes[rank_]) disagree(recv_bytes[rank_], rank_, send_bytes[rank_]);
     std::byte* out = exchange_->outgoing.resize(std::ssize(send_data));
@@ -147,6 +124,28 @@ class MpiCommunicator final : public Communicator {
       send(r, out, send_bytes[r]);
       in += recv_bytes[r];
       out += send_bytes[r];
+    }
+    run();
+    copy_bytes(recv.data(), exchange_->incoming.data(), std::ssize(recv));
+  }
+
+  void gather_v(std::span<const std::byte> send_data, std::span<std::byte> recv,
+                std::span<const int64_t> recv_bytes, int32_t root, std::string_view tag) override {
+    check_gather_at(root, rank_, size(), recv_bytes, recv);
+    begin("gather_v", tag);
+    const int64_t mine = std::ssize(send_data);
+    if (rank_ != root) {
+      std::byte* out = exchange_->outgoing.resize(mine);
+      copy_bytes(out, send_data.data(), mine);
+      send(root, out, mine);
+      return run();
+    }
+    if (mine != recv_bytes[rank_]) disagree(recv_bytes[rank_], rank_, mine);
+    std::byte* in = exchange_->incoming.resize(std::ssize(recv));
+    copy_bytes(in + total(recv_bytes.first(rank_)), send_data.data(), mine);
+    for (int32_t r = 0; r < size(); ++r) {
+      receive(r, in, recv_bytes[r]);
+      in += recv_bytes[r];
     }
     run();
     copy_bytes(recv.data(), exchange_->incoming.data(), std::ssize(recv));
@@ -194,50 +193,68 @@ class MpiCommunicator final : public Communicator {
     transport_->await(*exchange_, limit_, what_);
   }
 
-  // Every rank's floats go to the ranks whose parts they are; `count` floats of this rank's part come from
-  // each.
+  // Every rank's part_of(r) goes to rank r, which adds them up.
   template <typename PartOf>
-  void add_parts(int64_t count, PartOf part_of) {
-    std::byte* out = exchange_->outgoing.data();
-    std::byte* in = exchange_->incoming.resize(count * kFloat * size());
+  void add_parts(std::span<const float> data, std::span<float> sums, PartOf part_of) {
+    int64_t sent = 0;
+    for (int32_t r = 0; r < size(); ++r)
+      if (r != rank_) sent += part_of(r).count;
+    const Range mine = part_of(rank_);
+    std::byte* out = exchange_->outgoing.resize(sent * kFloat);
+    std::byte* in = exchange_->incoming.resize(mine.count * kFloat * size());
     for (int32_t r = 0; r < size(); ++r) {
-      receive(r, in + r * count * kFloat, count * kFloat);
-      send(r, out + part_of(r).begin * kFloat, part_of(r).count * kFloat);
+      if (r == rank_) continue;
+      const Range part = part_of(r);
+      copy_bytes(out, bytes_of(data) + part.begin * kFloat, part.count * kFloat);
+      receive(r, in + r * mine.count * kFloat, mine.count * kFloat);
+      send(r, out, part.count * kFloat);
+      out += part.count * kFloat;
     }
     run();
+    const auto* received = reinterpret_cast<const float*>(in);
+    const auto floats_of = [&](int32_t r) {
+      return r == rank_ ? data.data() + mine.begin : received + r * mine.count;
+    };
+    add_up(size(), 0, mine.count, floats_of, [&](int64_t at, std::span<const float> block) {
+      std::copy(block.begin(), block.end(), sums.begin() + at);
+    });
   }
 
-  // sums[i] = the sum of all ranks' floats i, in rank order: those that were received, and `mine`.
-  void sum_received(std::span<const float> mine, std::span<float> sums) {
-    const auto count = static_cast<int64_t>(mine.size());
-    const auto* received = reinterpret_cast<const float*>(exchange_->incoming.data());
-    float block[kBlock];
-    for (int64_t at = 0; at < count; at += kBlock) {
-      const int64_t n = std::min(kBlock, count - at);
-      for (int32_t r = 0; r < size(); ++r) {
-        const float* from = r == rank_ ? mine.data() + at : received + r * count + at;
-        for (int64_t i = 0; i < n; ++i) block[i] = r == 0 ? from[i] : block[i] + from[i];
-      }
-      std::copy_n(block, n, sums.data() + at);
-    }
-  }
-
-  void all_reduce_small(std::span<float> data, std::string_view tag) {
-    const auto bytes = static_cast<int64_t>(data.size_bytes());
+  // Rank r adds up part r and sends it to all; or everybody everything.
+  void sum_of_all(std::span<float> data, std::string_view tag) {
     begin("all_reduce", tag);
-    copy_bytes(exchange_->outgoing.resize(bytes), bytes_of(data), bytes);
-    add_parts(std::ssize(data), [&](int32_t) { return Range{0, std::ssize(data)}; });
-    sum_received(data, data);
+    if (static_cast<int64_t>(data.size_bytes()) <= kSmallSum)
+      return add_parts(data, data, [&](int32_t) { return Range{0, std::ssize(data)}; });
+    const auto part_of = [&](int32_t r) {
+      const int64_t first = std::ssize(data) * r / size();
+      return Range{first, std::ssize(data) * (r + 1) / size() - first};
+    };
+    const std::span<float> sums = data.subspan(part_of(rank_).begin, part_of(rank_).count);
+    add_parts(data, sums, part_of);
+
+    begin("all_reduce", tag);
+    const auto bytes = static_cast<int64_t>(sums.size_bytes());
+    std::byte* out = exchange_->outgoing.resize(bytes);
+    copy_bytes(out, bytes_of(sums), bytes);
+    std::byte* in = exchange_->incoming.resize(static_cast<int64_t>(data.size_bytes()));
+    for (int32_t r = 0; r < size(); ++r) {
+      receive(r, in + part_of(r).begin * kFloat, part_of(r).count * kFloat);
+      send(r, out, bytes);
+    }
+    run();
+    for (int32_t r = 0; r < size(); ++r) {
+      const Range part = part_of(r);
+      if (r != rank_)
+        std::memcpy(data.data() + part.begin, in + part.begin * kFloat,
+                    static_cast<size_t>(part.count * kFloat));
+    }
   }
 
   [[noreturn]] void disagree(int64_t expected, int32_t from, int64_t sent) {
-    const std::string reason = fmt::format("rank {} expects {} bytes from rank {}, which sends {}",
-                                           ranks_[rank_], expected, ranks_[from], sent);
+    const std::string reason = sizes_disagree(ranks_[rank_], expected, ranks_[from], sent);
     transport_->abort(reason);
     throw Error(ErrorCode::kRankLost, fmt::format("rank {} left {}: {}", transport_->rank(), what_, reason));
   }
-
-  static constexpr int64_t kBlock = 512;  // floats
 
   const std::shared_ptr<Transport> transport_;
   const std::vector<int32_t> ranks_;  // in the job
@@ -264,6 +281,7 @@ class MpiJob final : public Job {
   }
 
   void require_alive() override { transport_->require_alive("the wait for work"); }
+  void abort(std::string_view reason) noexcept override { transport_->abort(reason); }
   void leave() override { transport_->leave(); }
 
  private:

@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/check.h"
+#include "comm/collective_rules.h"
 
 namespace longspan {
 namespace {
@@ -17,12 +19,13 @@ using namespace std::chrono_literals;
 
 constexpr int64_t kLargestPiece = 1 << 20;  // bytes of a message that travel as one; MPI counts are ints
 constexpr int kNoteTag = 0;
-constexpr int kSpins = 2000;         // of a caller, before it sleeps
-constexpr int kQuietRounds = 100;    // of the serving thread, before it sleeps between rounds
-constexpr int kIdleRounds = 20'000;  // about two seconds later
+constexpr int kSpins = 2000;       // of a caller, before it sleeps
+constexpr int kQuietRounds = 100;  // of the serving thread, before it sleeps between rounds
 constexpr auto kShortestNap = 10us, kLongNap = 100us, kIdleNap = 2000us;
+constexpr auto kIdleAfter = 2s;      // without a message
 constexpr auto kStopGrace = 500ms;   // launchers kill after about a second
 constexpr auto kAbortFlush = 500ms;  // for the last words to a job that is lost
+constexpr auto kRoundGrace = 1s;     // for a round of the serving thread, which wakes every few milliseconds
 
 std::string ranks_text(const std::vector<int32_t>& ranks) {
   return fmt::format("rank{} {}", ranks.size() == 1 ? "" : "s", fmt::join(ranks, ", "));
@@ -90,13 +93,28 @@ void Transport::await(const Exchange& exchange, std::optional<std::chrono::milli
   const auto over = [&] { return exchange.ended_.load() || exchange.called_off_ || !dead_.empty(); };
   if (!limit) {
     changed_.wait(lock, over);
-  } else if (!changed_.wait_for(lock, *limit, over)) {
+  } else if (!wait_until(lock, *limit, over)) {
     die(fmt::format("{} did not reach {} within {} ms; rank {} gave up waiting",
                     ranks_text(awaited(exchange)), what, limit->count(), rank_));
   }
   if (exchange.called_off_)
     throw Error(ErrorCode::kCancelled, fmt::format("rank {} left {}: rank 0 has left the job", rank_, what));
   if (!exchange.ended_) throw_dead(what);
+}
+
+// False once the limit has passed, in which time that a whole stopped job lets pass does not count.
+bool Transport::wait_until(std::unique_lock<std::mutex>& lock, std::chrono::milliseconds limit,
+                           const std::function<bool()>& over) {
+  Clock::time_point deadline = Clock::now() + limit;
+  for (Clock::duration seen = frozen_;;) {
+    if (changed_.wait_until(lock, deadline, over)) return true;
+    // This thread may have been woken before the one that would notice; the round under way began before.
+    const uint64_t noticed = rounds_ + 2;
+    for (const auto give_up = Clock::now() + kRoundGrace; rounds_ < noticed && Clock::now() < give_up;)
+      if (changed_.wait_for(lock, kIdleNap, over)) return true;
+    if (frozen_ == seen) return false;
+    deadline += frozen_ - std::exchange(seen, frozen_);
+  }
 }
 
 void Transport::require_alive(std::string_view what) {
@@ -116,11 +134,17 @@ void Transport::leave() {
   leaving_ = true;
   posted_.notify_one();
   changed_.wait(lock, [&] { return everyone_left_ || !dead_.empty(); });
-  if (dead_.empty()) changed_.wait_for(lock, options_.silence_limit, [&] { return finished_; });
-  if (!finished_) {
-    const std::string reason = dead_.empty() ? "MPI_Finalize did not return" : dead_;
-    throw Error(ErrorCode::kRankLost, fmt::format("rank {} could not leave the job: {}", rank_, reason));
+  const auto ended = [&] { return finished_ || !dead_.empty(); };
+  if (!changed_.wait_for(lock, options_.silence_limit, ended)) {
+    std::vector<int32_t> others;
+    for (int32_t peer = 0; peer < size_; ++peer)
+      if (peer != rank_) others.push_back(peer);
+    dead_ = fmt::format("MPI_Finalize did not return within {} ms{}", options_.silence_limit.count(),
+                        others.empty() ? "" : ": lost after it had left is one of " + ranks_text(others));
+    stopped_ = true;  // the thread is in there
   }
+  if (!finished_)
+    throw Error(ErrorCode::kRankLost, fmt::format("rank {} could not leave the job: {}", rank_, dead_));
   lock.unlock();
   thread_.join();
 }
@@ -159,7 +183,7 @@ void Transport::serve() {
   }
   for (;;) {
     bool moved = take_posted();
-    moved |= receive_notes();  // before the exchanges: a process that left has sent its messages first
+    receive_notes();  // before the exchanges: a process that left has sent its messages first
     moved |= test_exchanges();
     test_notes();
     const Clock::time_point now = Clock::now();
@@ -181,8 +205,9 @@ void Transport::serve() {
   }
   finalise();
   const std::lock_guard lock(mutex_);
-  finished_ = stopped_ = true;
-  if (dead_.empty()) dead_ = "the job has been left";
+  finished_ = dead_.empty();
+  stopped_ = true;
+  if (finished_) dead_ = "the job has been left";
   changed_.notify_all();
 }
 
@@ -198,21 +223,33 @@ void Transport::initialise() {
     init_error_ = fmt::format("MPI_Init_thread failed: {}", mpi_error(code));
   if (provided < MPI_THREAD_FUNNELED) init_error_ = "this MPI can't be used from one thread of several";
   if (!init_error_.empty()) return;
-  MPI_Comm_dup(MPI_COMM_WORLD, &comm_);
+  MPI_Comm_dup(MPI_COMM_WORLD, &comm_);  // what fails up to here ends the process, in MPI's own words
   MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN);
   MPI_Comm_rank(comm_, &rank_);
   MPI_Comm_size(comm_, &size_);
   heard_.assign(size_, Clock::now());
   left_.assign(size_, false);
-  last_round_ = Clock::now();
-  MPI_Irecv(&received_, sizeof(received_), MPI_BYTE, MPI_ANY_SOURCE, kNoteTag, comm_, &note_request_);
+  last_round_ = moved_ = Clock::now();
+  listen();
+}
+
+void Transport::listen() {
+  ok(MPI_Irecv(&received_, sizeof(received_), MPI_BYTE, MPI_ANY_SOURCE, kNoteTag, comm_, &note_request_),
+     "MPI_Irecv");
+}
+
+// Whether a call succeeded; the job is lost where one did not.
+bool Transport::ok(int code, const char* call) {
+  if (code == MPI_SUCCESS) return true;
+  const std::lock_guard lock(mutex_);
+  die(fmt::format("{} of rank {} failed: {}", call, rank_, mpi_error(code)));
+  return false;
 }
 
 void Transport::finalise() {
-  MPI_Cancel(&note_request_);
-  MPI_Wait(&note_request_, MPI_STATUS_IGNORE);
-  MPI_Comm_free(&comm_);
-  MPI_Finalize();
+  (void)(ok(MPI_Cancel(&note_request_), "MPI_Cancel") &&
+         ok(MPI_Wait(&note_request_, MPI_STATUS_IGNORE), "MPI_Wait") &&
+         ok(MPI_Comm_free(&comm_), "MPI_Comm_free") && ok(MPI_Finalize(), "MPI_Finalize"));
 }
 
 bool Transport::take_posted() {
@@ -230,10 +267,11 @@ bool Transport::take_posted() {
 
 // Only the last piece of a message is short, be it empty: so pieces agree in size if messages do.
 void Transport::post(Exchange& exchange) {
+  exchange.begun_ = Clock::now();
   exchange.requests_.clear();
   exchange.pieces_.clear();
   for (size_t i = 0; i < exchange.messages.size(); ++i) {
-    const Message& message = exchange.messages[i];
+    const WireMessage& message = exchange.messages[i];
     int64_t done = 0;
     int bytes = 0;
     do {
@@ -241,7 +279,8 @@ void Transport::post(Exchange& exchange) {
       exchange.pieces_.push_back({i, message.data + done, bytes, /*matched=*/!message.incoming});
       MPI_Request& request = exchange.requests_.emplace_back(MPI_REQUEST_NULL);
       if (!message.incoming)
-        MPI_Isend(message.data + done, bytes, MPI_BYTE, message.peer, exchange.channel_, comm_, &request);
+        ok(MPI_Isend(message.data + done, bytes, MPI_BYTE, message.peer, exchange.channel_, comm_, &request),
+           "MPI_Isend");
       done += bytes;
     } while (bytes == kLargestPiece);
   }
@@ -278,22 +317,24 @@ bool Transport::match(Exchange& exchange) {
     const bool waits =
         i > 0 && exchange.pieces_[i - 1].message == piece.message && !exchange.pieces_[i - 1].matched;
     if (piece.matched || waits) continue;
-    const int32_t peer = exchange.messages[piece.message].peer;
+    const WireMessage& expected = exchange.messages[piece.message];
     int arrived = 0;
     MPI_Message message;
     MPI_Status status;
-    MPI_Improbe(peer, exchange.channel_, comm_, &arrived, &message, &status);
+    if (!ok(MPI_Improbe(expected.peer, exchange.channel_, comm_, &arrived, &message, &status), "MPI_Improbe"))
+      return true;
     if (!arrived) continue;
     moved = piece.matched = true;
     int bytes = 0;
-    MPI_Get_count(&status, MPI_BYTE, &bytes);
+    if (!ok(MPI_Get_count(&status, MPI_BYTE, &bytes), "MPI_Get_count")) return true;
     if (bytes != piece.bytes) {
+      const int64_t sent = piece.data - expected.data + bytes;  // or more, after a whole piece
       const std::lock_guard lock(mutex_);
-      die(fmt::format("rank {} expects {} bytes from rank {}, which sends {}", rank_, piece.bytes, peer,
-                      bytes));
+      die(sizes_disagree(rank_, expected.bytes, expected.peer, sent, bytes == kLargestPiece));
       return true;
     }
-    MPI_Imrecv(piece.data, bytes, MPI_BYTE, &message, &exchange.requests_[i]);
+    if (!ok(MPI_Imrecv(piece.data, bytes, MPI_BYTE, &message, &exchange.requests_[i]), "MPI_Imrecv"))
+      return true;
   }
   return moved;
 }
@@ -306,6 +347,7 @@ bool Transport::test(Exchange& exchange) {
   int completed = 0;
   const int code = MPI_Testsome(static_cast<int>(count), exchange.requests_.data(), &completed,
                                 indices_.data(), statuses_.data());
+  if (code != MPI_ERR_IN_STATUS && !ok(code, "MPI_Testsome")) return false;
   if (completed == MPI_UNDEFINED) return false;
   const std::lock_guard lock(mutex_);
   for (int i = 0; i < completed; ++i) {
@@ -318,14 +360,11 @@ bool Transport::test(Exchange& exchange) {
   return completed > 0;
 }
 
-bool Transport::receive_notes() {
-  bool any = false;
+void Transport::receive_notes() {
   for (;;) {
     int arrived = 0;
     MPI_Status status;
-    MPI_Test(&note_request_, &arrived, &status);
-    if (!arrived) return any;
-    any = true;
+    if (!ok(MPI_Test(&note_request_, &arrived, &status), "MPI_Test") || !arrived) return;
     const int32_t from = status.MPI_SOURCE;
     heard_[from] = Clock::now();
     received_.text[kNoteText - 1] = '\0';
@@ -334,7 +373,7 @@ bool Transport::receive_notes() {
       const std::lock_guard lock(mutex_);
       die(received_.text, /*tell_others=*/false);
     }
-    MPI_Irecv(&received_, sizeof(received_), MPI_BYTE, MPI_ANY_SOURCE, kNoteTag, comm_, &note_request_);
+    listen();
   }
 }
 
@@ -346,7 +385,7 @@ void Transport::send_note(int32_t peer, NoteKind kind, std::string_view text) {
   std::memcpy(sent.note.text, text.data(), length);
   sent.note.text[length] = '\0';
   const int bytes = static_cast<int>(offsetof(Note, text) + length + 1);
-  MPI_Isend(&sent.note, bytes, MPI_BYTE, peer, kNoteTag, comm_, &sent.request);
+  ok(MPI_Isend(&sent.note, bytes, MPI_BYTE, peer, kNoteTag, comm_, &sent.request), "MPI_Isend");
 }
 
 void Transport::send_to_all(NoteKind kind, std::string_view text) {
@@ -357,7 +396,7 @@ void Transport::send_to_all(NoteKind kind, std::string_view text) {
 bool Transport::test_notes() {
   for (auto sent = sent_notes_.begin(); sent != sent_notes_.end();) {
     int gone = 0;
-    MPI_Test(&sent->request, &gone, MPI_STATUS_IGNORE);
+    if (!ok(MPI_Test(&sent->request, &gone, MPI_STATUS_IGNORE), "MPI_Test")) gone = true;
     sent = gone ? sent_notes_.erase(sent) : std::next(sent);
   }
   return sent_notes_.empty();
@@ -389,12 +428,16 @@ void Transport::tell_alive(Clock::time_point now) {
 
 // Whether the job goes on, and what waits for somebody who won't come.
 void Transport::judge(Clock::time_point now) {
-  // What a stopped process did not hear says nothing about the others.
-  if (now - last_round_ > options_.silence_limit / 2) std::fill(heard_.begin(), heard_.end(), now);
-  last_round_ = now;
+  const Clock::duration gap = now - std::exchange(last_round_, now);
   if (!told_to_stop_ && options_.told_to_stop()) told_to_stop_ = now;
 
   const std::lock_guard lock(mutex_);
+  ++rounds_;
+  // What a stopped process did not hear says nothing about the others.
+  if (gap > options_.silence_limit / 2) {
+    std::fill(heard_.begin(), heard_.end(), now);
+    frozen_ += gap;
+  }
   if (told_left_ && std::all_of(left_.begin(), left_.end(), [](char left) { return left; })) {
     everyone_left_ = true;
     changed_.notify_all();
@@ -407,7 +450,7 @@ void Transport::judge(Clock::time_point now) {
   }
   for (size_t i = 0; i < active_.size();) {
     const std::vector<int32_t> ranks = awaited(*active_[i]);
-    if (told_to_stop_ && now - *told_to_stop_ > kStopGrace)
+    if (told_to_stop_ && now - std::max(*told_to_stop_, active_[i]->begun_) > kStopGrace)
       die(fmt::format("rank {} was told to stop while it waited for {}", rank_, ranks_text(ranks)),
           /*tell_others=*/false);
     const auto gone = std::find_if(ranks.begin(), ranks.end(), [&](int32_t rank) { return left_[rank]; });
@@ -426,9 +469,10 @@ void Transport::judge(Clock::time_point now) {
 }
 
 void Transport::nap(bool moved) {
-  quiet_rounds_ = moved ? 0 : std::min(quiet_rounds_ + 1, kIdleRounds + 1);
+  if (moved) moved_ = last_round_;
+  quiet_rounds_ = moved ? 0 : std::min(quiet_rounds_ + 1, 10'000);
   if (!active_.empty() && quiet_rounds_ < kQuietRounds) return;
-  const bool idle = active_.empty() || quiet_rounds_ > kIdleRounds;
+  const bool idle = active_.empty() || last_round_ - moved_ > kIdleAfter;
   const auto length = idle ? std::chrono::microseconds(kIdleNap)
                            : std::min<std::chrono::microseconds>(
                                  kLongNap, kShortestNap * (1 + (quiet_rounds_ - kQuietRounds) / 16));

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -29,6 +30,8 @@ class StagingBuffer {
   /// At least `bytes`; what was in it is gone.
   std::byte* resize(int64_t bytes) {
     if (bytes > capacity_) {
+      data_.reset();  // before there is more
+      capacity_ = 0;
       data_ = std::make_unique_for_overwrite<std::byte[]>(static_cast<size_t>(bytes));
       capacity_ = bytes;
     }
@@ -41,7 +44,7 @@ class StagingBuffer {
   int64_t capacity_ = 0;
 };
 
-struct Message {
+struct WireMessage {
   int32_t peer = 0;  // rank in the job
   bool incoming = false;
   std::byte* data = nullptr;
@@ -55,7 +58,7 @@ class Exchange {
   explicit Exchange(int32_t channel) : channel_(channel) {}
   bool ended() const { return ended_; }
 
-  std::vector<Message> messages;
+  std::vector<WireMessage> messages;
   StagingBuffer outgoing, incoming;
 
  private:
@@ -69,6 +72,7 @@ class Exchange {
 
   const int32_t channel_;  // messages of one channel between two processes stay in order
   // Of the serving thread.
+  std::chrono::steady_clock::time_point begun_;
   std::vector<Piece> pieces_;          // of a message in order
   std::vector<MPI_Request> requests_;  // [pieces]
   std::vector<int32_t> pieces_left_;   // [messages], guarded by Transport::mutex_
@@ -107,7 +111,7 @@ class Transport {
   struct SentNote {
     int32_t peer;
     Note note;
-    MPI_Request request;
+    MPI_Request request = MPI_REQUEST_NULL;
   };
 
   explicit Transport(const JobOptions& options) : options_(options) {}
@@ -121,7 +125,8 @@ class Transport {
   bool test_exchanges();
   bool match(Exchange& exchange);
   bool test(Exchange& exchange);
-  bool receive_notes();
+  void listen();
+  void receive_notes();
   void send_note(int32_t peer, NoteKind kind, std::string_view text);
   void send_to_all(NoteKind kind, std::string_view text);
   bool test_notes();
@@ -129,8 +134,11 @@ class Transport {
   void judge(Clock::time_point now);
   void nap(bool moved);
   void tell_end();
+  bool ok(int code, const char* call);
 
   // With mutex_ held.
+  bool wait_until(std::unique_lock<std::mutex>& lock, std::chrono::milliseconds limit,
+                  const std::function<bool()>& over);
   void die(const std::string& reason, bool tell_others = true);
   std::vector<int32_t> awaited(const Exchange& exchange) const;
   [[noreturn]] void throw_dead(std::string_view what) const;
@@ -154,6 +162,7 @@ class Transport {
   std::optional<Clock::time_point> told_to_stop_;
   bool told_left_ = false;
   int quiet_rounds_ = 0;
+  Clock::time_point moved_;  // when something last did
 
   std::mutex mutex_;  // guards what follows
   std::condition_variable posted_, changed_;
@@ -163,6 +172,8 @@ class Transport {
   bool initialised_ = false, leaving_ = false, everyone_left_ = false;
   bool finished_ = false;  // MPI has ended in order
   bool stopped_ = false;   // no more calls to MPI
+  uint64_t rounds_ = 0;
+  Clock::duration frozen_{};  // how long this process was stopped, in all
   std::string init_error_;
 };
 

@@ -3,10 +3,16 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <limits>
 #include <thread>
 
 #include "comm/contract.h"
@@ -20,6 +26,7 @@ using namespace comm_contract;
 using testing::HasSubstr;
 
 std::shared_ptr<Job> g_job;
+std::atomic<bool> g_finalize_hangs = false;
 int32_t g_channel = 0;
 
 std::unique_ptr<Communicator> everyone(std::optional<std::chrono::milliseconds> limit = 60s) {
@@ -39,6 +46,9 @@ TEST(MpiComm, AllGatherVConcatenatesInRankOrder) {
 }
 TEST(MpiComm, ReductionsAddInRankOrder) {
   reductions_add_in_rank_order(*everyone());
+}
+TEST(MpiComm, GatherVBringsAllToTheRoot) {
+  gather_v_brings_all_to_the_root(*everyone());
 }
 TEST(MpiComm, AllToAllVDeliversBySource) {
   all_to_all_v_delivers_by_source(*everyone());
@@ -67,16 +77,55 @@ TEST(MpiComm, GroupsOfSomeRanksKeepTheirMessagesApart) {
   all_gather_v_concatenates_in_rank_order(*pairs);
 }
 
+// More floats than one round takes, and exactly as many.
+TEST(MpiComm, LargeReductionsAddInRankOrder) {
+  reductions_of_sizes_add_in_rank_order(*everyone(), {2'097'152, 4'200'003});
+}
+
 TEST(MpiComm, BarrierWaitsForTheLast) {
-  const auto comm = everyone(), messages = everyone();
+  const auto comm = everyone();
+  // Processes of one launcher on one machine: a file that the last one makes before it comes to the barrier.
+  const auto mark =
+      std::filesystem::temp_directory_path() / ("longspan-barrier-" + std::to_string(getppid()));
   for (int32_t last = 0; last < comm->size(); ++last) {
-    // What the last one sends before its barrier is there after it.
-    int32_t data = comm->rank() == last ? 7 : 0;
-    if (comm->rank() == last) std::this_thread::sleep_for(20ms);
-    messages->broadcast(std::as_writable_bytes(std::span(&data, 1)), last, "seven");
+    const bool is_last = comm->rank() == last;
+    if (is_last) {
+      std::this_thread::sleep_for(20ms);
+      std::ofstream(mark) << last;
+    }
     comm->barrier("in");
-    EXPECT_EQ(data, 7);
+    EXPECT_TRUE(std::filesystem::exists(mark));
+    comm->barrier("seen");
+    if (is_last) std::filesystem::remove(mark);
+    comm->barrier("removed");
   }
+}
+
+// With 2 processes: after two seconds without a message the thread that waits for one sleeps longer.
+TEST(MpiIdle, AWaitingProcessComesToRest) {
+  const auto comm = everyone(), measured = everyone();
+  const std::vector<std::byte> send(8);
+  std::vector<std::byte> recv(16);
+  const std::vector<int64_t> bytes = {8, 8};
+  if (comm->rank() == 1) {
+    measured->barrier("measured");
+    return comm->all_gather_v(send, recv, bytes, "late");
+  }
+  comm->start_all_gather_v(send, recv, bytes, "late");
+  const auto sleeps = [] {
+    rusage usage = {};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_nvcsw;
+  };
+  long least = std::numeric_limits<long>::max();
+  for (int second = 0; second < 20 && least > 1000; ++second) {
+    const auto before = sleeps();
+    std::this_thread::sleep_for(1s);
+    least = std::min(least, sleeps() - before);
+  }
+  EXPECT_LE(least, 1000) << "naps of 2 ms make 500 in a second, naps of 100 us some 6000";
+  measured->barrier("measured");
+  comm->wait();
 }
 
 // With 3 processes each.
@@ -100,12 +149,33 @@ TEST(MpiFailure, TooManyBytesNameBothRanks) {
                              HasSubstr("expects 8 bytes from rank 2, which sends 100000")));
 }
 
+// A message of several pieces is told whole, as far as it is known.
+TEST(MpiFailure, TooFewBytesOfALongMessageAreTold) {
+  const auto comm = everyone();
+  constexpr int64_t kExpected = 3 << 20, kSent = (5 << 20) / 2;
+  std::vector<std::byte> data(comm->rank() == 0 ? kSent : kExpected);
+  const std::string message = rank_lost_message([&] {
+    comm->broadcast(data, 0, "weights");
+    everyone()->barrier("after");
+  });
+  EXPECT_THAT(message, HasSubstr("expects 3145728 bytes from rank 0, which sends 2621440"));
+}
+TEST(MpiFailure, TooManyBytesOfALongMessageAreTold) {
+  const auto comm = everyone();
+  constexpr int64_t kExpected = (5 << 20) / 2, kSent = 4 << 20;
+  std::vector<std::byte> data(comm->rank() == 0 ? kSent : kExpected);
+  const std::string message = rank_lost_message([&] {
+    comm->broadcast(data, 0, "weights");
+    everyone()->barrier("after");
+  });
+  EXPECT_THAT(message, HasSubstr("expects 2621440 bytes from rank 0, which sends at least 3145728"));
+}
+
 TEST(MpiFailure, AbortReleasesWaitingRanksWithTheReason) {
   abort_releases_waiting_ranks_with_the_reason(*everyone());
 }
 
 TEST(MpiFailure, AnAbortReachesOtherGroups) {
-  const auto comm = everyone();
   if (g_job->rank() == 2) return g_job->make_group({2}, 9, 60s)->abort("rank 2 failed: bad page");
   EXPECT_THAT(rank_lost_message([&] {
                 g_job->make_group({0, 1, 2}, 8, {})->barrier("x");
@@ -131,6 +201,20 @@ TEST(MpiFailure, AProcessThatLeavesIsMissed) {
   EXPECT_THAT(rank_lost_message([&] { comm->barrier("load"); }), HasSubstr("rank 2 has left the job"));
 }
 
+// The limit is waited for once, however often one tries to leave.
+TEST(MpiFailure, AHungFinalizeNamesTheOthers) {
+  g_finalize_hangs = true;
+  const std::string others = g_job->rank() == 0 ? "1, 2" : g_job->rank() == 1 ? "0, 2" : "0, 1";
+  EXPECT_THAT(
+      rank_lost_message([&] { g_job->leave(); }),
+      HasSubstr("MPI_Finalize did not return within 4000 ms: lost after it had left is one of ranks " +
+                others));
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_THAT(rank_lost_message([&] { g_job->leave(); }), HasSubstr("MPI_Finalize"));
+  g_job.reset();
+  EXPECT_LT(std::chrono::steady_clock::now() - start, 3s);
+}
+
 TEST(MpiEnd, WhenRankZeroLeavesTheOthersAreCancelledAndLeave) {
   const auto comm = everyone({});
   if (comm->rank() == 0) return g_job.reset();
@@ -147,15 +231,27 @@ TEST(MpiEnd, WhenRankZeroLeavesTheOthersAreCancelledAndLeave) {
 }  // namespace
 }  // namespace longspan
 
+// In front of MPI's own.
+extern "C" int PMPI_Finalize();
+extern "C" int MPI_Finalize() {
+  while (longspan::g_finalize_hangs) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  return PMPI_Finalize();
+}
+
 // Exit code 0 from a process that has left its job, 5 where a test lost it as it should, 1 otherwise: mpirun
 // asks a process that ends well to end MPI, which a lost job can't.
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   std::signal(SIGTERM, SIG_IGN);  // mpirun ends the others with the first; they have a test to finish
-  longspan::g_job = longspan::join_mpi_job({.silence_limit = std::chrono::seconds(60)});
+  const char* const limit = std::getenv("SILENCE_LIMIT_MS");
+  longspan::g_job =
+      longspan::join_mpi_job({.silence_limit = std::chrono::milliseconds(limit ? std::atoi(limit) : 60'000)});
   int result = RUN_ALL_TESTS();
   try {
-    if (longspan::g_job) longspan::g_job->leave();
+    if (longspan::g_job)
+      longspan::g_job->leave();
+    else if (longspan::g_finalize_hangs && result == 0)
+      result = 5;
   } catch (const longspan::Error&) {
     if (result == 0) result = 5;
   }

@@ -1,6 +1,5 @@
 // Golden models in layouts whose ranks are the processes of the job: rank 0 opens the engines and compares,
-// the others follow. By default one layout a model, with FULL_TESTS=1 every legal one of as many
-// ranks as processes.
+// the others follow. Every legal layout of as many ranks as processes; of more than 4 with FULL_TESTS=1.
 
 #include <gtest/gtest.h>
 #include <longspan/job.h>
