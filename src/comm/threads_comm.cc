@@ -134,19 +134,27 @@ class ThreadsCommunicator final : public Communicator {
     check(std::ssize(recv_bytes) == size(), "all_gather_v: one count per rank");
     check(std::accumulate(recv_bytes.begin(), recv_bytes.end(), int64_t{0}) == std::ssize(recv),
           "all_gather_v: counts must add up to the receive buffer");
-    check(!started_, "all_gather_v: one at a time");
-    started_ = Gather{send, recv, {recv_bytes.begin(), recv_bytes.end()}, std::string(tag)};
+    start({send, recv, {recv_bytes.begin(), recv_bytes.end()}, std::string(tag), "all_gather_v"});
+  }
+
+  void start_shift(std::span<const std::byte> send, std::span<std::byte> recv,
+                   std::string_view tag) override {
+    std::vector<int64_t> recv_bytes(size(), 0);
+    recv_bytes[(rank_ + size() - 1) % size()] = std::ssize(recv);
+    start({send, recv, std::move(recv_bytes), std::string(tag), "shift"});
   }
 
   void wait() override {
     check(started_.has_value(), "wait: nothing was started");
-    const Gather gather = *std::exchange(started_, std::nullopt);
-    const auto& [send, recv, recv_bytes, tag] = gather;
-    exchange({.send = send.data(), .bytes = std::ssize(send)}, "all_gather_v", tag, [&] {
+    const Started started = *std::exchange(started_, std::nullopt);
+    const auto& [send, recv, recv_bytes, tag, collective] = started;
+    const bool from_all = collective == "all_gather_v";
+    exchange({.send = send.data(), .bytes = std::ssize(send)}, collective, tag, [&] {
       std::byte* out = recv.data();
       for (int32_t r = 0; r < size(); ++r) {
+        if (!from_all && r != (rank_ + size() - 1) % size()) continue;
         const Post& from = group_->post_of(r);
-        if (from.bytes != recv_bytes[r]) disagree("all_gather_v", tag, recv_bytes[r], r, from.bytes);
+        if (from.bytes != recv_bytes[r]) disagree(collective, tag, recv_bytes[r], r, from.bytes);
         copy(out, from.send, from.bytes);
         out += recv_bytes[r];
       }
@@ -263,16 +271,22 @@ class ThreadsCommunicator final : public Communicator {
     }
   }
 
-  struct Gather {
+  struct Started {
     std::span<const std::byte> send;
     std::span<std::byte> recv;
     std::vector<int64_t> recv_bytes;
     std::string tag;
+    std::string_view collective;
   };
+
+  void start(Started what) {
+    check(!started_, "one at a time between start and wait");
+    started_ = std::move(what);
+  }
 
   std::shared_ptr<ThreadsGroup> group_;
   int32_t rank_;
-  std::optional<Gather> started_;
+  std::optional<Started> started_;
 };
 
 }  // namespace
