@@ -22,11 +22,15 @@ void check_size(const Job& job, const Layout& layout) {
 // What processes must agree on to compute one model.
 std::string description(const EngineOptions& options, const ModelConfig& config) {
   const char* const dtypes[] = {"auto", "bf16", "f32", "int8"};
+  const char* const exchanges[] = {"auto", "gather-kv", "gather-q", "ring"};
   return fmt::format(
-      "{}, {} layers of {}, vocabulary {}, {} experts, {} --page-size {} --min-tokens-to-cut {} --dtype {}",
+      "{}, {} layers of {}, vocabulary {}, {} experts, {} --page-size {} --min-tokens-to-cut {} --dtype {} "
+      "--kv {}{}",
       config.architecture_name, config.num_layers, config.hidden_size, config.vocab_size, config.num_experts,
       to_flags(options.layout), options.page_size, options.min_tokens_to_cut,
-      dtypes[static_cast<int>(options.dtype)]);
+      dtypes[static_cast<int>(options.dtype)], options.shard_kv ? "shard" : "replicate",
+      options.shard_kv ? fmt::format(" --kv-exchange {}", exchanges[static_cast<int>(options.shard_exchange)])
+                       : "");
 }
 
 void check_alike(Job& job, const std::string& mine) {
