@@ -12,7 +12,7 @@ namespace longspan {
 
 /// Collectives over one group of `size()` ranks, of which this object speaks for one. Every rank of the group
 /// calls the same collectives in the same order; `tag` names the call in errors. Each blocks until it is
-/// done (start_ excepted), and throws Error(kRankLost) naming rank, collective, tag and reason
+/// done, those named start_ excepted, and throws Error(kRankLost) naming rank, collective, tag and reason
 /// when the time limit passes or some rank has called abort(). After that the group is dead: every later call
 /// throws the same reason. A buffer is the caller's again when the call that got it returns or throws.
 class Communicator {

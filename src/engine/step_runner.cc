@@ -278,9 +278,9 @@ TransferFigures StepRunner::measure_figures() {
     everyone(*job_, kOrders)
         ->broadcast(std::as_writable_bytes(std::span(figures.data(), 1)), 0, "measuring the exchange");
   }
-  spdlog::info("each rank attends with {:.3g} GFLOP/s and receives {:.3g} GB/s, {:.3g} ms a collective",
-               figures[0].attention_flops / 1e9, figures[0].bytes_per_second / 1e9,
-               figures[0].latency_s * 1e3);
+  spdlog::debug("each rank attends with {:.3g} GFLOP/s and receives {:.3g} GB/s, {:.3g} ms a collective",
+                figures[0].attention_flops / 1e9, figures[0].bytes_per_second / 1e9,
+                figures[0].latency_s * 1e3);
   return figures[0];
 }
 
