@@ -15,6 +15,14 @@ namespace longspan {
 
 enum class ComputeType { kAuto, kBF16, kF32, kInt8 };
 
+/// How queries meet the keys of earlier tokens where every KV page is on one cp rank only.
+enum class ShardExchange {
+  kAuto,      ///< by a probe at start-up and the cost formulas, step by step
+  kGatherKv,  ///< every rank gets the keys of all
+  kGatherQ,   ///< every rank gets all queries, and sends back what its own keys make of them
+  kRing       ///< keys go round, one rank's at a time
+};
+
 struct EngineOptions {
   std::string model;  ///< Hugging Face folder
   LayoutOptions layout;
@@ -33,10 +41,12 @@ struct EngineOptions {
   int32_t threads = 0;                  ///< cores for all ranks of this process; 0: its affinity mask, which
                                         ///< processes of a job with the same one divide
   bool share_kv = true;                 ///< ranks in one process use one pool; false: one each, merged gather
-  int32_t min_tokens_to_cut = 0;        ///< prompts with fewer new tokens stay on one rank; 0: 2 * cp
-  double comm_timeout_s = 60;           ///< 0.001 .. 1e6; a collective that takes longer means a lost rank
-  AscendOptions ascend;                 ///< of the ascend backend
-  std::string chat_template;            ///< "": the folder's; "chatml", "llama3"
+  bool shard_kv = false;  ///< every KV page on one cp rank only, a pool each: cp times the tokens
+  ShardExchange shard_exchange = ShardExchange::kAuto;  ///< with shard_kv
+  int32_t min_tokens_to_cut = 0;  ///< prompts with fewer new tokens stay on one rank; 0: 2 * cp
+  double comm_timeout_s = 60;     ///< 0.001 .. 1e6; a collective that takes longer means a lost rank
+  AscendOptions ascend;           ///< of the ascend backend
+  std::string chat_template;      ///< "": the folder's; "chatml", "llama3"
   /// The layout's ranks are the processes of this job, one each; null: threads of this process.
   std::shared_ptr<Job> job = {};
 };

@@ -105,19 +105,34 @@ void add_exchange_flags(FlagSet& flags, CommonOptions& options) {
   flags.choice("--comm", options.comm, {{"threads", "threads"}, {"mpi", "mpi"}},
                {{"nccl", elsewhere}, {"hccl", elsewhere}},
                "how ranks talk; threads: all in this process; mpi: one in each process that mpirun starts");
-  flags.fixed("--kv", "replicate", {{"shard", "not in this build; use replicate"}},
-              "every cp rank can read all KV");
   flags.value(
-      "--kv-exchange", "auto", "auto|shared|gather",
-      "shared: one pool for ranks in one process; gather: a pool each, merged all-gather; auto: shared "
-      "with --comm threads, gather with mpi",
+      "--kv", "replicate", "replicate|shard",
+      "replicate: every cp rank can read all KV; shard: a page is on one cp rank, cp times the tokens fit",
+      [&engine](const std::string& flag, const std::string& text) {
+        if (text != "replicate" && text != "shard")
+          throw Error(ErrorCode::kUsage, fmt::format("{} {}: must be one of replicate, shard", flag, text));
+        engine.shard_kv = text == "shard";
+      });
+  flags.value(
+      "--kv-exchange", "auto", "auto|shared|gather|gather-kv|gather-q|ring",
+      "with --kv replicate: shared: one pool for ranks in one process; gather: a pool each, merged "
+      "all-gather; "
+      "auto: shared with --comm threads, gather with mpi; with --kv shard: what travels for earlier tokens: "
+      "gather-kv, ring: keys; gather-q: queries; auto: measured at start-up, chosen step by step",
       [&options, &engine](const std::string& flag, const std::string& text) {
-        if (text != "auto" && text != "shared" && text != "gather") {
-          throw Error(ErrorCode::kUsage,
-                      fmt::format("{} {}: must be one of auto, shared, gather", flag, text));
-        }
+        options.kv_exchange = text;
         engine.share_kv = text != "gather";
-        options.shared_kv_only = text == "shared";
+        if (text == "gather-kv") {
+          engine.shard_exchange = ShardExchange::kGatherKv;
+        } else if (text == "gather-q") {
+          engine.shard_exchange = ShardExchange::kGatherQ;
+        } else if (text == "ring") {
+          engine.shard_exchange = ShardExchange::kRing;
+        } else if (text != "auto" && text != "shared" && text != "gather") {
+          throw Error(ErrorCode::kUsage,
+                      fmt::format("{} {}: must be one of auto, shared, gather, gather-kv, gather-q, ring",
+                                  flag, text));
+        }
       });
   flags.number("--comm-timeout", engine.comm_timeout_s, 0.001, true, 1e6, "SECONDS",
                "a collective that takes longer, or a silent process of a job, means a lost rank");

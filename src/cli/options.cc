@@ -127,14 +127,28 @@ void note_unknown_variables(CommandLine& line) {
   }
 }
 
+// Which exchanges there are depends on whether pages are copied or dealt out.
+void check_exchange(const CommonOptions& common) {
+  const std::string& exchange = common.kv_exchange;
+  const auto refuse = [&](const char* why) {
+    throw Error(ErrorCode::kUsage, fmt::format("--kv-exchange {}: {}", exchange, why));
+  };
+  const bool whole = exchange == "shared" || exchange == "gather";
+  if (common.engine.shard_kv && whole)
+    refuse("needs all KV on every rank; with --kv shard use auto, gather-kv, gather-q or ring");
+  if (!common.engine.shard_kv && !whole && exchange != "auto")
+    refuse("is for --kv shard; with --kv replicate use auto, shared or gather");
+  if (exchange == "shared" && common.comm == "mpi")
+    refuse("processes share no memory; with --comm mpi use auto or gather");
+}
+
 void check_rules(const CommandLine& line) {
   const auto require = [](bool ok, const std::string& message) {
     if (!ok) throw Error(ErrorCode::kUsage, message);
   };
   if (std::holds_alternative<DoctorOptions>(line.command)) return;
   require(!line.common.engine.model.empty(), "-m is missing: which model folder? (-m FOLDER)");
-  require(!line.common.shared_kv_only || line.common.comm != "mpi",
-          "--kv-exchange shared: processes share no memory; with --comm mpi use auto or gather");
+  check_exchange(line.common);
   if (const auto* generate = std::get_if<GenerateOptions>(&line.command)) {
     require(generate->stdin_mark.empty() || generate->stdin_mark == "-",
             fmt::format("unexpected argument \"{}\"; a prompt goes after -p, a file after -f",

@@ -14,7 +14,7 @@ namespace longspan::cli {
 struct CommonOptions {
   EngineOptions engine;
   std::string comm = "threads";  // or "mpi": the ranks are processes
-  bool shared_kv_only = false;   // --kv-exchange shared
+  std::string kv_exchange = "auto";
   std::string log_level = "warn";
   bool json = false;   // one object on stdout
   bool quiet = false;  // no progress and no closing lines on stderr

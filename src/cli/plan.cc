@@ -9,8 +9,10 @@
 #include "cli/model_cost.h"
 #include "device/engine_device.h"
 #include "model/layout_model.h"
+#include "model/shard_shape.h"
 #include "plan/cp_plan.h"
 #include "plan/plan_text.h"
+#include "plan/transfer_cost.h"
 
 namespace longspan::cli {
 namespace {
@@ -25,6 +27,9 @@ struct Prediction {
   std::vector<RankBytes> ranks;
   ProcessBytes process;
   int64_t budget = 0;          // bytes for weights and KV
+  int32_t owners = 1;          // ranks that each keep some of the KV pages
+  int64_t workspace = 0;       // bytes that sharded KV takes beside its pages
+  double keys_share = 0;       // share_from_which_keys_travel
   int64_t fitting_tokens = 0;  // of KV; negative: not even the weights fit
   std::vector<BatchRow> rows;
   CpPlan plan;
@@ -59,6 +64,20 @@ ProcessBytes largest_rank(const std::vector<RankBytes>& ranks) {
   return most;
 }
 
+void predict_shards(Prediction& p, const EngineOptions& engine, const Ops& ops) {
+  if (!ops.merges_partials())
+    throw Error(ErrorCode::kNotSupported,
+                fmt::format("backend {}: --kv shard merges parts of attention, which this backend can't; use "
+                            "--kv replicate",
+                            engine.backend));
+  const ShardWorkspaceShape shape = shard_workspace_shape(engine, p.config, p.layout, ops);
+  const KvShape pool = kv_pool_shape(p.config, p.layout, engine.page_size);
+  p.owners = p.layout.cp;
+  p.workspace = p.process.kv_pools * shard_workspace_bytes(shape, pool, ops);
+  p.keys_share =
+      share_from_which_keys_travel({shape.heads_q, shape.heads_kv, shape.dim_k, shape.dim_v, shape.kv_bytes});
+}
+
 Prediction predict(const CommonOptions& common, const PlanOptions& options) {
   const EngineOptions& engine = common.engine;
   Prediction p;
@@ -70,14 +89,18 @@ Prediction predict(const CommonOptions& common, const PlanOptions& options) {
   const auto device = make_device(engine, p.config.dtype);
   const Ops& ops = device->ops();
   p.device = ops.name();
-  p.ranks = rank_bytes(p.config, p.layout, engine.page_size, engine.share_kv && !p.mpi, ops);
-  p.process = p.mpi ? largest_rank(p.ranks)
-                    : process_bytes(p.config, p.layout, engine.page_size, engine.share_kv, ops);
+  const bool sharded = engine.shard_kv && p.layout.cp > 1;
+  const bool share_kv = engine.share_kv && !p.mpi && !sharded;
+  p.ranks = rank_bytes(p.config, p.layout, engine.page_size, share_kv, ops);
+  p.process =
+      p.mpi ? largest_rank(p.ranks) : process_bytes(p.config, p.layout, engine.page_size, share_kv, ops);
+  if (sharded) predict_shards(p, engine, ops);
   const int64_t memory = device->memory_bytes() / (p.mpi ? p.layout.tp : 1);
   p.budget = static_cast<int64_t>(engine.mem_fraction * static_cast<double>(memory));
   const int64_t page_bytes = p.process.kv_per_token * engine.page_size;
-  const int64_t pages = (p.budget - p.process.weights) / page_bytes - 1;  // page 0 is never handed out
-  p.fitting_tokens = p.budget < p.process.weights ? -1 : std::max<int64_t>(pages, 0) * engine.page_size;
+  const int64_t room = p.budget - p.process.weights - p.workspace;
+  const int64_t pages = room / page_bytes - 1;  // page 0 is never handed out
+  p.fitting_tokens = room < 0 ? -1 : std::max<int64_t>(pages, 0) * p.owners * engine.page_size;
 
   p.plan = plan_context_parallel(p.rows, p.layout.cp, {.min_tokens_to_cut = engine.min_tokens_to_cut});
   p.cost = plan_cost(p.plan, cost_shape(p.config, p.layout));
@@ -107,6 +130,20 @@ void print_layout(const Prediction& p, std::ostream& out) {
   }
 }
 
+const char* exchange_text(ShardExchange exchange) {
+  switch (exchange) {
+    case ShardExchange::kGatherKv:
+      return "gather-kv";
+    case ShardExchange::kGatherQ:
+      return "gather-q";
+    case ShardExchange::kRing:
+      return "ring";
+    case ShardExchange::kAuto:
+      break;
+  }
+  return "gather-kv, ring or gather-q, chosen step by step from a start-up probe";
+}
+
 void print_memory(const Prediction& p, const EngineOptions& engine, std::ostream& out) {
   out << fmt::format("\npredicted, {} on {}:\n",
                      p.mpi ? "each of the processes, all on this machine," : "all ranks in one process",
@@ -114,11 +151,20 @@ void print_memory(const Prediction& p, const EngineOptions& engine, std::ostream
   out << fmt::format("  weights {}, {}\n", bytes_text(p.process.weights),
                      p.mpi ? "of the rank with the most" : "each slice once");
   out << fmt::format("  KV {} per token in {} pool{}, pages of {} tokens\n",
-                     bytes_text(p.process.kv_per_token), p.process.kv_pools,
+                     bytes_text(p.process.kv_per_token / p.owners), p.process.kv_pools,
                      p.process.kv_pools == 1 ? "" : "s", engine.page_size);
+  if (p.owners > 1) {
+    out << fmt::format("  each page on one of {} cp ranks, {} for what travels and is merged\n", p.owners,
+                       bytes_text(p.workspace));
+    out << fmt::format(
+        "  earlier tokens meet by {}; fewer bytes travel as keys where {:.0f} % of a prompt's "
+        "tokens or more are new, else as queries\n",
+        exchange_text(engine.shard_exchange), 100 * p.keys_share);
+  }
   out << fmt::format("  memory {} (--mem-fraction-static {}): ", bytes_text(p.budget), engine.mem_fraction);
   if (p.fitting_tokens < 0) {
-    out << "the weights alone don't fit\n";
+    out << (p.owners > 1 ? "the weights and what travels alone don't fit\n"
+                         : "the weights alone don't fit\n");
   } else {
     out << fmt::format("{} KV tokens fit\n", p.fitting_tokens);
   }
@@ -184,7 +230,7 @@ std::string ranks_json(const Prediction& p) {
   return json_array(ranks);
 }
 
-std::string plan_json(const Prediction& p) {
+std::string plan_json(const Prediction& p, const std::string& exchange) {
   std::vector<std::string> lengths;
   for (const BatchRow& row : p.rows) lengths.push_back(std::to_string(row.new_tokens));
   return JsonObject()
@@ -196,8 +242,12 @@ std::string plan_json(const Prediction& p) {
       .set("predicted", true)
       .set("comm", p.mpi ? "mpi" : "threads")
       .set("weight_bytes", p.process.weights)
-      .set("kv_bytes_per_token", p.process.kv_per_token)
+      .set("kv_bytes_per_token", p.process.kv_per_token / p.owners)
       .set("kv_pools", p.process.kv_pools)
+      .set("kv", p.owners > 1 ? "shard" : "replicate")
+      .set("kv_exchange", exchange)
+      .set("kv_owners", p.owners)
+      .set("workspace_bytes", p.workspace)
       .set("memory_bytes", p.budget)
       .set("weights_fit", p.fitting_tokens >= 0)
       .set("kv_tokens", std::max<int64_t>(p.fitting_tokens, 0))
@@ -213,7 +263,7 @@ std::string plan_json(const Prediction& p) {
 int run_plan(const CommonOptions& common, const PlanOptions& options, Context& context) {
   const Prediction prediction = predict(common, options);
   if (common.json) {
-    context.out << plan_json(prediction) << std::endl;
+    context.out << plan_json(prediction, common.kv_exchange) << std::endl;
     return kExitOk;
   }
   print_layout(prediction, context.out);

@@ -12,7 +12,7 @@ namespace longspan {
 
 /// Collectives over one group of `size()` ranks, of which this object speaks for one. Every rank of the group
 /// calls the same collectives in the same order; `tag` names the call in errors. Each blocks until it is
-/// done (start_all_gather_v excepted), and throws Error(kRankLost) naming rank, collective, tag and reason
+/// done, those named start_ excepted, and throws Error(kRankLost) naming rank, collective, tag and reason
 /// when the time limit passes or some rank has called abort(). After that the group is dead: every later call
 /// throws the same reason. A buffer is the caller's again when the call that got it returns or throws.
 class Communicator {
@@ -36,6 +36,11 @@ class Communicator {
   /// `tag` are copied.
   virtual void start_all_gather_v(std::span<const std::byte> send, std::span<std::byte> recv,
                                   std::span<const int64_t> recv_bytes, std::string_view tag) = 0;
+  /// Round the group in two halves: `send` goes to the next rank (rank 0 after the last), recv is what the
+  /// previous one sends. `recv` may not overlap `send`.
+  virtual void start_shift(std::span<const std::byte> send, std::span<std::byte> recv,
+                           std::string_view tag) = 0;
+  /// The end of what was started last.
   virtual void wait() = 0;
 
   /// Every rank's data[i] becomes the sum of all ranks' data[i], added in rank order, so that all get the

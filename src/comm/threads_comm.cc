@@ -132,16 +132,26 @@ class ThreadsCommunicator final : public Communicator {
   void start_all_gather_v(std::span<const std::byte> send, std::span<std::byte> recv,
                           std::span<const int64_t> recv_bytes, std::string_view tag) override {
     check_gather(size(), recv_bytes, recv);
-    check(!started_, "all_gather_v: one at a time");
-    started_ = Gather{send, recv, {recv_bytes.begin(), recv_bytes.end()}, std::string(tag)};
+    start({send, recv, {recv_bytes.begin(), recv_bytes.end()}, std::string(tag), "all_gather_v"});
+  }
+
+  void start_shift(std::span<const std::byte> send, std::span<std::byte> recv,
+                   std::string_view tag) override {
+    start({send, recv, {std::ssize(recv)}, std::string(tag), "shift"});
   }
 
   void wait() override {
     check(started_.has_value(), "wait: nothing was started");
-    const Gather gather = *std::exchange(started_, std::nullopt);
-    const auto& [send, recv, recv_bytes, tag] = gather;
-    exchange({.send = send.data(), .bytes = std::ssize(send)}, "all_gather_v", tag,
-             [&] { copy_posts(recv, recv_bytes, "all_gather_v", tag); });
+    const Started started = *std::exchange(started_, std::nullopt);
+    const auto& [send, recv, recv_bytes, tag, collective] = started;
+    const bool from_all = collective == "all_gather_v";
+    exchange({.send = send.data(), .bytes = std::ssize(send)}, collective, tag, [&] {
+      if (from_all) return copy_posts(recv, recv_bytes, collective, tag);
+      const int32_t from = (rank_ + size() - 1) % size();
+      const Post& post = group_->post_of(from);
+      if (post.bytes != recv_bytes[0]) disagree(collective, tag, recv_bytes[0], from, post.bytes);
+      copy(recv.data(), post.send, post.bytes);
+    });
   }
 
   // Rank r adds up part r and writes it into every rank's buffer: each float is read and written by one rank.
@@ -259,16 +269,22 @@ class ThreadsCommunicator final : public Communicator {
     add_up(size(), begin, end, floats_of, done);
   }
 
-  struct Gather {
+  struct Started {
     std::span<const std::byte> send;
     std::span<std::byte> recv;
     std::vector<int64_t> recv_bytes;
     std::string tag;
+    std::string_view collective;
   };
+
+  void start(Started what) {
+    check(!started_, "one at a time between start and wait");
+    started_ = std::move(what);
+  }
 
   std::shared_ptr<ThreadsGroup> group_;
   int32_t rank_;
-  std::optional<Gather> started_;
+  std::optional<Started> started_;
 };
 
 }  // namespace

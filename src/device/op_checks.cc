@@ -181,6 +181,27 @@ void check_log_softmax_at(Matrix logits, IndexArray targets, Matrix out) {
   }
 }
 
+void check_merge_partials(const MergeArgs& args) {
+  constexpr const char* op = "merge_partials";
+  check_f32(args.partials, op, "partials");
+  check_f32(args.lse_ln, op, "lse_ln");
+  check_f32(args.out, op, "out");
+  require(args.heads_q >= 1 && args.out.cols % args.heads_q == 0, op, "Hq must divide the columns of out");
+  require_equal(args.partials.cols, args.out.cols, op, "Hq * Dv of partials and out");
+  require_equal(args.partials.rows, args.lse_ln.rows, op, "N of partials and lse_ln");
+  require_equal(args.lse_ln.cols, args.heads_q, op, "Hq of lse_ln");
+  if (args.out_lse_ln.data != nullptr) {
+    check_f32(args.out_lse_ln, op, "out_lse_ln");
+    require_equal(args.out_lse_ln.rows, args.out.rows, op, "T of out_lse_ln and out");
+    require_equal(args.out_lse_ln.cols, args.heads_q, op, "Hq of out_lse_ln");
+  }
+  if (args.out.rows == 0) return;
+  require(args.rows.size % args.out.rows == 0, op, "rows are [n, T]");
+  for (int64_t i = 0; i < args.rows.size; ++i)
+    require(args.rows.host[i] >= -1 && args.rows.host[i] < args.partials.rows, op,
+            "rows must be -1 or a row of partials");
+}
+
 void check_download(Matrix src, std::span<float> dst) {
   check_f32(src, "download", "src");
   require_equal(src.rows * src.cols, static_cast<int64_t>(dst.size()), "download", "elements of src and dst");

@@ -132,6 +132,16 @@ struct AttentionArgs {
   Matrix lse_ln = {};  // optional f32 [T, Hq]: natural log of the sum of exp(scale * q.k)
 };
 
+/// Attention over parts of the keys, put together. N rows of partial results of any query rows; n parts.
+struct MergeArgs {
+  Matrix partials;  // f32 [N, Hq * Dv] attention over some keys
+  Matrix lse_ln;    // f32 [N, Hq] as attention gives it; where it is -inf, the partial is not read
+  IndexArray rows;  // [n, T] row of `partials` that is part i of row t; -1: it has none
+  int32_t heads_q = 0;
+  Matrix out;  // f32 [T, Hq * Dv]; may be the first T partials where row t is part 0 of row t alone
+  Matrix out_lse_ln = {};  // optional f32 [T, Hq], over all parts; may be rows of lse_ln likewise
+};
+
 struct QkNormRopeArgs {
   Matrix x;  // f32 [T, heads * D], in place
   int32_t heads = 0;
@@ -190,13 +200,21 @@ class Ops {
   /// Rotation pairs element i with i + D/2 of a head ("rotate half", as Hugging Face stores weights).
   virtual void qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) = 0;
   /// Row t of k [T, Hk*Dk] and v [T, Hv*Dv], f32 or in the pool's dtype, goes to slots[t] = page * page_size
-  /// + offset of `layer`. Rows of different ranks may be written at the same time if their slots differ.
+  /// + offset of `layer`, or nowhere where slots[t] = -1 (on devices that merge partials). Rows of different
+  /// ranks may be written at the same time if their slots differ.
   virtual void kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v,
                         IndexArray slots) = 0;
   virtual void kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,
                        Matrix v) = 0;
-  /// Grouped-query attention over pages; keys are reduced page by page from 0, whatever the segments.
+  /// Grouped-query attention over pages; keys are reduced page by page from 0, whatever the segments. A row
+  /// that sees no key gets zeros and lse_ln -inf.
   virtual void attention(OpContext& ctx, const AttentionArgs& args) = 0;
+  /// out[t] = sum over parts i, in ascending order, of exp(lse_i - lse) * partial_i, lse = ln(sum of
+  /// exp(lse_i)), each head by itself: what attention over the keys of all parts gives. Without parts: zeros,
+  /// -inf.
+  virtual void merge_partials(OpContext& ctx, const MergeArgs& args) = 0;
+  /// Whether this device has merge_partials; else it throws Error(kNotSupported).
+  virtual bool merges_partials() const { return true; }
   /// out[t, i] = silu(gate_up[t, i]) * gate_up[t, I + i].
   virtual void swiglu(OpContext& ctx, Matrix gate_up, Matrix out) = 0;
   /// softmax over logits [T, E], then the k largest (ties to the lowest expert id) in descending order:

@@ -167,7 +167,7 @@ void check_products(Checker& checker) {
   checker.check("linear in f32", kF32, product(LinearPrecision::kF32, false, false));
 }
 
-void check_attention(Checker& checker) {
+void check_attention(Checker& checker, bool merges) {
   checker.check("qk_norm_rope", kF32, [](Side& s) {
     const Matrix table = s.arena.matrix(kRows, kDim);
     const Values frequencies = random_values(kDim / 2, 8, 0.01f, 1.0f);
@@ -226,6 +226,17 @@ void check_attention(Checker& checker) {
   checker.check("attention", kBf16, attend(true, false));
   checker.check("attention, not causal", kBf16, attend(false, false));
   checker.check("attention, log-sum-exp", 1e-4, attend(true, true));
+  if (!merges) return;
+  checker.check("merge_partials", kF32, [](Side& s) {
+    const Matrix out = s.arena.matrix(2, kHidden);
+    const std::vector<int32_t> rows = {0, 1, 5, -1, 2, 3};  // three parts of two rows
+    s.ops.merge_partials(s.ctx, {.partials = s.put(kSigned, kRows, kHidden),
+                                 .lse_ln = s.put(random_values(kRows * kHeads, 19, -3, 3), kRows, kHeads),
+                                 .rows = s.ops.upload(s.ctx, rows),
+                                 .heads_q = kHeads,
+                                 .out = out});
+    return s.get(out);
+  });
 }
 
 void check_experts(Checker& checker) {
@@ -278,7 +289,7 @@ std::vector<OpCheck> check_ops(Device& device) {
   Checker checker(device);
   check_rows(checker);
   check_products(checker);
-  check_attention(checker);
+  check_attention(checker, device.ops().merges_partials());
   check_experts(checker);
   check_scores(checker);
   return checker.results;

@@ -42,6 +42,7 @@ class EngineImpl final : public Engine {
         runner_(options_, config_, std::move(checkpoint), std::move(device)),
         context_length_(runner_.info().context_length),
         kv_({.num_pages = runner_.pages(),
+             .owners = runner_.page_owners(),
              .page_size = options_.page_size,
              .prefix_cache = options_.prefix_cache}),
         scheduler_(kv_, {.max_running = options_.max_running_requests,

@@ -23,15 +23,18 @@ void for_each_reported(const Layout& layout, int32_t rank, const CpPlan& plan, c
 
 }  // namespace
 
-// [rows, T, max_pages, page_size, has targets | new_tokens, prefix_len and wanted of each row | token ids |
-//  block table | targets]
+// [rows, T, max_pages, page_size, has targets, has owners | new_tokens, prefix_len and wanted of each row |
+//  token ids | block table | page owners | targets]
 std::vector<int32_t> encode(const Batch& batch, const StepWants& wants) {
   std::vector<int32_t> words = {static_cast<int32_t>(batch.rows.size()),
-                                static_cast<int32_t>(batch.token_ids.size()), batch.max_pages,
-                                batch.page_size, !wants.score_targets.empty()};
+                                static_cast<int32_t>(batch.token_ids.size()),
+                                batch.max_pages,
+                                batch.page_size,
+                                !wants.score_targets.empty(),
+                                !batch.page_owner.empty()};
   for (size_t s = 0; s < batch.rows.size(); ++s)
     words.insert(words.end(), {batch.rows[s].new_tokens, batch.rows[s].prefix_len, wants.logits[s]});
-  for (const auto* part : {&batch.token_ids, &batch.block_table, &wants.score_targets})
+  for (const auto* part : {&batch.token_ids, &batch.block_table, &batch.page_owner, &wants.score_targets})
     words.insert(words.end(), part->begin(), part->end());
   return words;
 }
@@ -43,7 +46,7 @@ StepOrder decode_step(std::span<const int32_t> words) {
     words = words.subspan(count);
     return taken;
   };
-  const auto head = take(5);
+  const auto head = take(6);
   const auto rows = static_cast<size_t>(head[0]), tokens = static_cast<size_t>(head[1]);
   StepOrder order;
   order.batch.max_pages = head[2];
@@ -58,6 +61,7 @@ StepOrder decode_step(std::span<const int32_t> words) {
   };
   order.batch.token_ids = vector(take(tokens));
   order.batch.block_table = vector(take(rows * static_cast<size_t>(head[2])));
+  order.batch.page_owner = vector(take(head[5] ? rows * static_cast<size_t>(head[2]) : 0));
   order.wants.score_targets = vector(take(head[4] ? tokens : 0));
   check(words.empty(), "an order has no more words");
   return order;

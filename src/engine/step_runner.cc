@@ -5,13 +5,17 @@
 
 #include <algorithm>
 #include <chrono>
-#include <limits>
+#include <type_traits>
 
 #include "base/check.h"
 #include "device/cpu/parallel.h"
+#include "engine/kv_memory.h"
 #include "engine/request_rules.h"
 #include "engine/together.h"
 #include "model/layout_model.h"
+#include "model/shard_shape.h"
+#include "model/sharded_exchange.h"
+#include "model/transfer_probe.h"
 #include "plan/cp_plan.h"
 #include "plan/rank_slice.h"
 
@@ -32,32 +36,14 @@ std::vector<std::vector<int>> share_cores(std::vector<int> cores, int32_t thread
   return shares;
 }
 
-int32_t count_pages(const EngineOptions& options, const ModelConfig& config, int64_t memory_bytes,
-                    int64_t weight_bytes, int64_t page_bytes, int32_t pools) {
-  const int64_t budget =
-      static_cast<int64_t>(options.mem_fraction * static_cast<double>(memory_bytes)) - weight_bytes;
-  const int64_t fitting = budget / (page_bytes * pools);
-  const auto pages_of = [&](int64_t tokens) { return (tokens + options.page_size - 1) / options.page_size; };
-  const int64_t context = options.context_length ? options.context_length : config.context_length;
-  const int64_t wanted = options.max_total_tokens ? pages_of(options.max_total_tokens)
-                                                  : options.max_running_requests * pages_of(context);
-  if (fitting < 2 || (options.max_total_tokens && wanted + 1 > fitting)) {
-    throw Error(
-        ErrorCode::kCapacity,
-        fmt::format(
-            "the KV pool needs {} pages of {} tokens ({} bytes each), but --mem-fraction-static {} of "
-            "{} bytes leaves room for {} beside {} bytes of weights; raise the fraction, or lower "
-            "the page size or the number of KV tokens",
-            options.max_total_tokens ? wanted + 1 : 2, options.page_size, page_bytes * pools,
-            options.mem_fraction, memory_bytes, std::max<int64_t>(fitting, 0), weight_bytes));
-  }
-  const int64_t slots_limit = std::numeric_limits<int32_t>::max() / options.page_size;
-  return static_cast<int32_t>(std::min({wanted + 1, fitting, slots_limit}));  // page 0 is never handed out
-}
-
 // Collectives of this build read and write host memory.
 void check_exchange(const EngineOptions& options, const Layout& layout, const ModelConfig& config,
-                    bool share_kv, const Device& device) {
+                    bool share_kv, Device& device) {
+  if (options.shard_kv && layout.cp > 1 && !device.ops().merges_partials())
+    throw Error(ErrorCode::kNotSupported,
+                fmt::format("backend {}: --kv shard merges parts of attention, which this backend can't; use "
+                            "--kv replicate",
+                            options.backend));
   if (device.in_host_memory()) return;
   const bool experts_meet = config.num_experts > 0 && layout.moe_dp != layout.cp;
   if (layout.attn_tp == 1 && !experts_meet && share_kv) return;
@@ -133,7 +119,8 @@ StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, 
       checkpoint_(std::move(checkpoint)),
       layout_(make_layout(options.layout, layout_model(config))),
       job_(options.job.get()),
-      share_kv_(options.share_kv && !job_),
+      shard_kv_(options.shard_kv && layout_.cp > 1),
+      share_kv_(options.share_kv && !job_ && !shard_kv_),
       has_wide_rank_(layout_.cp > 1 && layout_.attn_tp == 1 && share_kv_ &&
                      (config.num_experts == 0 || layout_.moe_dp == layout_.cp)),
       device_(std::move(device)) {
@@ -195,20 +182,21 @@ void StepRunner::add_rank(int32_t rank, int threads, PackedSlices& packed) {
 // As many pages on every rank as fit on each.
 void StepRunner::make_pools(int32_t processes_on_host) {
   Ops& ops = device_->ops();
-  const LayoutModel model = layout_model(config_);
-  const auto heads_kv = static_cast<int32_t>(rank_slice(model, layout_, 0).heads_kv.count);
-  KvShape shape{.layers = config_.num_layers,
-                .pages = 0,
-                .page_size = options_.page_size,
-                .heads_k = heads_kv,
-                .dim_k = config_.head_dim,
-                .heads_v = heads_kv,
-                .dim_v = config_.head_dim};
-  const int32_t pools = share_kv_ ? kv_slices(model, layout_) : job_ ? 1 : layout_.tp;
-  pages_ = together(job_, "counting KV pages", [&] {
-    return count_pages(options_, config_, device_->memory_bytes() / processes_on_host, weight_bytes_,
-                       ops.kv_page_bytes(shape), pools);
-  });
+  KvShape shape = kv_pool_shape(config_, layout_, options_.page_size);
+  const int32_t pools = share_kv_ ? kv_slices(layout_model(config_), layout_) : job_ ? 1 : layout_.tp;
+  KvMemory memory{.memory_bytes = device_->memory_bytes() / processes_on_host,
+                  .weight_bytes = weight_bytes_,
+                  .workspace_bytes = 0,
+                  .page_bytes = ops.kv_page_bytes(shape) * pools,
+                  .owners = page_owners()};
+  KvShape scratch = shape;
+  scratch.layers = 1;
+  if (shard_kv_) {
+    const ShardWorkspaceShape workspace = shard_workspace_shape(options_, config_, layout_, ops);
+    scratch.pages = static_cast<int32_t>(shard_scratch_pages(workspace));
+    memory.workspace_bytes = pools * shard_workspace_bytes(workspace, shape, ops);
+  }
+  pages_ = together(job_, "counting KV pages", [&] { return count_pages(options_, config_, memory); });
   if (job_) {
     for (const std::string& pages : exchange_texts(*job_, std::to_string(pages_), "KV pages"))
       pages_ = std::min(pages_, std::stoi(pages));
@@ -216,6 +204,7 @@ void StepRunner::make_pools(int32_t processes_on_host) {
   shape.pages = pages_;
   together(job_, "reserving KV pages", [&] {
     for (int32_t i = 0; i < pools; ++i) pools_.push_back(ops.make_kv_pool(shape));
+    for (int32_t i = 0; shard_kv_ && i < pools; ++i) scratch_pools_.push_back(ops.make_kv_pool(scratch));
     return true;
   });
 }
@@ -243,7 +232,6 @@ void StepRunner::make_groups() {
   auto attn_tp = groups_of_ranks(kAttnTp, attn_tp_group);
   auto moe = groups_of_ranks(kMoe, moe_group);
 
-  Ops& ops = device_->ops();
   for (size_t i = 0; i < ranks_.size(); ++i) {
     Rank& rank = ranks_[i];
     RankGroups groups;
@@ -258,15 +246,64 @@ void StepRunner::make_groups() {
         groups.moe_members.push_back({.cp_rank = at.cp_rank, .sends = at.attn_tp_rank == 0});
       }
     }
-    rank.decoder = std::make_unique<Decoder>(config_, std::move(weights_[i]), groups, ops);
-
-    const size_t pool = !share_kv_ ? i : is_wide(i) ? 0 : kv_slice(model, layout_, rank_of(i));
-    const bool writes = is_wide(i) || rank_slice(model, layout_, rank_of(i)).writes_kv;
-    rank.exchange = share_kv_ || !rank.kv
-                        ? make_shared_pool_exchange(ops, *pools_[pool], rank.kv.get(), writes || !share_kv_)
-                        : make_merged_gather_exchange(ops, *pools_[pool], *rank.kv);
+    rank.decoder = std::make_unique<Decoder>(config_, std::move(weights_[i]), groups, device_->ops());
   }
   weights_.clear();
+  TransferFigures figures;
+  if (shard_kv_ && options_.shard_exchange == ShardExchange::kAuto) figures = measure_figures();
+  for (size_t i = 0; i < ranks_.size(); ++i) ranks_[i].exchange = make_exchange(i, figures);
+}
+
+std::unique_ptr<KvExchange> StepRunner::make_exchange(size_t index, const TransferFigures& figures) {
+  Ops& ops = device_->ops();
+  const LayoutModel model = layout_model(config_);
+  Communicator* const comm = ranks_[index].kv.get();
+  const size_t pool = !share_kv_ ? index : is_wide(index) ? 0 : kv_slice(model, layout_, rank_of(index));
+  if (shard_kv_) {
+    const ShardWorkspaceShape workspace = shard_workspace_shape(options_, config_, layout_, ops);
+    return make_sharded_exchange(ops, *pools_[pool], *scratch_pools_[pool], *comm,
+                                 {.transfer = workspace.transfer,
+                                  .figures = figures,
+                                  .heads_q = workspace.heads_q,
+                                  .round_pages = shard_round_pages(workspace)});
+  }
+  const bool writes = is_wide(index) || rank_slice(model, layout_, rank_of(index)).writes_kv;
+  return share_kv_ || !comm ? make_shared_pool_exchange(ops, *pools_[pool], comm, writes || !share_kv_)
+                            : make_merged_gather_exchange(ops, *pools_[pool], *comm);
+}
+
+// Every rank takes part; what rank 0 finds holds for all.
+TransferFigures StepRunner::measure_figures() {
+  const auto seconds = [] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  };
+  std::vector<TransferFigures> figures(ranks_.size());
+  const auto heads_q = static_cast<int32_t>(rank_slice(layout_model(config_), layout_, 0).heads_q.count);
+  together(job_, "measuring the exchange", [&] {
+    team_->run(
+        0, static_cast<int>(ranks_.size()),
+        [&](int worker) {
+          const Rank& rank = ranks_[worker];
+          const Arena::Scope scope(*rank.arena);
+          OpContext ctx{.arena = *rank.arena, .threads = rank.threads, .stream = rank.stream.get()};
+          figures[worker] = measure_transfer(ctx, device_->ops(), *scratch_pools_[worker], heads_q, *rank.kv,
+                                             /*overlaps=*/job_ != nullptr, seconds);
+        },
+        [&](int worker, const std::string& what) {
+          for (const Rank& rank : ranks_)
+            rank.kv->abort(fmt::format("rank {} failed: {}", rank_of(worker), what));
+        });
+    return true;
+  });
+  if (job_) {
+    static_assert(std::is_trivially_copyable_v<TransferFigures>);
+    everyone(*job_, kOrders)
+        ->broadcast(std::as_writable_bytes(std::span(figures.data(), 1)), 0, "measuring the exchange");
+  }
+  spdlog::info("each rank attends with {:.3g} GFLOP/s and receives {:.3g} GB/s, {:.3g} ms a collective",
+               figures[0].attention_flops / 1e9, figures[0].bytes_per_second / 1e9,
+               figures[0].latency_s * 1e3);
+  return figures[0];
 }
 
 StepRunner::~StepRunner() {
@@ -378,10 +415,11 @@ EngineInfo StepRunner::info() const {
       .threads_per_rank = ranks_[0].threads,
       .weight_bytes = weight_bytes_,
       .kv_bytes = 0,
-      .kv_tokens = int64_t{pages_ - 1} * options_.page_size,
+      .kv_tokens = int64_t{pages_ - 1} * page_owners() * options_.page_size,
       .context_length = options_.context_length ? options_.context_length : config_.context_length,
       .page_size = options_.page_size};
-  for (const auto& pool : pools_) info.kv_bytes += pool->bytes;
+  for (const auto* pools : {&pools_, &scratch_pools_})
+    for (const auto& pool : *pools) info.kv_bytes += pool->bytes;
   return info;
 }
 

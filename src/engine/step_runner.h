@@ -16,6 +16,7 @@
 #include "model/decoder.h"
 #include "plan/batch.h"
 #include "plan/layout_rules.h"
+#include "plan/transfer_cost.h"
 
 namespace longspan {
 
@@ -37,7 +38,9 @@ class StepRunner {
   /// In a process of a job other than rank 0: runs what rank 0 runs, until its runner is gone.
   void follow();
 
-  int32_t pages() const { return pages_; }
+  int32_t pages() const { return pages_; }  // of each rank's pool
+  /// Ranks that each keep some of the pages; 1: everyone has all.
+  int32_t page_owners() const { return shard_kv_ ? layout_.cp : 1; }
   EngineInfo info() const;
   HardwareLimits measure_limits() const;
 
@@ -57,6 +60,8 @@ class StepRunner {
   void add_rank(int32_t rank, int threads, PackedSlices& packed);
   void make_pools(int32_t processes_on_host);
   void make_groups();
+  std::unique_ptr<KvExchange> make_exchange(size_t index, const TransferFigures& figures);
+  TransferFigures measure_figures();
   int32_t rank_of(size_t index) const { return job_ ? job_->rank() : static_cast<int32_t>(index); }
   bool is_wide(size_t index) const { return has_wide_rank_ && index + 1 == ranks_.size(); }
   StepOutput run_here(const Batch& batch, const StepWants& wants);
@@ -70,13 +75,15 @@ class StepRunner {
   Checkpoint checkpoint_;
   const Layout layout_;
   Job* const job_;       // null: the ranks are threads
+  const bool shard_kv_;  // each page on one cp rank
   const bool share_kv_;  // one pool for ranks with the same kv heads
   const bool has_wide_rank_;
   std::unique_ptr<Device> device_;
   std::vector<ModelWeights> weights_;  // of each rank, until its decoder takes them
   int64_t weight_bytes_ = 0;
   int32_t pages_ = 0;
-  std::vector<std::unique_ptr<KvPool>> pools_;  // one per slice of kv heads, or per rank
+  std::vector<std::unique_ptr<KvPool>> pools_;          // one per slice of kv heads, or per rank
+  std::vector<std::unique_ptr<KvPool>> scratch_pools_;  // one per rank of this process, where KV is sharded
   std::vector<Rank> ranks_;  // [tp], then the wide rank where there is one; in a job this process' own
   std::unique_ptr<RankTeam> team_;
   std::unique_ptr<StepOrders> orders_;  // in a job

@@ -5,7 +5,9 @@
 namespace longspan {
 
 KvCache::KvCache(const KvCacheOptions& options)
-    : options_(options), allocator_(options.num_pages), tree_(&allocator_, options.page_size) {}
+    : options_(options),
+      allocator_(options.num_pages, options.owners),
+      tree_(&allocator_, options.page_size) {}
 
 std::optional<KvSequence> KvCache::admit(std::span<const int32_t> prompt, int64_t max_tokens_total,
                                          bool reuse_prefix) {

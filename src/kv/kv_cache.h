@@ -12,7 +12,8 @@
 namespace longspan {
 
 struct KvCacheOptions {
-  int32_t num_pages = 1;     // pages of the pool, page 0 (never handed out) included
+  int32_t num_pages = 1;     // pages of a pool, page 0 (never handed out) included
+  int32_t owners = 1;        // pools: ranks that keep some of the pages each
   int32_t page_size = 128;   // tokens per page
   bool prefix_cache = true;  // keep full pages for later sequences with the same start
 };
@@ -21,15 +22,13 @@ struct KvCacheOptions {
 /// stay taken. Moves, but does not copy.
 class KvSequence {
  public:
-  /// Physical pages, enough for all tokens it was admitted for. The pages from cached_tokens / page_size on
-  /// were fresh at admission: their memory holds an earlier owner's rows.
+  /// Page numbers (PageAllocator), enough for all tokens it was admitted for. The pages from cached_tokens /
+  /// page_size on were fresh at admission: their memory holds an earlier owner's rows.
   const std::vector<int32_t>& pages() const { return table_.pages(); }
   /// Tokens found in the prefix tree at admission: whole pages, fewer than the prompt.
   int64_t cached_tokens() const { return cached_tokens_; }
   /// Tokens whose KV is in the pages: cached_tokens at first, then what commit was told.
   int64_t length() const { return table_.length(); }
-  /// Block-table row [>= pages().size()], padded with page 0.
-  void export_row(std::span<int32_t> row) const { table_.export_row(row); }
 
  private:
   friend class KvCache;
@@ -38,12 +37,13 @@ class KvSequence {
   int64_t tree_pages_ = 0;  // the first pages of the table that are in the prefix tree
 };
 
-/// Accounts for every page of one KV pool: free, used by sequences, or cached for later ones. Pure
-/// accounting; knows no memory. Not thread-safe. Only full pages are ever shared, so shared pages are never
-/// written.
+/// Accounts for every page of one KV pool, or of one pool on each of several ranks: free, used by sequences,
+/// or cached for later ones. A page's owner is settled when it is handed out, and whoever shares it later
+/// finds it there. Pure accounting; knows no memory. Not thread-safe. Only full pages are ever shared, so
+/// shared pages are never written.
 class KvCache {
  public:
-  /// Throws Error(kInternal) unless num_pages >= 1 and page_size >= 1.
+  /// Throws Error(kInternal) unless num_pages, owners and page_size are at least 1.
   explicit KvCache(const KvCacheOptions& options);
 
   int64_t pages_needed(int64_t tokens) const { return pages_for(tokens, options_.page_size); }
@@ -68,12 +68,19 @@ class KvCache {
   /// Gives the sequence's pages back; those in the prefix tree stay cached. The sequence is empty afterwards.
   void release(KvSequence& sequence);
 
-  /// total = free + cached + used, in pages.
+  /// Block-table row [>= pages().size()] of the sequence: places in their owners' pools, padded with page 0;
+  /// `owners` is empty or as long.
+  void export_row(const KvSequence& sequence, std::span<int32_t> row, std::span<int32_t> owners = {}) const {
+    sequence.table_.export_row(allocator_, row, owners);
+  }
+
+  /// total = free + cached + used, in pages, over all owners.
   int64_t total_pages() const { return allocator_.total_pages(); }
   int64_t free_pages() const { return allocator_.free_pages(); }
   int64_t cached_pages() const { return tree_.evictable_pages(); }  // only the prefix tree owns them
   int64_t used_pages() const { return total_pages() - free_pages() - cached_pages(); }
   int32_t page_size() const { return options_.page_size; }
+  int32_t owners() const { return allocator_.owners(); }
 
   /// `live`: every sequence admitted and not yet released. Accounts for each page's every owner; throws
   /// Error(kInternal) on the first contradiction.

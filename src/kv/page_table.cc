@@ -37,9 +37,17 @@ void PageTable::release(PageAllocator& allocator) {
   length_ = 0;
 }
 
-void PageTable::export_row(std::span<int32_t> row) const {
+void PageTable::export_row(const PageAllocator& allocator, std::span<int32_t> row,
+                           std::span<int32_t> owners) const {
   check(row.size() >= pages_.size(), "a block-table row holds all pages of its sequence");
-  std::fill(std::copy(pages_.begin(), pages_.end(), row.begin()), row.end(), 0);
+  check(owners.empty() || owners.size() == row.size(), "a block-table row has an owner for every page");
+  std::fill(row.begin(), row.end(), 0);
+  std::fill(owners.begin(), owners.end(), 0);
+  for (size_t i = 0; i < pages_.size(); ++i) {
+    const PagePlace place = allocator.place(pages_[i]);
+    row[i] = place.local;
+    if (!owners.empty()) owners[i] = place.owner;
+  }
 }
 
 }  // namespace longspan

@@ -36,8 +36,10 @@ class PageTable {
   /// Gives every reference back and is empty afterwards.
   void release(PageAllocator& allocator);
 
-  /// Writes the block-table row [max_pages >= pages().size()]; entries past the end are 0.
-  void export_row(std::span<int32_t> row) const;
+  /// Writes the block-table row [max_pages >= pages().size()]: each page's place in its pool, 0 past the end.
+  /// `owners` is empty or as long: whose pools those are.
+  void export_row(const PageAllocator& allocator, std::span<int32_t> row,
+                  std::span<int32_t> owners = {}) const;
 
  private:
   std::vector<int32_t> pages_;

@@ -7,14 +7,6 @@
 
 namespace longspan {
 
-// What every layer of one rank's step shares.
-struct StepIndex {
-  KvSlots slots;
-  BlockTable block_table;
-  std::span<const Segment> segments;
-  Matrix cos_sin;
-};
-
 namespace {
 
 constexpr int64_t kNormRows = 2048;  // normed for the q/k/v multiply at a time: enough for its peak rate
@@ -40,25 +32,21 @@ Matrix Decoder::forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, 
   const int64_t rows = std::ssize(mine.token_index);
   const float eps = static_cast<float>(config_.rms_norm_eps);
 
-  StepIndex step{.slots = make_kv_slots(ctx, ops_, batch, plan, cp_rank, kv.gathers()),
-                 .block_table = {.entries = ops_.upload(ctx, batch.block_table),
-                                 .rows = static_cast<int32_t>(batch.rows.size()),
-                                 .max_pages = batch.max_pages},
-                 .segments = mine.segments,
-                 .cos_sin = ctx.arena.matrix(rows, config_.head_dim)};
+  kv.begin_step(ctx, batch, plan, cp_rank);
+  const Matrix cos_sin = ctx.arena.matrix(rows, config_.head_dim);
   std::vector<int32_t> ids(rows);
   std::transform(mine.token_index.begin(), mine.token_index.end(), ids.begin(),
                  [&](int32_t token) { return batch.token_ids[token]; });
 
   const Matrix x = ctx.arena.matrix(rows, config_.hidden_size);
   if (rows > 0) {
-    ops_.rope_table(ctx, ops_.upload(ctx, mine.position), rope_.inv_freq, rope_.factor, step.cos_sin);
+    ops_.rope_table(ctx, ops_.upload(ctx, mine.position), rope_.inv_freq, rope_.factor, cos_sin);
     ops_.embedding(ctx, ops_.upload(ctx, ids), *weights_.embedding, x);
   }
   for (int32_t i = 0; i < config_.num_layers; ++i) {
     const LayerWeights& layer = weights_.layers[i];
     const Arena::Scope scope(ctx.arena);
-    attention_layer(ctx, layer, i, x, step, kv);
+    attention_layer(ctx, layer, i, x, cos_sin, kv);
     const bool moe_meets_others = layer.moe && groups_.moe;
     if (rows == 0 && !moe_meets_others) continue;
     const Matrix normed = ctx.arena.matrix(rows, config_.hidden_size);
@@ -93,7 +81,7 @@ void Decoder::project(OpContext& ctx, const LayerWeights& layer, const LinearWei
 
 // x += o_proj(attention(norm(x))). Keys and values come first: their rows may travel while q is computed.
 void Decoder::attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t index, Matrix x,
-                              const StepIndex& step, KvExchange& kv) const {
+                              Matrix cos_sin, KvExchange& kv) const {
   const Arena::Scope scope(ctx.arena);
   const int32_t dim = config_.head_dim;
   const auto heads_q = static_cast<int32_t>(weights_.slice.heads_q.count);
@@ -114,8 +102,8 @@ void Decoder::attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t
                               .head_dim = dim,
                               .norm_weight = layer.k_norm.get(),
                               .eps = eps,
-                              .cos_sin = step.cos_sin});
-    kv.start(ctx, index, k_and_v, step.slots);
+                              .cos_sin = cos_sin});
+    kv.start(ctx, index, k_and_v);
     if (layer.q) project(ctx, layer, *layer.q, x, q);
     if (x.rows > 0)
       ops_.qk_norm_rope(ctx, {.x = q,
@@ -123,20 +111,13 @@ void Decoder::attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t
                               .head_dim = dim,
                               .norm_weight = layer.q_norm.get(),
                               .eps = eps,
-                              .cos_sin = step.cos_sin});
+                              .cos_sin = cos_sin});
     kv.finish(ctx);
   }
-  if (x.rows == 0) return;
-
   const Matrix out = q;  // one activation of q's size less
-  ops_.attention(ctx, {.q = q,
-                       .pool = &kv.pool(),
-                       .layer = index,
-                       .segments = step.segments,
-                       .block_table = step.block_table,
-                       .heads_q = heads_q,
-                       .scale = 1.0f / std::sqrt(static_cast<float>(dim)),
-                       .out = out});
+  kv.attend(ctx,
+            {.q = q, .heads_q = heads_q, .scale = 1.0f / std::sqrt(static_cast<float>(dim)), .out = out});
+  if (x.rows == 0) return;
   if (!groups_.attn_tp) {
     ops_.linear(ctx, out, *layer.o, x, /*accumulate=*/true);
     return;

@@ -31,7 +31,7 @@ class Decoder {
  public:
   Decoder(const ModelConfig& config, ModelWeights weights, RankGroups groups, Ops& ops);
 
-  /// One step of cp rank `cp_rank`: embeds its rows, runs every layer, exchanges new KV through `kv`, and
+  /// One step of cp rank `cp_rank`: embeds its rows, runs every layer, meets others' keys through `kv`, and
   /// returns the residual stream [T_local, H] f32 before the final norm, in ctx.arena. Collective over the
   /// rank's groups and over what kv is; a rank without rows takes part.
   Matrix forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank,
@@ -49,8 +49,8 @@ class Decoder {
   int64_t vocab_size() const { return config_.vocab_size; }
 
  private:
-  void attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t index, Matrix x,
-                       const struct StepIndex& step, KvExchange& kv) const;
+  void attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t index, Matrix x, Matrix cos_sin,
+                       KvExchange& kv) const;
   void project(OpContext& ctx, const LayerWeights& layer, const LinearWeight& weights, Matrix x,
                Matrix out) const;
   void mlp(OpContext& ctx, const MlpWeights& weights, Matrix x, Matrix out, bool accumulate) const;

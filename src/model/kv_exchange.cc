@@ -2,10 +2,108 @@
 
 #include <fmt/format.h>
 
+#include <numeric>
+
 #include "base/check.h"
 
 namespace longspan {
 namespace {
+
+/// Every key that the rank's rows see is in its pool: one launch over all segments.
+class WholePoolExchange : public KvExchange {
+ public:
+  WholePoolExchange(Ops& ops, KvPool& pool) : ops_(ops), pool_(pool) {}
+
+  KvPool& pool() override { return pool_; }
+
+  void begin_step(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank) override {
+    segments_ = plan.ranks[cp_rank].segments;
+    block_table_ = {.entries = ops_.upload(ctx, batch.block_table),
+                    .rows = static_cast<int32_t>(batch.rows.size()),
+                    .max_pages = batch.max_pages};
+  }
+
+  void attend(OpContext& ctx, const AttendArgs& args) override {
+    if (args.q.rows == 0) return;
+    ops_.attention(ctx, {.q = args.q,
+                         .pool = &pool_,
+                         .layer = layer_,
+                         .segments = segments_,
+                         .block_table = block_table_,
+                         .heads_q = args.heads_q,
+                         .scale = args.scale,
+                         .out = args.out});
+  }
+
+ protected:
+  static void append_slots(const Batch& batch, const RankPlan& rank, std::vector<int32_t>& slots) {
+    for (size_t i = 0; i < rank.position.size(); ++i)
+      slots.push_back(batch.slot(rank.sequence[i], rank.position[i]));
+  }
+
+  Ops& ops_;
+  KvPool& pool_;
+  int32_t layer_ = 0;
+
+ private:
+  std::span<const Segment> segments_;
+  BlockTable block_table_;
+};
+
+class SharedPoolExchange final : public WholePoolExchange {
+ public:
+  SharedPoolExchange(Ops& ops, KvPool& pool, Communicator* comm, bool writes)
+      : WholePoolExchange(ops, pool), comm_(comm), writes_(writes) {}
+
+  void begin_step(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank) override {
+    WholePoolExchange::begin_step(ctx, batch, plan, cp_rank);
+    std::vector<int32_t> slots;
+    append_slots(batch, plan.ranks[cp_rank], slots);
+    slots_ = ops_.upload(ctx, slots);
+  }
+
+  void start(OpContext& ctx, int32_t layer, Matrix kv) override {
+    layer_ = layer;
+    if (writes_) write_rows(ops_, ctx, pool_, layer, kv, slots_);
+  }
+  void finish(OpContext& ctx) override {
+    if (!comm_) return;
+    ctx.wait();
+    comm_->barrier(fmt::format("kv of layer {}", layer_));
+  }
+
+ private:
+  Communicator* comm_;
+  bool writes_;
+  IndexArray slots_;  // [T_local]
+};
+
+class MergedGatherExchange final : public WholePoolExchange {
+ public:
+  MergedGatherExchange(Ops& ops, KvPool& pool, Communicator& comm)
+      : WholePoolExchange(ops, pool), gather_(ops, pool, comm) {}
+
+  void begin_step(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank) override {
+    WholePoolExchange::begin_step(ctx, batch, plan, cp_rank);
+    rank_counts_ = plan.rank_counts();
+    std::vector<int32_t> slots;
+    for (const RankPlan& from : plan.ranks) append_slots(batch, from, slots);
+    slots_ = ops_.upload(ctx, slots);
+  }
+
+  void start(OpContext& ctx, int32_t layer, Matrix kv) override {
+    layer_ = layer;
+    gather_.start(ctx, kv, rank_counts_, fmt::format("kv of layer {}", layer));
+  }
+  void finish(OpContext& ctx) override { write_rows(ops_, ctx, pool_, layer_, gather_.finish(), slots_); }
+
+ private:
+  RowGather gather_;
+  std::vector<int32_t> rank_counts_;  // [cp]
+  IndexArray slots_;                  // [T] of each row of the gather (rank-major)
+};
+
+}  // namespace
 
 int64_t k_cols(const KvPool& pool) {
   return int64_t{pool.shape.heads_k} * pool.shape.dim_k;
@@ -20,91 +118,25 @@ void write_rows(Ops& ops, OpContext& ctx, KvPool& pool, int32_t layer, Matrix kv
                slots);
 }
 
-class SharedPoolExchange final : public KvExchange {
- public:
-  SharedPoolExchange(Ops& ops, KvPool& pool, Communicator* comm, bool writes)
-      : ops_(ops), pool_(pool), comm_(comm), writes_(writes) {}
+void RowGather::start(OpContext& ctx, Matrix rows, const std::vector<int32_t>& rank_counts,
+                      std::string_view tag) {
+  check(rows.cols == k_cols(pool_) + v_cols(pool_), "kv rows are [K | V]");
+  const Matrix send = ctx.arena.matrix(rows.rows, rows.cols, pool_.dtype);
+  received_ = ctx.arena.matrix(std::accumulate(rank_counts.begin(), rank_counts.end(), int64_t{0}), rows.cols,
+                               pool_.dtype);
+  if (rows.rows > 0) ops_.convert(ctx, rows, send);
+  const int64_t row_bytes = rows.cols * size_of(pool_.dtype);
+  std::vector<int64_t> recv_bytes;
+  for (const int32_t count : rank_counts) recv_bytes.push_back(count * row_bytes);
+  comm_.start_all_gather_v(
+      {static_cast<const std::byte*>(send.data), static_cast<size_t>(send.rows * row_bytes)},
+      {static_cast<std::byte*>(received_.data), static_cast<size_t>(received_.rows * row_bytes)}, recv_bytes,
+      tag);
+}
 
-  KvPool& pool() override { return pool_; }
-  bool gathers() const override { return false; }
-
-  void start(OpContext& ctx, int32_t layer, Matrix kv, const KvSlots& slots) override {
-    layer_ = layer;
-    if (writes_) write_rows(ops_, ctx, pool_, layer, kv, slots.local);
-  }
-  void finish(OpContext& ctx) override {
-    if (!comm_) return;
-    ctx.wait();
-    comm_->barrier(fmt::format("kv of layer {}", layer_));
-  }
-
- private:
-  Ops& ops_;
-  KvPool& pool_;
-  Communicator* comm_;
-  bool writes_;
-  int32_t layer_ = 0;
-};
-
-class MergedGatherExchange final : public KvExchange {
- public:
-  MergedGatherExchange(Ops& ops, KvPool& pool, Communicator& comm) : ops_(ops), pool_(pool), comm_(comm) {}
-
-  KvPool& pool() override { return pool_; }
-  bool gathers() const override { return true; }
-
-  void start(OpContext& ctx, int32_t layer, Matrix kv, const KvSlots& slots) override {
-    check(kv.cols == k_cols(pool_) + v_cols(pool_), "kv rows are [K | V]");
-    const Matrix send = ctx.arena.matrix(kv.rows, kv.cols, pool_.dtype);
-    received_ = ctx.arena.matrix(slots.gathered.size, kv.cols, pool_.dtype);
-    slots_ = slots.gathered;
-    layer_ = layer;
-    if (kv.rows > 0) ops_.convert(ctx, kv, send);
-    const int64_t row_bytes = kv.cols * size_of(pool_.dtype);
-    std::vector<int64_t> recv_bytes;
-    for (const int32_t rows : slots.rank_counts) recv_bytes.push_back(rows * row_bytes);
-    comm_.start_all_gather_v(
-        {static_cast<const std::byte*>(send.data), static_cast<size_t>(send.rows * row_bytes)},
-        {static_cast<std::byte*>(received_.data), static_cast<size_t>(received_.rows * row_bytes)},
-        recv_bytes, fmt::format("kv of layer {}", layer));
-  }
-
-  void finish(OpContext& ctx) override {
-    comm_.wait();
-    write_rows(ops_, ctx, pool_, layer_, received_, slots_);
-  }
-
- private:
-  Ops& ops_;
-  KvPool& pool_;
-  Communicator& comm_;
-  // Between start and finish:
-  Matrix received_;
-  IndexArray slots_;
-  int32_t layer_ = 0;
-};
-
-}  // namespace
-
-KvSlots make_kv_slots(OpContext& ctx, Ops& ops, const Batch& batch, const CpPlan& plan, int32_t rank,
-                      bool gather) {
-  const RankPlan& mine = plan.ranks[rank];
-  std::vector<int32_t> local;
-  local.reserve(mine.position.size());
-  for (size_t i = 0; i < mine.position.size(); ++i)
-    local.push_back(batch.slot(mine.sequence[i], mine.position[i]));
-  KvSlots slots{.local = ops.upload(ctx, local), .gathered = {}, .rank_counts = plan.rank_counts()};
-  if (gather) {
-    std::vector<int32_t> gathered;
-    gathered.reserve(batch.token_ids.size());
-    for (const RankPlan& from : plan.ranks) {
-      for (size_t i = 0; i < from.position.size(); ++i) {
-        gathered.push_back(batch.slot(from.sequence[i], from.position[i]));
-      }
-    }
-    slots.gathered = ops.upload(ctx, gathered);
-  }
-  return slots;
+Matrix RowGather::finish() {
+  comm_.wait();
+  return received_;
 }
 
 std::unique_ptr<KvExchange> make_shared_pool_exchange(Ops& ops, KvPool& pool, Communicator* comm,

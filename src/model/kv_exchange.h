@@ -1,6 +1,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "comm/communicator.h"
@@ -10,30 +12,32 @@
 
 namespace longspan {
 
-/// Page slots of a step's new rows, as one rank needs them.
-struct KvSlots {
-  IndexArray local;                  // [T_local] slot of each local row
-  IndexArray gathered;               // [T] slot of each row of the gather's receive buffer (rank-major)
-  std::vector<int32_t> rank_counts;  // [cp] rows from each rank
+/// What attention of a layer needs beside keys and values.
+struct AttendArgs {
+  Matrix q;  // f32 [T_local, Hq * Dk]
+  int32_t heads_q = 0;
+  float scale = 0;
+  Matrix out;  // f32 [T_local, Hq * Dv]; may be q where Dk = Dv
 };
 
-/// Which slots a step writes. Arrays live in the context's arena; `gathered` is empty unless `gather`.
-KvSlots make_kv_slots(OpContext& ctx, Ops& ops, const Batch& batch, const CpPlan& plan, int32_t rank,
-                      bool gather);
-
-/// Makes every rank of a cp group that will read a layer's new rows have them: after finish(), `pool()` holds
-/// the rows of all ranks. One object per rank.
+/// Brings a layer's new rows to where they belong, and a rank's queries together with all keys that they see.
+/// One object per rank. Every call but pool() is collective over the cp group; a rank without rows takes
+/// part.
 class KvExchange {
  public:
   virtual ~KvExchange() = default;
   virtual KvPool& pool() = 0;
-  virtual bool gathers() const = 0;
+
+  /// Before the first layer. What it takes from the arena, and the arguments, stay until the step's end.
+  virtual void begin_step(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank) = 0;
 
   /// kv: this rank's new rows [T_local, Hk*Dk + Hv*Dv] f32, K before V. Rows may travel from here on: what
-  /// start() takes from the arena, and `slots`, stay until finish(). Collective over the cp group, as
-  /// finish() is.
-  virtual void start(OpContext& ctx, int32_t layer, Matrix kv, const KvSlots& slots) = 0;
+  /// start() takes from the arena stays until finish(), after which they are in their pages.
+  virtual void start(OpContext& ctx, int32_t layer, Matrix kv) = 0;
   virtual void finish(OpContext& ctx) = 0;
+
+  /// out = attention of q over all keys, in the layer that finish() has ended.
+  virtual void attend(OpContext& ctx, const AttendArgs& args) = 0;
 };
 
 /// Ranks that share memory write once into one pool, which they then all read: nothing travels. `comm` is all
@@ -41,8 +45,31 @@ class KvExchange {
 std::unique_ptr<KvExchange> make_shared_pool_exchange(Ops& ops, KvPool& pool, Communicator* comm,
                                                       bool writes = true);
 
-/// Ranks with a pool each: one all_gather_v of rows [K | V] in the pool's dtype, scattered to their slots
-/// from the receive buffer (docs/cp.md).
+/// Ranks with a pool each, all of which hold every row: one all_gather_v of rows [K | V] in the pool's dtype,
+/// scattered to their slots from the receive buffer (docs/cp.md).
 std::unique_ptr<KvExchange> make_merged_gather_exchange(Ops& ops, KvPool& pool, Communicator& comm);
+
+/// A gather of rows [K | V] in the pool's dtype, in two halves.
+class RowGather {
+ public:
+  RowGather(Ops& ops, const KvPool& pool, Communicator& comm) : ops_(ops), pool_(pool), comm_(comm) {}
+
+  /// rows: f32 [rank_counts[comm.rank()], Hk*Dk + Hv*Dv]; what it takes from the arena stays until finish().
+  void start(OpContext& ctx, Matrix rows, const std::vector<int32_t>& rank_counts, std::string_view tag);
+  /// The rows of all ranks, in rank order, in the pool's dtype.
+  Matrix finish();
+
+ private:
+  Ops& ops_;
+  const KvPool& pool_;
+  Communicator& comm_;
+  Matrix received_;
+};
+
+/// Columns of a row [K | V].
+int64_t k_cols(const KvPool& pool);
+int64_t v_cols(const KvPool& pool);
+/// Rows [K | V] to their slots.
+void write_rows(Ops& ops, OpContext& ctx, KvPool& pool, int32_t layer, Matrix kv, IndexArray slots);
 
 }  // namespace longspan

@@ -19,13 +19,18 @@ struct Batch {
   std::vector<BatchRow> rows;        // [bs]
   std::vector<int32_t> token_ids;    // [T], sequence-major
   std::vector<int32_t> block_table;  // [bs, max_pages], physical pages; entries past a sequence's end are 0
-  int32_t max_pages = 0;             // columns of block_table
-  int32_t page_size = 0;             // tokens per page
+  std::vector<int32_t> page_owner;  // [bs, max_pages] cp rank in whose pool the page is; empty: in everyone's
+  int32_t max_pages = 0;            // columns of block_table
+  int32_t page_size = 0;            // tokens per page
 
-  /// Slot (page * page_size + offset) of position `position` of sequence `seq`.
+  /// Slot (page * page_size + offset) of position `position` of sequence `seq`, in its owner's pool.
   int32_t slot(int32_t seq, int32_t position) const {
     const int32_t page = block_table[static_cast<size_t>(seq) * max_pages + position / page_size];
     return page * page_size + position % page_size;
+  }
+  /// cp rank that has position `position` of sequence `seq`; where pages have owners.
+  int32_t owner(int32_t seq, int32_t position) const {
+    return page_owner[static_cast<size_t>(seq) * max_pages + position / page_size];
   }
 };
 

@@ -47,10 +47,15 @@ std::optional<ScheduledStep> Scheduler::next() {
     step.batch.token_ids.insert(step.batch.token_ids.end(), first, first + allotted[i]);
     step.batch.max_pages = std::max(step.batch.max_pages, static_cast<int32_t>(sequence.kv->pages().size()));
   }
-  step.batch.block_table.resize(step.sequences.size() * step.batch.max_pages);
+  Batch& batch = step.batch;
+  batch.block_table.resize(step.sequences.size() * batch.max_pages);
+  if (kv_.owners() > 1) batch.page_owner.resize(batch.block_table.size());
   for (size_t i = 0; i < step.sequences.size(); ++i) {
-    step.sequences[i]->kv->export_row(
-        std::span(step.batch.block_table).subspan(i * step.batch.max_pages, step.batch.max_pages));
+    const auto row_of = [&](std::vector<int32_t>& table) {
+      return table.empty() ? std::span<int32_t>()
+                           : std::span(table).subspan(i * batch.max_pages, batch.max_pages);
+    };
+    kv_.export_row(*step.sequences[i]->kv, row_of(batch.block_table), row_of(batch.page_owner));
   }
   return step;
 }

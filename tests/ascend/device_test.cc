@@ -198,6 +198,9 @@ TEST_F(AscendEngine, RefusesWhatFusedAttentionOrTheBuildLacks) {
   EngineOptions gathered = options("llama_llama3", 2);
   gathered.share_kv = false;
   EXPECT_THAT(refusal(gathered), HasSubstr("--kv-exchange shared"));
+  EngineOptions sharded = options("llama_llama3", 2);
+  sharded.shard_kv = true;
+  EXPECT_THAT(refusal(sharded), HasSubstr("use --kv replicate"));
   EngineOptions split = options("llama_llama3", 1);
   split.layout = {.tp = 2, .cp = 1};
   EXPECT_THAT(refusal(split), HasSubstr("attn_tp must be 1 (is 2)"));

@@ -21,7 +21,8 @@ LOGPROB_BOUND = 1e-3
 SERVING = ("--trust-remote-code --mem-fraction-static 0.7 --max-running-requests 32 --attention-backend cpu --tp-size 4 "
            "--moe-dp-size 2 --attn-cp-size 2 --cuda-graph-max-bs-decode 32 --enable-prefill-context-parallel").split()
 FEW = ["--tp 2 --cp 2", "--tp 2 --cp 1 --ep 2", "--tp 3 --cp 3 --moe-dp 1 --ep 3", "--tp 4 --cp 2 --moe-dp 1 --ep 2",
-       "--tp 4 --cp 4 --moe-dp 2 --ep 2", "--tp 4 --cp 1 --moe-dp 1"]
+       "--tp 4 --cp 4 --moe-dp 2 --ep 2", "--tp 4 --cp 1 --moe-dp 1", "--tp 2 --cp 2 --kv shard",
+       "--tp 3 --cp 3 --kv shard --kv-exchange ring", "--tp 4 --cp 2 --moe-dp 2 --kv shard --kv-exchange gather-q"]
 failures = []
 
 
@@ -99,7 +100,9 @@ def layouts():
         flags = f"--tp {tp} --cp {cp} --moe-dp {moe_dp} --ep {ep}".split()
         if run([LONGSPAN, "plan", "-m", MODEL, "--lengths", "10"] + flags).returncode == 0:
             legal.append(flags)
-    return legal
+    exchanges = itertools.cycle(("gather-kv", "ring", "gather-q", "auto"))
+    sharded = [flags + ["--kv", "shard", "--kv-exchange", next(exchanges)] for flags in legal if flags[3] != "1"]
+    return legal + sharded
 
 
 def refused(what, command, code, says):

@@ -65,6 +65,7 @@ TEST(Options, Defaults) {
   EXPECT_EQ(e.threads, 0);
   EXPECT_TRUE(e.prefix_cache);
   EXPECT_TRUE(e.share_kv);
+  EXPECT_FALSE(e.shard_kv);
   EXPECT_FALSE(line.common.json);
   EXPECT_EQ(std::get<GenerateOptions>(line.command).self_check, 0);
   EXPECT_TRUE(line.notes.empty());
@@ -238,7 +239,16 @@ TEST(Options, RefusedByName) {
   }
   EXPECT_EQ(refusal_of_flag({"--comm", "mpi", "--kv-exchange", "gather"}), "accepted");
   EXPECT_THAT(refusal_of_flag({"--comm", "mpi", "--kv-exchange", "shared"}), HasSubstr("use auto or gather"));
-  EXPECT_THAT(refusal_of_flag({"--kv", "shard"}), HasSubstr("not in this build; use replicate"));
+  for (const char* exchange : {"auto", "gather-kv", "gather-q", "ring"}) {
+    EXPECT_EQ(refusal_of_flag({"--kv", "shard", "--kv-exchange", exchange}), "accepted");
+    EXPECT_EQ(refusal_of_flag({"--kv", "shard", "--comm", "mpi", "--kv-exchange", exchange}), "accepted");
+  }
+  EXPECT_THAT(refusal_of_flag({"--kv", "shard", "--kv-exchange", "shared"}),
+              HasSubstr("use auto, gather-kv"));
+  EXPECT_THAT(refusal_of_flag({"--kv-exchange", "ring"}), HasSubstr("with --kv replicate use auto, shared"));
+  EXPECT_THAT(refusal_of_flag({"--kv", "both"}), HasSubstr("must be one of replicate, shard"));
+  EXPECT_THAT(refusal_of_flag({"--kv", "shard", "--kv-exchange", "pigeon"}),
+              HasSubstr("must be one of auto"));
   EXPECT_THAT(refusal_of_flag({"--dtype", "f16"}), HasSubstr("not in this build"));
   EXPECT_THAT(refusal_of_flag({"--dp-size", "2"}), HasSubstr("attn_dp is 1 for now"));
   EXPECT_EQ(refusal_of_flag({"--dp-size", "1"}), "accepted");

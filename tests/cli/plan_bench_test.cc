@@ -55,6 +55,32 @@ TEST_F(PlanTest, EachRankItsOwnPool) {
   EXPECT_EQ(json_at(r.out, "/kv_pools"), "4");
 }
 
+// Sharded pools hold cp times the tokens of whole ones, but for what travels; KV of a token takes a cp-th.
+TEST_F(PlanTest, ShardedKvHoldsMoreTokens) {
+  const auto plan = [&](const std::string& cp, std::vector<std::string> more) {
+    std::vector<std::string> args = {"plan",      "-m", kModel,   "--cp", cp,
+                                     "--lengths", "64", "--comm", "mpi",  "--json"};
+    args.insert(args.end(), more.begin(), more.end());
+    return run(args).out;
+  };
+  for (const std::string cp : {"2", "4"}) {
+    const std::string whole = plan(cp, {}), sharded = plan(cp, {"--kv", "shard"});
+    const double ranks = std::stod(cp);
+    EXPECT_EQ(json_at(whole, "/kv"), "\"replicate\"");
+    EXPECT_EQ(json_at(sharded, "/kv"), "\"shard\"");
+    EXPECT_EQ(json_at(sharded, "/kv_owners"), cp);
+    EXPECT_GE(std::stod(json_at(sharded, "/kv_tokens")),
+              0.95 * ranks * std::stod(json_at(whole, "/kv_tokens")));
+    EXPECT_EQ(std::stod(json_at(sharded, "/kv_bytes_per_token")) * ranks,
+              std::stod(json_at(whole, "/kv_bytes_per_token")));
+    EXPECT_GT(std::stod(json_at(sharded, "/workspace_bytes")), 0);
+  }
+  const CliResult r = run({"plan", "-m", kModel, "--cp", "2", "--kv", "shard", "--kv-exchange", "ring"});
+  EXPECT_THAT(r.out, HasSubstr("each page on one of 2 cp ranks"));
+  EXPECT_THAT(r.out, HasSubstr("earlier tokens meet by ring"));
+  EXPECT_EQ(json_at(plan("1", {"--kv", "shard"}), "/kv"), "\"replicate\"") << "one rank has all pages anyway";
+}
+
 // Over MPI a process holds what its rank holds, and shares the machine's memory with the others.
 TEST_F(PlanTest, EachRankItsOwnProcess) {
   const std::vector<std::string> args = {"plan", "-m",        kModel, "--tp",    "4",  "--cp",

@@ -65,6 +65,26 @@ inline void a_gather_in_two_halves_lets_others_pass(Communicator& comm, Communic
   }
 }
 
+// Rank r sends (r * 5 + round) % 4 ints, so that some send nothing; one round sends megabytes. Once round the
+// group everyone has its own again.
+inline void a_shift_goes_to_the_next_rank(Communicator& comm, Communicator& other) {
+  const int32_t size = comm.size();
+  for (int round = 0; round < 20; ++round) {
+    const auto count = [&](int r) { return (r * 5 + round) % 4 * (round == 10 ? 300'001 : 1); };
+    std::vector<int32_t> send(count(comm.rank()), comm.rank() * 1000 + round);
+    for (int32_t step = 1; step <= size; ++step) {
+      const int32_t from = (comm.rank() + size - step) % size;
+      std::vector<int32_t> recv(count(from), -1);
+      comm.start_shift(std::as_bytes(std::span(send)), std::as_writable_bytes(std::span(recv)), "ring");
+      std::vector<float> sum = {1};
+      other.all_reduce(sum, "meanwhile");
+      comm.wait();
+      EXPECT_EQ(recv, std::vector<int32_t>(count(from), from * 1000 + round));
+      send = std::move(recv);
+    }
+  }
+}
+
 // Sums whose value depends on the order they are taken in: every rank must get the bits of rank order.
 inline void reductions_of_sizes_add_in_rank_order(Communicator& comm, const std::vector<int64_t>& counts) {
   const int32_t size = comm.size();

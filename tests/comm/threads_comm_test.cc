@@ -50,6 +50,12 @@ TEST_P(ThreadsCommSizes, AGatherInTwoHalvesLetsOthersPass) {
   });
 }
 
+TEST_P(ThreadsCommSizes, AShiftGoesToTheNextRank) {
+  auto others = make_threads_group(GetParam(), 60s);
+  on_every_rank(GetParam(), 60s,
+                [&](Communicator& comm) { a_shift_goes_to_the_next_rank(comm, *others[comm.rank()]); });
+}
+
 TEST_P(ThreadsCommSizes, ReductionsAddInRankOrder) {
   on_every_rank(GetParam(), 60s, reductions_add_in_rank_order);
 }
@@ -77,6 +83,11 @@ TEST(ThreadsComm, AMissingRankEndsEveryCollective) {
        [](Communicator& c) {
          const std::vector<int64_t> none(3);
          c.all_to_all_v({}, none, {}, none, "x");
+       }},
+      {"shift",
+       [](Communicator& c) {
+         c.start_shift({}, {}, "x");
+         c.wait();
        }},
       {"broadcast", [](Communicator& c) { c.broadcast({}, 0, "x"); }}};
   for (const auto& [name, call] : calls) {

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <thread>
 
 #include "device/reference/reference_ops.h"
@@ -231,6 +232,75 @@ TEST(Engine, AsManyThreadsPackAsAskedFor) {
   EXPECT_EQ(omp_get_max_threads(), before);
 }
 
+// Prompts in chunks beside decoding rows, a shared start, pages that are evicted and handed out again, a
+// request that is cancelled: where each page is on one rank only, the same tokens as on one rank.
+std::vector<Result> varied_traffic(const EngineOptions& options) {
+  const auto engine = Engine::open(options);
+  std::vector<Result> results;
+  std::map<RequestId, Result> by_id;
+  const auto submit = [&](Prompt prompt, int32_t max_tokens) {
+    Request request = request_for(std::move(prompt), max_tokens, results);
+    request.on_finish = [&by_id](const Result& result) { by_id[result.id] = result; };
+    return engine->submit(std::move(request));
+  };
+  const auto step = [&] {
+    engine->step();
+    engine->check_integrity();
+  };
+  for (int round = 0; round < 3; ++round) {
+    submit(prompt_ids(150, round), 6);
+    step();
+    const RequestId unwanted = submit(prompt_ids(90, 7 + round), 20);
+    submit(prompt_ids(5, round), 12);
+    for (int i = 0; i < 3; ++i) step();
+    engine->cancel(unwanted);
+    submit(prompt_ids(170, round), 5);  // starts as the first
+    while (engine->stats().running + engine->stats().waiting > 0) step();
+  }
+  for (auto& [id, result] : by_id) results.push_back(std::move(result));
+  return results;
+}
+
+TEST(Engine, EachPageOnOneRankGivesTheSameTokens) {
+  EngineOptions options = small_options();
+  options.chunked_prefill_size = 40;
+  options.max_total_tokens = 480;
+  const std::vector<Result> alone = varied_traffic(options);
+  ASSERT_EQ(alone.size(), 12u);
+  options.shard_kv = true;
+  for (const int32_t cp : {2, 3}) {
+    for (const ShardExchange exchange :
+         {ShardExchange::kGatherKv, ShardExchange::kRing, ShardExchange::kGatherQ, ShardExchange::kAuto}) {
+      options.layout.cp = cp;
+      options.shard_exchange = exchange;
+      const std::vector<Result> sharded = varied_traffic(options);
+      ASSERT_EQ(sharded.size(), alone.size());
+      int64_t cached = 0;
+      for (size_t i = 0; i < alone.size(); ++i) {
+        EXPECT_EQ(sharded[i].error_code, alone[i].error_code) << sharded[i].error_message;
+        cached += sharded[i].cached_tokens;
+        if (alone[i].error_code == ErrorCode::kCancelled) continue;
+        EXPECT_EQ(sharded[i].token_ids, alone[i].token_ids) << "cp " << cp << ", request " << i;
+      }
+      EXPECT_GT(cached, 0);
+    }
+  }
+}
+
+TEST(Engine, ShardedPoolsTogetherHoldWhatWasAskedFor) {
+  EngineOptions options = small_options(4);
+  options.max_total_tokens = 2048;
+  options.shard_kv = true;
+  const auto engine = Engine::open(options);
+  EXPECT_EQ(engine->info().kv_tokens, 2048);
+  EXPECT_EQ(engine->stats().total_pages, 2048 / 16);
+  std::vector<Result> results;
+  engine->submit(request_for(prompt_ids(2000), 2, results));  // more than any one rank could hold
+  engine->run();
+  ASSERT_EQ(results.size(), 1u);
+  EXPECT_EQ(results[0].token_ids.size(), 2u) << results[0].error_message;
+}
+
 class FailingOps final : public ReferenceOps {
  public:
   FailingOps() : ReferenceOps(DType::kF32) {}
@@ -275,6 +345,23 @@ TEST(Engine, ALostRankReleasesEveryGroup) {
   EXPECT_THROW(engine->run(), Error);
   ASSERT_EQ(results.size(), 3u);
   for (const Result& result : results) EXPECT_THAT(result.error_message, HasSubstr("on fire"));
+}
+
+// While keys and queries of other ranks are on their way.
+TEST(Engine, ALostRankReleasesAnExchangeOfShardedKv) {
+  for (const ShardExchange exchange :
+       {ShardExchange::kGatherKv, ShardExchange::kRing, ShardExchange::kGatherQ}) {
+    EngineOptions options = small_options(3);
+    options.chunked_prefill_size = 16;
+    options.shard_kv = true;
+    options.shard_exchange = exchange;
+    const auto engine = open_engine(options, failing_device(), [] { return 0.0; });
+    std::vector<Result> results;
+    for (int i = 0; i < 2; ++i) engine->submit(request_for(prompt_ids(60, i), 50, results));
+    EXPECT_THROW(engine->run(), Error);
+    ASSERT_EQ(results.size(), 2u);
+    for (const Result& result : results) EXPECT_THAT(result.error_message, HasSubstr("on fire"));
+  }
 }
 
 // Each slice is packed once: what the ranks of a grid hold together is the model, and little padding.

@@ -22,8 +22,17 @@ bool is_legal(const LayoutOptions& options, const LayoutModel& model) {
 }  // namespace
 
 std::string LayoutCase::name() const {
+  constexpr const char* kShards[] = {"sharded", "sharded_gather_kv", "sharded_gather_q", "sharded_ring"};
   return fmt::format("{}_tp{}_cp{}_moedp{}_ep{}_{}", model, layout.tp, layout.cp, layout.moe_dp, layout.ep,
-                     share_kv ? "shared" : "gathered");
+                     shard      ? kShards[static_cast<int>(*shard)]
+                     : share_kv ? "shared"
+                                : "gathered");
+}
+
+ShardExchange nth_shard_exchange(size_t n) {
+  constexpr ShardExchange kAll[] = {ShardExchange::kGatherKv, ShardExchange::kRing, ShardExchange::kGatherQ,
+                                    ShardExchange::kAuto};
+  return kAll[n % std::size(kAll)];
 }
 
 LayoutModel layout_model_of(const std::string& golden_model) {
@@ -48,6 +57,8 @@ EngineOptions golden_options(const LayoutCase& test, const std::filesystem::path
   options.dtype = ComputeType::kF32;
   options.layout = test.layout;
   options.share_kv = test.share_kv;
+  options.shard_kv = test.shard.has_value();
+  options.shard_exchange = test.shard.value_or(ShardExchange::kAuto);
   options.page_size = 16;
   options.chunked_prefill_size = 64;
   options.max_total_tokens = 2048;

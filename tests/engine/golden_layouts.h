@@ -3,6 +3,7 @@
 #include <longspan/engine.h>
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@ struct LayoutCase {
   std::string model;
   LayoutOptions layout;
   bool share_kv = true;
+  std::optional<ShardExchange> shard = {};  // each page on one cp rank, and what travels then
 
   std::string name() const;
 };
@@ -24,6 +26,9 @@ struct LayoutCase {
 LayoutModel layout_model_of(const std::string& golden_model);
 /// Every legal layout of `tp` ranks; to a dense model moe_dp means nothing.
 std::vector<LayoutOptions> legal_layouts(const LayoutModel& model, int32_t tp);
+
+/// All of them, in turn.
+ShardExchange nth_shard_exchange(size_t n);
 
 /// f32, small pages and chunks, one thread per rank. `folder` holds the model.
 EngineOptions golden_options(const LayoutCase& test, const std::filesystem::path& folder);

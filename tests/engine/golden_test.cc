@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -46,6 +47,8 @@ constexpr Arithmetic kArithmetics[] = {{"cpu_f32", "cpu", "auto", ComputeType::k
 constexpr int32_t kCps[] = {1, 2, 3, 4, 8};
 constexpr int32_t kPageSizes[] = {16, 7, 128};
 constexpr int32_t kChunks[] = {64, 5, -1};
+constexpr ShardExchange kShards[] = {ShardExchange::kGatherKv, ShardExchange::kRing, ShardExchange::kGatherQ,
+                                     ShardExchange::kAuto};
 
 // bf16: in units of the noise of transformers' own bf16, which rounds its residual stream too. The mean
 // counts what happens after a router decision has flipped, which is chaotic.
@@ -57,10 +60,15 @@ struct Configuration {
   Arithmetic arithmetic;
   int32_t cp, page_size, chunk;
   bool share_kv;
+  std::optional<ShardExchange> shard = {};  // each page on one rank, and what travels then
 
   std::string name() const {
+    constexpr const char* kShards[] = {"sharded", "sharded_gather_kv", "sharded_gather_q", "sharded_ring"};
     return fmt::format("{}_{}_cp{}_page{}_chunk{}_{}", model, arithmetic.name, cp, page_size,
-                       chunk < 0 ? "any" : std::to_string(chunk), share_kv ? "shared" : "gathered");
+                       chunk < 0 ? "any" : std::to_string(chunk),
+                       shard      ? kShards[static_cast<int>(*shard)]
+                       : share_kv ? "shared"
+                                  : "gathered");
   }
 };
 
@@ -72,7 +80,9 @@ std::vector<Configuration> full_matrix() {
         for (const int32_t page_size : kPageSizes) {
           for (const int32_t chunk : kChunks) {
             list.push_back({model, arithmetic, cp, page_size, chunk, true});
-            if (cp > 1) list.push_back({model, arithmetic, cp, page_size, chunk, false});
+            if (cp == 1) continue;
+            list.push_back({model, arithmetic, cp, page_size, chunk, false});
+            list.push_back({model, arithmetic, cp, page_size, chunk, false, kShards[list.size() / 3 % 4]});
           }
         }
       }
@@ -92,8 +102,23 @@ std::vector<Configuration> fast_part() {
   return list;
 }
 
+// One configuration a model; chunks of 5 are cut at cp 2 alone.
+std::vector<Configuration> fast_sharded_part() {
+  std::vector<Configuration> list;
+  const std::vector<std::string> models = golden_model_names();
+  for (size_t i = 0; i < models.size(); ++i) {
+    const int32_t cp = kCps[1 + (i + i / 3) % 3];
+    list.push_back(
+        {models[i], kArithmetics[i % 3], cp, kPageSizes[i / 3 % 2], cp == 2 ? 5 : 64, false, kShards[i % 4]});
+  }
+  return list;
+}
+
 std::vector<Configuration> configurations() {
-  return testing_support::full_tests() ? full_matrix() : fast_part();
+  if (testing_support::full_tests()) return full_matrix();
+  std::vector<Configuration> list = fast_part();
+  for (Configuration& sharded : fast_sharded_part()) list.push_back(std::move(sharded));
+  return list;
 }
 
 const GoldenModel& golden_model(const std::string& name) {
@@ -123,6 +148,8 @@ EngineOptions options_for(const Configuration& configuration) {
   options.page_size = configuration.page_size;
   options.chunked_prefill_size = configuration.chunk;
   options.share_kv = configuration.share_kv;
+  options.shard_kv = configuration.shard.has_value();
+  options.shard_exchange = configuration.shard.value_or(ShardExchange::kAuto);
   options.max_total_tokens = 2048;
 #if defined(__SANITIZE_THREAD__)
   options.threads = 1;  // one per rank: ThreadSanitizer does not see libgomp's barriers

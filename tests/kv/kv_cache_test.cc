@@ -8,6 +8,8 @@
 #include <numeric>
 #include <random>
 #include <string>
+#include <tuple>
+#include <utility>
 
 namespace longspan {
 namespace {
@@ -37,7 +39,7 @@ TEST(KvCache, ReservesAllPagesAtAdmission) {
   EXPECT_EQ(a->cached_tokens(), 0);
   EXPECT_EQ(a->length(), 0);
   std::vector<int32_t> row(5, -1);
-  a->export_row(row);
+  cache.export_row(*a, row);
   EXPECT_EQ(row, (std::vector<int32_t>{1, 2, 3, 0, 0}));
   EXPECT_EQ(cache.free_pages(), 5);
   EXPECT_EQ(cache.used_pages(), 3);
@@ -133,6 +135,28 @@ TEST(KvCache, GeneratedTokensAreCachedToo) {
   cache.release(*b);
 }
 
+// A page that a later prompt shares stays where its first owner put it; only fresh ones are dealt out.
+TEST(KvCache, SharedPagesKeepTheirOwner) {
+  KvCache cache({.num_pages = 6, .owners = 2, .page_size = 4});
+  EXPECT_EQ(cache.total_pages(), 10);
+  EXPECT_TRUE(cache.can_ever_fit(40));
+  auto a = cache.admit(iota(9), 12);
+  std::vector<int32_t> row(3), owners(3);
+  cache.export_row(*a, row, owners);
+  EXPECT_EQ(owners, (std::vector<int32_t>{0, 1, 0}));
+  EXPECT_EQ(row, (std::vector<int32_t>{1, 1, 2}));
+  cache.commit(*a, iota(9), 9);
+  cache.release(*a);
+  auto b = cache.admit(iota(9), 16);
+  EXPECT_EQ(b->cached_tokens(), 8);
+  row.resize(4), owners.resize(4);
+  cache.export_row(*b, row, owners);
+  EXPECT_EQ(owners, (std::vector<int32_t>{0, 1, 0, 1}));
+  EXPECT_EQ(row, (std::vector<int32_t>{1, 1, 2, 2}));
+  check_all(cache, {&*b});
+  cache.release(*b);
+}
+
 TEST(KvCache, EvictsTheLeastRecentlyUsedAndLeavesFirst) {
   KvCache cache({.num_pages = 7, .page_size = 1});
   for (const int32_t first : {10, 20, 30}) {  // three documents of two pages
@@ -212,15 +236,26 @@ struct RandomRun {
     int64_t prompt = 0;
   };
 
-  RandomRun(KvCacheOptions options, uint32_t seed)
-      : options(options), cache(options), content(options.num_pages), random(seed) {}
+  RandomRun(KvCacheOptions options, uint32_t seed) : options(options), cache(options), random(seed) {}
 
   int64_t below(int64_t n) { return std::uniform_int_distribution<int64_t>(0, n - 1)(random); }
 
+  /// Owner and place of each page of a sequence.
+  std::vector<std::pair<int32_t, int32_t>> places(const Live& live) const {
+    std::vector<int32_t> row(live.sequence.pages().size()), owners(row.size());
+    cache.export_row(live.sequence, row, owners);
+    std::vector<std::pair<int32_t, int32_t>> result;
+    for (size_t i = 0; i < row.size(); ++i) result.emplace_back(owners[i], row[i]);
+    return result;
+  }
+
   void write(Live& live, int64_t from, int64_t to) {
+    const auto pages = places(live);
     for (int64_t t = from; t < to; ++t) {
-      const int32_t page = live.sequence.pages()[t / options.page_size];
-      ASSERT_NE(page, 0);
+      const auto page = pages[t / options.page_size];
+      ASSERT_GE(page.second, 1);
+      ASSERT_LT(page.second, options.num_pages);
+      ASSERT_LT(page.first, options.owners);
       auto& rows = content[page];
       rows.resize(options.page_size);
       rows[t % options.page_size] = {live.tokens.begin(), live.tokens.begin() + t + 1};
@@ -229,8 +264,9 @@ struct RandomRun {
 
   /// The KV of every computed token still depends on exactly the tokens before it.
   void read_back(const Live& live) {
+    const auto pages = places(live);
     for (int64_t t = 0; t < live.sequence.length(); ++t) {
-      const auto& row = content[live.sequence.pages()[t / options.page_size]].at(t % options.page_size);
+      const auto& row = content[pages[t / options.page_size]].at(t % options.page_size);
       ASSERT_EQ(static_cast<int64_t>(row.size()), t + 1);
       ASSERT_TRUE(std::equal(row.begin(), row.end(), live.tokens.begin()));
     }
@@ -279,18 +315,22 @@ struct RandomRun {
 
   KvCacheOptions options;
   KvCache cache;
-  std::vector<std::vector<std::vector<int32_t>>> content;  // [page][offset] tokens that the row was made from
+  std::map<std::pair<int32_t, int32_t>, std::vector<std::vector<int32_t>>>
+      content;  // by owner and place: [offset] tokens that the row was made from
   std::mt19937 random;
   std::vector<std::unique_ptr<Live>> running;
   int64_t refused = 0, hits = 0;
 };
 
-class KvCacheRandom : public testing::TestWithParam<int32_t> {};
+class KvCacheRandom : public testing::TestWithParam<std::tuple<int32_t, int32_t>> {};  // page size, owners
 
 TEST_P(KvCacheRandom, EveryPageIsAccountedForAfterEachStep) {
-  const int32_t page_size = GetParam();
+  const auto [page_size, owners] = GetParam();
   for (const bool prefix_cache : {true, false}) {
-    RandomRun run({.num_pages = 1 + 120 / page_size, .page_size = page_size, .prefix_cache = prefix_cache},
+    RandomRun run({.num_pages = 1 + 120 / page_size / owners,
+                   .owners = owners,
+                   .page_size = page_size,
+                   .prefix_cache = prefix_cache},
                   7);
     for (int i = 0; i < 4000; ++i) {
       run.step();
@@ -306,7 +346,8 @@ TEST_P(KvCacheRandom, EveryPageIsAccountedForAfterEachStep) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(PageSizes, KvCacheRandom, testing::Values(1, 2, 3, 5));
+INSTANTIATE_TEST_SUITE_P(PageSizes, KvCacheRandom,
+                         testing::Combine(testing::Values(1, 2, 3, 5), testing::Values(1, 3)));
 
 }  // namespace
 }  // namespace longspan

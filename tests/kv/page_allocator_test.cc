@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <random>
 #include <set>
+#include <utility>
 
 namespace longspan {
 namespace {
@@ -57,6 +58,7 @@ TEST(PageAllocator, APageIsFreeWhenItsLastOwnerLeaves) {
 
 TEST(PageAllocator, BrokenCallsAreFound) {
   EXPECT_THROW(PageAllocator(0), Error);
+  EXPECT_THROW(PageAllocator(4, 0), Error);
   PageAllocator allocator(3);
   const int32_t page = allocator.allocate(1)->front();
   for (const int32_t wrong : {0, -1, 3, 2}) {  // page zero, out of the pool, free
@@ -67,6 +69,62 @@ TEST(PageAllocator, BrokenCallsAreFound) {
   allocator.drop_ref(page);
   EXPECT_THROW(allocator.drop_ref(page), Error) << "twice";
   allocator.check_integrity();
+}
+
+TEST(PageAllocator, APageComesFromTheLeastFilledPool) {
+  PageAllocator allocator(4, /*owners=*/3);
+  EXPECT_EQ(allocator.total_pages(), 9);
+  const auto owners_of = [&](const std::vector<int32_t>& pages) {
+    std::vector<int32_t> owners;
+    for (const int32_t page : pages) owners.push_back(allocator.place(page).owner);
+    return owners;
+  };
+  const auto first = allocator.allocate(5);
+  EXPECT_EQ(owners_of(*first), (std::vector<int32_t>{0, 1, 2, 0, 1})) << "ties go to the lowest";
+  EXPECT_EQ(allocator.place((*first)[3]), (PagePlace{.owner = 0, .local = 2}));
+  allocator.drop_ref((*first)[1]);
+  allocator.drop_ref((*first)[4]);  // pool 1 is empty again
+  EXPECT_EQ(owners_of(*allocator.allocate(3)), (std::vector<int32_t>{1, 1, 2}));
+  EXPECT_FALSE(allocator.allocate(4));
+  EXPECT_EQ(owners_of(*allocator.allocate(3)), (std::vector<int32_t>{0, 1, 2}));
+  EXPECT_EQ(allocator.free_pages(), 0);
+  allocator.check_integrity();
+}
+
+// Pools never differ by more than one page while nothing is freed; whatever is freed, a page comes from the
+// pool with the fewest in use, and no two pages have one place.
+TEST(PageAllocator, RandomPoolsStayBalanced) {
+  std::mt19937 random(11);
+  for (int trial = 0; trial < 50; ++trial) {
+    const auto owners = static_cast<int32_t>(1 + random() % 5);
+    const auto pages = static_cast<int32_t>(1 + random() % 12);
+    PageAllocator allocator(pages, owners);
+    std::vector<int32_t> used(owners, 0), held;
+    std::set<std::pair<int32_t, int32_t>> places;
+    for (int i = 0; i < 300; ++i) {
+      if (random() % 2 == 0) {
+        const auto page = allocator.allocate(1);
+        ASSERT_EQ(page.has_value(), std::ssize(held) < int64_t{owners} * (pages - 1));
+        if (!page) continue;
+        const PagePlace place = allocator.place(page->front());
+        ASSERT_EQ(place.owner, std::ranges::min_element(used) - used.begin());
+        ASSERT_TRUE(place.local >= 1 && place.local < pages);
+        ASSERT_TRUE(places.emplace(place.owner, place.local).second) << "two pages in one place";
+        ++used[place.owner];
+        held.push_back(page->front());
+      } else if (!held.empty()) {
+        std::swap(held[random() % held.size()], held.back());
+        const PagePlace place = allocator.place(held.back());
+        allocator.drop_ref(held.back());
+        held.pop_back();
+        places.erase({place.owner, place.local});
+        --used[place.owner];
+      }
+      allocator.check_integrity();
+      for (int32_t owner = 0; owner < owners; ++owner)
+        ASSERT_EQ(allocator.free_pages(owner), pages - 1 - used[owner]);
+    }
+  }
 }
 
 TEST(PageAllocator, RandomOwners) {

@@ -70,10 +70,22 @@ TEST(PageTable, ExportsARowPaddedWithPageZero) {
   PageTable table;
   ASSERT_TRUE(table.grow(allocator, 8, 4));
   std::vector<int32_t> row(4, -1);
-  table.export_row(row);
+  table.export_row(allocator, row);
   EXPECT_EQ(row, (std::vector<int32_t>{1, 2, 0, 0}));
   std::vector<int32_t> short_row(1);
-  EXPECT_THROW(table.export_row(short_row), Error);
+  EXPECT_THROW(table.export_row(allocator, short_row), Error);
+  table.release(allocator);
+}
+
+TEST(PageTable, ExportsWhoHasEachPageAndWhere) {
+  PageAllocator allocator(4, /*owners=*/3);
+  PageTable table;
+  ASSERT_TRUE(table.grow(allocator, 20, 4));
+  std::vector<int32_t> row(6, -1), owners(6, -1);
+  table.export_row(allocator, row, owners);
+  EXPECT_EQ(owners, (std::vector<int32_t>{0, 1, 2, 0, 1, 0}));
+  EXPECT_EQ(row, (std::vector<int32_t>{1, 1, 1, 2, 2, 0}));
+  EXPECT_THROW(table.export_row(allocator, row, std::span(owners).first(5)), Error);
   table.release(allocator);
 }
 

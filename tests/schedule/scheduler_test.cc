@@ -5,6 +5,7 @@
 
 #include <random>
 #include <set>
+#include <utility>
 
 namespace longspan {
 namespace {
@@ -80,8 +81,11 @@ TEST(Scheduler, RandomTrafficLosesNothing) {
   for (int trial = 0; trial < 60; ++trial) {
     const auto page_size = static_cast<int32_t>(1 + random() % 9);
     const auto budget = static_cast<int64_t>(1 + random() % 40);
-    KvCache kv(
-        {.num_pages = 1 + 120 / page_size + 1, .page_size = page_size, .prefix_cache = trial % 2 == 0});
+    const int32_t owners = 1 + trial % 3;
+    KvCache kv({.num_pages = 1 + 120 / page_size / owners + 1,
+                .owners = owners,
+                .page_size = page_size,
+                .prefix_cache = trial % 2 == 0});
     Scheduler scheduler(kv, {.max_running = 5, .max_tokens_per_step = budget, .page_size = page_size});
     std::set<Sequence*> open;
     uint64_t arrived = 0, finished = 0;
@@ -94,7 +98,8 @@ TEST(Scheduler, RandomTrafficLosesNothing) {
       const auto step = scheduler.next();
       if (!step) continue;
       ASSERT_LE(std::ssize(step->batch.token_ids), budget);
-      std::set<int32_t> written;
+      ASSERT_EQ(step->batch.page_owner.empty(), owners == 1);
+      std::set<std::pair<int32_t, int32_t>> written;  // owner and slot
       size_t token = 0;
       for (size_t row = 0; row < step->sequences.size(); ++row) {
         const Sequence& sequence = *step->sequences[row];
@@ -103,7 +108,10 @@ TEST(Scheduler, RandomTrafficLosesNothing) {
           ASSERT_EQ(step->batch.token_ids[token++], sequence.tokens[sequence.computed + i]);
           const int32_t slot = step->batch.slot(static_cast<int32_t>(row), sequence.computed + i);
           ASSERT_GE(slot, page_size) << "page 0 is nobody's";
-          ASSERT_TRUE(written.insert(slot).second) << "two rows in one slot";
+          const int32_t owner =
+              owners == 1 ? 0 : step->batch.owner(static_cast<int32_t>(row), sequence.computed + i);
+          ASSERT_TRUE(owner >= 0 && owner < owners);
+          ASSERT_TRUE(written.emplace(owner, slot).second) << "two rows in one slot";
         }
       }
       scheduler.complete(*step);

@@ -70,14 +70,33 @@ class MpiCommunicator final : public Communicator {
       in += recv_bytes[r];
     }
     transport_->start(exchange_);
-    gathered_ = recv;
-    gathering_ = true;
+    received_ = recv;
+    started_ = true;
+  }
+
+  void start_shift(std::span<const std::byte> send_data, std::span<std::byte> recv,
+                   std::string_view tag) override {
+    begin("shift", tag);
+    const int64_t mine = std::ssize(send_data);
+    const int32_t next = (rank_ + 1) % size(), previous = (rank_ + size() - 1) % size();
+    std::byte* out = exchange_->outgoing.resize(mine);
+    copy_bytes(out, send_data.data(), mine);
+    std::byte* in = exchange_->incoming.resize(std::ssize(recv));
+    if (size() == 1) {
+      if (mine != std::ssize(recv)) disagree(std::ssize(recv), rank_, mine);
+      copy_bytes(in, out, mine);
+    }
+    receive(previous, in, std::ssize(recv));
+    send(next, out, mine);
+    transport_->start(exchange_);
+    received_ = recv;
+    started_ = true;
   }
 
   void wait() override {
-    check(gathering_, "wait: nothing was started");
-    gathering_ = false;
-    const std::span<std::byte> recv = std::exchange(gathered_, {});
+    check(started_, "wait: nothing was started");
+    started_ = false;
+    const std::span<std::byte> recv = std::exchange(received_, {});
     transport_->await(*exchange_, limit_, what_);
     copy_bytes(recv.data(), exchange_->incoming.data(), std::ssize(recv));
   }
@@ -172,7 +191,7 @@ class MpiCommunicator final : public Communicator {
   static constexpr int64_t kFloat = sizeof(float);
 
   void begin(std::string_view collective, std::string_view tag) {
-    check(!gathering_, "nothing else between start and wait");
+    check(!started_, "nothing else between start and wait");
     what_ = fmt::format("{} \"{}\"", collective, tag);
     transport_->require_alive(what_);
     if (!exchange_->ended()) exchange_ = std::make_shared<Exchange>(channel_);  // the last one was called off
@@ -263,8 +282,8 @@ class MpiCommunicator final : public Communicator {
   int32_t rank_ = 0;
   std::string what_;  // the collective under way
   std::shared_ptr<Exchange> exchange_;
-  std::span<std::byte> gathered_;  // where wait() puts it
-  bool gathering_ = false;
+  std::span<std::byte> received_;  // where wait() puts it
+  bool started_ = false;
 };
 
 class MpiJob final : public Job {

@@ -1,6 +1,7 @@
 #include "device/ascend/ascend_ops.h"
 
 #include <fmt/format.h>
+#include <longspan/error.h>
 
 #include <cmath>
 #include <cstring>
@@ -206,6 +207,11 @@ void AscendOps::attention(OpContext& ctx, const AttentionArgs& args) {
   if (args.segments.empty()) return;
   const OpScope op(card_, ctx);
   ascend::attention(op.on, args, mask_.data());
+}
+
+void AscendOps::merge_partials(OpContext&, const MergeArgs&) {
+  throw Error(ErrorCode::kNotSupported,
+              "ascend: no operator here merges parts of attention; use --kv replicate");
 }
 
 void AscendOps::swiglu(OpContext& ctx, Matrix gate_up, Matrix out) {

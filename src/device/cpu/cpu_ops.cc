@@ -7,6 +7,7 @@
 #include "device/cpu/attention.h"
 #include "device/cpu/kv_pages.h"
 #include "device/cpu/linear.h"
+#include "device/cpu/merge.h"
 #include "device/cpu/moe.h"
 #include "device/cpu/norm_rope.h"
 
@@ -120,6 +121,10 @@ void CpuOps::kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArr
 
 void CpuOps::attention(OpContext& ctx, const AttentionArgs& args) {
   cpu_attention(ctx, args, isa_);
+}
+
+void CpuOps::merge_partials(OpContext& ctx, const MergeArgs& args) {
+  cpu_merge_partials(ctx, args);
 }
 
 void CpuOps::swiglu(OpContext& ctx, Matrix gate_up, Matrix out) {

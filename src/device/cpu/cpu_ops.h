@@ -34,6 +34,7 @@ class CpuOps : public Ops {
   void kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,
                Matrix v) override;
   void attention(OpContext& ctx, const AttentionArgs& args) override;
+  void merge_partials(OpContext& ctx, const MergeArgs& args) override;
   void swiglu(OpContext& ctx, Matrix gate_up, Matrix out) override;
   void moe_route(OpContext& ctx, Matrix logits, bool normalize, Matrix ids, Matrix weights) override;
   void moe_experts(OpContext& ctx, Matrix x, Matrix ids, Matrix weights, const ExpertWeights& experts,

@@ -107,6 +107,7 @@ void write_rows(const OpContext& ctx, const CpuKvPool& pool, int32_t layer, Matr
                 const int32_t* slots) {
 #pragma omp parallel for num_threads(ctx.threads) schedule(static) if (k.rows >= 16 && ctx.threads > 1)
   for (int64_t t = 0; t < k.rows; ++t) {
+    if (slots[t] < 0) continue;
     const auto* k_row = k.row<Element>(t);
     const auto* v_row = v.row<Element>(t);
     visit_k<Cell>(pool, layer, slots[t], [&](int64_t i, char* line, int64_t column, int64_t pair) {
@@ -134,8 +135,8 @@ void read_rows(const OpContext& ctx, const CpuKvPool& pool, int32_t layer, Matri
   }
 }
 
-const CpuKvPool& checked_pool(const KvPool& pool, int32_t layer, Matrix k, Matrix v,
-                              const IndexArray& slots) {
+const CpuKvPool& checked_pool(const KvPool& pool, int32_t layer, Matrix k, Matrix v, const IndexArray& slots,
+                              int32_t least_slot) {
   const auto* cpu = dynamic_cast<const CpuKvPool*>(&pool);
   check(cpu != nullptr, "the KV pool belongs to the CPU");
   const KvShape& s = cpu->shape;
@@ -146,7 +147,7 @@ const CpuKvPool& checked_pool(const KvPool& pool, int32_t layer, Matrix k, Matri
   check(v.cols == static_cast<int64_t>(s.heads_v) * s.dim_v, "V rows: cols = Hv * Dv");
   const int64_t slot_count = static_cast<int64_t>(s.pages) * s.page_size;
   for (int64_t t = 0; t < slots.size; ++t) {
-    check(slots.host[t] >= 0 && slots.host[t] < slot_count, "0 <= slot < pages * page_size");
+    check(slots.host[t] >= least_slot && slots.host[t] < slot_count, "0 <= slot < pages * page_size");
   }
   return *cpu;
 }
@@ -192,7 +193,7 @@ int64_t cpu_kv_page_bytes(const KvShape& shape, DType dtype) {
 }
 
 void cpu_kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, IndexArray slots) {
-  const CpuKvPool& cpu = checked_pool(pool, layer, k, v, slots);
+  const CpuKvPool& cpu = checked_pool(pool, layer, k, v, slots, /*least_slot=*/-1);
   if (cpu.dtype == DType::kF32) {
     check(k.dtype == DType::kF32, "KV rows are f32 or of the pool's dtype");
     return write_rows<F32Cell, float>(ctx, cpu, layer, k, v, slots.host);
@@ -203,7 +204,7 @@ void cpu_kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix 
 }
 
 void cpu_kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k, Matrix v) {
-  const CpuKvPool& cpu = checked_pool(pool, layer, k, v, slots);
+  const CpuKvPool& cpu = checked_pool(pool, layer, k, v, slots, /*least_slot=*/0);
   check(k.dtype == DType::kF32, "KV rows are read as f32");
   const auto read = cpu.dtype == DType::kBF16 ? read_rows<Bf16Cell> : read_rows<F32Cell>;
   read(ctx, cpu, layer, k, v, slots.host);

@@ -53,7 +53,8 @@ std::unique_ptr<KvPool> make_cpu_kv_pool(const KvShape& shape, DType dtype);
 /// One page over all layers, K and V, padding included.
 int64_t cpu_kv_page_bytes(const KvShape& shape, DType dtype);
 
-/// Rows f32 [T, Hk*Dk] and [T, Hv*Dv] to slots i32 [T]; values round to nearest even where the pool is bf16.
+/// Rows f32 [T, Hk*Dk] and [T, Hv*Dv] to slots i32 [T]; values round to nearest even where the pool is bf16;
+/// rows with slot -1 are left out.
 /// Distinct slots may be written by several threads at once.
 void cpu_kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, IndexArray slots);
 

@@ -48,6 +48,7 @@ void ReferenceOps::kv_write(OpContext&, KvPool& pool, int32_t layer, Matrix k, M
     }
   };
   for (int64_t t = 0; t < slots.size; ++t) {
+    if (slots.host[t] == -1) continue;
     check(slots.host[t] >= 0 && slots.host[t] < p.slots(), "kv_write: slot outside the pool");
     write(k, t, p.k_row(layer, slots.host[t]));
     write(v, t, p.v_row(layer, slots.host[t]));

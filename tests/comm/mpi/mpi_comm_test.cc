@@ -62,6 +62,11 @@ TEST(MpiComm, AGatherInTwoHalvesLetsOthersPass) {
   a_gather_in_two_halves_lets_others_pass(*comm, *other);
 }
 
+TEST(MpiComm, AShiftGoesToTheNextRank) {
+  const auto comm = everyone(), other = everyone();
+  a_shift_goes_to_the_next_rank(*comm, *other);
+}
+
 // The groups of a layout: pairs of neighbours, and ranks of the same parity.
 TEST(MpiComm, GroupsOfSomeRanksKeepTheirMessagesApart) {
   const int32_t rank = g_job->rank(), size = g_job->size();

@@ -14,14 +14,27 @@ using namespace testing_support;
 
 std::shared_ptr<Job> g_job;
 
+/// Each layout as it is, and with KV sharded: every exchange in turn; by default the widest cp of a model
+/// alone.
+std::vector<LayoutCase> cases_of(const std::string& model, int32_t size, size_t& exchange) {
+  std::vector<LayoutCase> cases;
+  const std::vector<LayoutOptions> layouts = legal_layouts(layout_model_of(model), size);
+  for (size_t i = 0; i < layouts.size(); ++i) {
+    cases.push_back({model, layouts[i]});
+    if (layouts[i].cp > 1 && (full_tests() || i + 1 == layouts.size()))
+      cases.push_back({model, layouts[i], false, nth_shard_exchange(exchange++)});
+  }
+  return cases;
+}
+
 TEST(GoldenMpi, MatchesTheOracle) {
   const auto [rank, size] = place_in(*g_job);
   if (size > 4 && !full_tests()) GTEST_SKIP() << "set FULL_TESTS=1";
+  size_t exchange = 0;
   for (const std::string& name : golden_model_names()) {
     TempDir folder;
     write_golden_model(name, folder.path());
-    for (const LayoutOptions& layout : legal_layouts(layout_model_of(name), size)) {
-      const LayoutCase test{name, layout};
+    for (const LayoutCase& test : cases_of(name, size, exchange)) {
       SCOPED_TRACE(test.name());
       EngineOptions options = golden_options(test, folder.path());
       options.job = g_job;

@@ -1,0 +1,286 @@
+#include "model/sharded_exchange.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+
+namespace longspan {
+namespace {
+
+/// PartLaunch and ShardRound with their arrays where kernels read them.
+struct Launch {
+  std::span<const Segment> segments;
+  BlockTable table;
+};
+struct Round {
+  IndexArray send_slots;
+  std::vector<IndexArray> recv_slots;  // [cp]
+  std::vector<Launch> parts;           // [cp]
+  IndexArray merge;                    // [1 + cp, T_local]
+};
+
+std::span<std::byte> bytes_of(Matrix m) {
+  check(m.rows <= 1 || m.row_stride == m.cols, "rows that travel have no gaps");
+  return {static_cast<std::byte*>(m.data), static_cast<size_t>(m.rows * m.cols * size_of(m.dtype))};
+}
+
+class ShardedExchange final : public KvExchange {
+ public:
+  ShardedExchange(Ops& ops, KvPool& pool, KvPool& scratch, Communicator& comm, const ShardedOptions& options)
+      : ops_(ops),
+        pool_(pool),
+        scratch_(scratch),
+        comm_(comm),
+        options_(options),
+        chunk_gather_(ops, pool, comm),
+        key_gather_(ops, pool, comm) {
+    check(ops.merges_partials(), "sharded KV needs a device that merges partial results");
+  }
+
+  KvPool& pool() override { return pool_; }
+  void begin_step(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank) override;
+  void start(OpContext& ctx, int32_t layer, Matrix kv) override {
+    layer_ = layer;
+    chunk_gather_.start(ctx, kv, rank_counts_, tag("kv"));
+  }
+  void finish(OpContext& ctx) override {
+    const Matrix received = chunk_gather_.finish();
+    write_rows(ops_, ctx, pool_, layer_, received, own_slots_);
+    write_rows(ops_, ctx, scratch_, 0, received, scratch_slots_);
+  }
+  void attend(OpContext& ctx, const AttendArgs& args) override;
+
+ private:
+  /// What attention of a layer makes: rows of partial results, each with its log-sum-exp behind it.
+  struct Partials {
+    Matrix all;  // f32 [N, Hq * Dv + Hq]
+    int32_t heads_q;
+    Matrix out() const { return all.slice_cols(0, all.cols - heads_q); }
+    Matrix lse() const { return all.slice_cols(all.cols - heads_q, heads_q); }
+    Partials rows(int64_t begin, int64_t count) const { return {all.slice_rows(begin, count), heads_q}; }
+  };
+
+  std::string tag(const char* what) const { return fmt::format("{} of layer {}", what, layer_); }
+  TransferShape shape() const {
+    const KvShape& s = pool_.shape;
+    return {options_.heads_q, s.heads_k, s.dim_k, s.dim_v, size_of(pool_.dtype)};
+  }
+  Launch launch_of(OpContext& ctx, const PartLaunch& part, size_t rows) const {
+    return {part.segments, {ops_.upload(ctx, part.block_table), static_cast<int32_t>(rows), part.max_pages}};
+  }
+  Partials make_partials(OpContext& ctx, int64_t rows, const AttendArgs& args) const {
+    const int64_t cols = int64_t{args.heads_q} * (pool_.shape.dim_v + 1);
+    return {ctx.arena.matrix(rows, cols), args.heads_q};
+  }
+  void attend_part(OpContext& ctx, const AttendArgs& args, Matrix q, const Launch& launch, KvPool& pool,
+                   Partials to);
+  void exchange_queries(OpContext& ctx, const AttendArgs& args, Partials partials);
+  void gather_keys(OpContext& ctx, const AttendArgs& args, const ShardRound& plan, const Round& round,
+                   Partials partials);
+  void pass_keys_round(OpContext& ctx, const AttendArgs& args, const ShardRound& plan, const Round& round,
+                       Partials partials);
+  Matrix own_keys(OpContext& ctx, const Round& round);
+  void attend_to_chunk(OpContext& ctx, const AttendArgs& args, Partials partials);
+  void attend_to_owner(OpContext& ctx, const AttendArgs& args, const Round& round, int32_t owner,
+                       Partials partials);
+  void merge(OpContext& ctx, const AttendArgs& args, Partials partials, IndexArray index, bool last);
+
+  Ops& ops_;
+  KvPool& pool_;
+  KvPool& scratch_;
+  Communicator& comm_;
+  const ShardedOptions options_;
+  RowGather chunk_gather_, key_gather_;
+  // Of a step:
+  ShardPlan plan_;
+  KvTransfer transfer_ = KvTransfer::kGatherKv;
+  std::vector<int32_t> rank_counts_;  // [cp]
+  IndexArray own_slots_, scratch_slots_, query_rows_, query_merge_;
+  Launch chunk_, queries_;
+  std::vector<Round> rounds_;
+  // Of a layer:
+  int32_t layer_ = 0;
+  bool chunk_is_done_ = false;
+};
+
+void ShardedExchange::begin_step(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank) {
+  check(plan.cp == comm_.size() && cp_rank == comm_.rank(), "the plan is of this cp group");
+  transfer_ =
+      options_.transfer ? *options_.transfer : choose_transfer(batch.rows, plan, shape(), options_.figures);
+  plan_ = plan_shards(batch, plan, cp_rank, {.transfer = transfer_, .round_pages = options_.round_pages});
+  check(plan_.scratch_pages <= scratch_.shape.pages, "the scratch pool holds a step");
+  const size_t bs = batch.rows.size();
+  rank_counts_ = plan.rank_counts();
+  own_slots_ = ops_.upload(ctx, plan_.own_slots);
+  scratch_slots_ = ops_.upload(ctx, plan_.scratch_slots);
+  query_rows_ = ops_.upload(ctx, plan_.query_rows);
+  query_merge_ = ops_.upload(ctx, plan_.query_merge);
+  chunk_ = launch_of(ctx, plan_.chunk, bs);
+  queries_ = launch_of(ctx, plan_.queries, bs);
+  rounds_.clear();
+  for (const ShardRound& round : plan_.rounds) {
+    Round& here = rounds_.emplace_back();
+    here.send_slots = ops_.upload(ctx, round.send_slots);
+    here.merge = ops_.upload(ctx, round.merge);
+    for (const auto& slots : round.recv_slots) here.recv_slots.push_back(ops_.upload(ctx, slots));
+    for (const PartLaunch& part : round.parts) here.parts.push_back(launch_of(ctx, part, bs));
+  }
+}
+
+void ShardedExchange::attend(OpContext& ctx, const AttendArgs& args) {
+  if (!plan_.needs_merge()) {
+    if (args.q.rows > 0)
+      ops_.attention(ctx, {.q = args.q,
+                           .pool = &scratch_,
+                           .layer = 0,
+                           .segments = chunk_.segments,
+                           .block_table = chunk_.table,
+                           .heads_q = args.heads_q,
+                           .scale = args.scale,
+                           .out = args.out});
+    return;
+  }
+  check(args.heads_q == options_.heads_q, "the queries are of the rank's slice");
+  const Arena::Scope scope(ctx.arena);
+  const Partials partials = make_partials(ctx, plan_.partial_rows, args);
+  chunk_is_done_ = false;
+  if (plan_.any_queries) exchange_queries(ctx, args, partials);
+  if (rounds_.empty()) merge(ctx, args, partials, query_merge_, /*last=*/true);
+  for (size_t i = 0; i < rounds_.size(); ++i) {
+    const Arena::Scope round_scope(ctx.arena);
+    if (transfer_ == KvTransfer::kRing) {
+      pass_keys_round(ctx, args, plan_.rounds[i], rounds_[i], partials);
+    } else {
+      gather_keys(ctx, args, plan_.rounds[i], rounds_[i], partials);
+    }
+    merge(ctx, args, partials, rounds_[i].merge, i + 1 == rounds_.size());
+  }
+}
+
+void ShardedExchange::attend_part(OpContext& ctx, const AttendArgs& args, Matrix q, const Launch& launch,
+                                  KvPool& pool, Partials to) {
+  if (launch.segments.empty()) return;
+  ops_.attention(ctx, {.q = q,
+                       .pool = &pool,
+                       .layer = &pool == &scratch_ ? 0 : layer_,
+                       .segments = launch.segments,
+                       .block_table = launch.table,
+                       .heads_q = args.heads_q,
+                       .scale = args.scale,
+                       .out = to.out(),
+                       .lse_ln = to.lse()});
+}
+
+// This step's keys are there already: they are attended to while the first rows travel.
+void ShardedExchange::attend_to_chunk(OpContext& ctx, const AttendArgs& args, Partials partials) {
+  if (std::exchange(chunk_is_done_, true)) return;
+  attend_part(ctx, args, args.q, chunk_, scratch_, partials.rows(0, args.q.rows));
+}
+
+void ShardedExchange::attend_to_owner(OpContext& ctx, const AttendArgs& args, const Round& round,
+                                      int32_t owner, Partials partials) {
+  attend_part(ctx, args, args.q, round.parts[owner], owner == comm_.rank() ? pool_ : scratch_,
+              partials.rows((1 + owner) * args.q.rows, args.q.rows));
+}
+
+// All queries come here, and what this rank's keys make of them goes back.
+void ShardedExchange::exchange_queries(OpContext& ctx, const AttendArgs& args, Partials partials) {
+  const Arena::Scope scope(ctx.arena);
+  const std::vector<int32_t>& counts = plan_.query_counts;
+  const int64_t mine = query_rows_.size;
+  int64_t all = 0;
+  std::vector<int64_t> query_bytes, result_bytes, partial_bytes;
+  for (const int32_t count : counts) {
+    all += count;
+    query_bytes.push_back(count * args.q.cols * int64_t{sizeof(float)});
+    result_bytes.push_back(count * partials.all.cols * int64_t{sizeof(float)});
+    partial_bytes.push_back(mine * partials.all.cols * int64_t{sizeof(float)});
+  }
+  const Matrix send = ctx.arena.matrix(mine, args.q.cols), queries = ctx.arena.matrix(all, args.q.cols);
+  if (mine > 0) ops_.gather_rows(ctx, args.q, query_rows_, send);
+  comm_.start_all_gather_v(bytes_of(send), bytes_of(queries), query_bytes, tag("queries"));
+  attend_to_chunk(ctx, args, partials);
+  comm_.wait();
+  const Partials results = make_partials(ctx, all, args);
+  attend_part(ctx, args, queries, queries_, pool_, results);
+  comm_.all_to_all_v(bytes_of(results.all), result_bytes,
+                     bytes_of(partials.all.slice_rows(plan_.query_base, mine * comm_.size())), partial_bytes,
+                     tag("partial attention"));
+}
+
+// This rank's earlier keys of a round, as they travel.
+Matrix ShardedExchange::own_keys(OpContext& ctx, const Round& round) {
+  const int64_t cols = k_cols(pool_) + v_cols(pool_);
+  const Matrix rows = ctx.arena.matrix(round.send_slots.size, cols);
+  if (rows.rows > 0)
+    ops_.kv_read(ctx, pool_, layer_, round.send_slots, rows.slice_cols(0, k_cols(pool_)),
+                 rows.slice_cols(k_cols(pool_), v_cols(pool_)));
+  return rows;
+}
+
+void ShardedExchange::gather_keys(OpContext& ctx, const AttendArgs& args, const ShardRound& plan,
+                                  const Round& round, Partials partials) {
+  key_gather_.start(ctx, own_keys(ctx, round), plan.counts, tag("earlier kv"));
+  attend_to_chunk(ctx, args, partials);
+  attend_to_owner(ctx, args, round, comm_.rank(), partials);
+  const Matrix received = key_gather_.finish();
+  int64_t at = 0;
+  for (int32_t owner = 0; owner < comm_.size(); ++owner) {
+    if (owner != comm_.rank()) {
+      write_rows(ops_, ctx, scratch_, 0, received.slice_rows(at, plan.counts[owner]),
+                 round.recv_slots[owner]);
+      attend_to_owner(ctx, args, round, owner, partials);
+    }
+    at += plan.counts[owner];
+  }
+}
+
+// Every owner's keys go once round the group. While one's are attended to, the next ones travel.
+void ShardedExchange::pass_keys_round(OpContext& ctx, const AttendArgs& args, const ShardRound& plan,
+                                      const Round& round, Partials partials) {
+  const int32_t cp = comm_.size(), rank = comm_.rank();
+  const int64_t cols = k_cols(pool_) + v_cols(pool_);
+  const int64_t most = *std::max_element(plan.counts.begin(), plan.counts.end());
+  const Matrix own = own_keys(ctx, round);
+  Matrix buffers[] = {ctx.arena.matrix(most, cols, pool_.dtype), ctx.arena.matrix(most, cols, pool_.dtype)};
+  Matrix here = buffers[0].slice_rows(0, own.rows);
+  if (own.rows > 0) ops_.convert(ctx, own, here);
+  for (int32_t step = 0; step < cp; ++step) {
+    const int32_t owner = (rank + cp - step) % cp, next = (rank + 2 * cp - step - 1) % cp;
+    const bool more = step + 1 < cp;
+    const Matrix coming = buffers[(step + 1) % 2].slice_rows(0, plan.counts[next]);
+    if (more) comm_.start_shift(bytes_of(here), bytes_of(coming), tag("earlier kv"));
+    attend_to_chunk(ctx, args, partials);
+    attend_to_owner(ctx, args, round, owner, partials);
+    if (!more) break;
+    comm_.wait();
+    write_rows(ops_, ctx, scratch_, 0, coming, round.recv_slots[next]);
+    here = coming;
+  }
+}
+
+// Into `out` at the end, before that into the place of the first part.
+void ShardedExchange::merge(OpContext& ctx, const AttendArgs& args, Partials partials, IndexArray index,
+                            bool last) {
+  if (args.q.rows == 0) return;
+  const Partials first = partials.rows(0, args.q.rows);
+  ops_.merge_partials(ctx, {.partials = partials.out(),
+                            .lse_ln = partials.lse(),
+                            .rows = index,
+                            .heads_q = args.heads_q,
+                            .out = last ? args.out : first.out(),
+                            .out_lse_ln = last ? Matrix{} : first.lse()});
+}
+
+}  // namespace
+
+std::unique_ptr<KvExchange> make_sharded_exchange(Ops& ops, KvPool& pool, KvPool& scratch, Communicator& comm,
+                                                  const ShardedOptions& options) {
+  return std::make_unique<ShardedExchange>(ops, pool, scratch, comm, options);
+}
+
+}  // namespace longspan

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <functional>
+
+#include "comm/communicator.h"
+#include "device/ops.h"
+#include "plan/transfer_cost.h"
+
+namespace longspan {
+
+/// What choose_transfer needs to know of a cp group: all its ranks attend at the same time, then all send to
+/// the next one, each for some tens of milliseconds. `scratch`: a pool of the rank's slice that holds nothing
+/// worth keeping. `seconds`: a clock. Collective; each rank gets what rank 0 of the group measured.
+TransferFigures measure_transfer(OpContext& ctx, Ops& ops, KvPool& scratch, int32_t heads_q,
+                                 Communicator& comm, bool overlaps, const std::function<double()>& seconds);
+
+}  // namespace longspan

@@ -1,0 +1,62 @@
+#include "plan/shard_workspace.h"
+
+#include <algorithm>
+
+namespace longspan {
+namespace {
+
+constexpr int64_t kFloat = 4;
+
+int64_t pages_of(int64_t rows, int32_t page_size) {
+  return (rows + page_size - 1) / page_size;
+}
+
+/// Rows of sequences that are placed whole: each is shorter than what is cut.
+int64_t whole_rows(const ShardWorkspaceShape& s) {
+  return std::min(s.max_rows, s.max_sequences * std::max(s.min_tokens_to_cut, 2 * s.cp));
+}
+
+/// Rows of one rank: its two blocks of each sequence that is cut, and whole ones.
+int64_t local_rows(const ShardWorkspaceShape& s) {
+  return std::min(s.max_rows, s.max_rows / s.cp + 2 * s.max_sequences + whole_rows(s));
+}
+
+}  // namespace
+
+int32_t shard_round_pages(const ShardWorkspaceShape& shape) {
+  return static_cast<int32_t>(std::max<int64_t>(1, pages_of(shape.max_rows, shape.page_size) / shape.cp));
+}
+
+int64_t shard_scratch_pages(const ShardWorkspaceShape& s) {
+  const int64_t chunk = pages_of(s.max_rows, s.page_size) + s.max_sequences;  // each begins on a page
+  const int64_t owners = s.transfer == KvTransfer::kGatherQ ? 0
+                         : s.transfer == KvTransfer::kRing  ? 1
+                                                            : s.cp - 1;
+  return 1 + chunk + owners * shard_round_pages(s);
+}
+
+int64_t shard_arena_bytes(const ShardWorkspaceShape& s) {
+  const int64_t kv_cols = int64_t{s.heads_kv} * (s.dim_k + s.dim_v);
+  const int64_t query_bytes = int64_t{s.heads_q} * s.dim_k * kFloat;
+  const int64_t partial_bytes = int64_t{s.heads_q} * (s.dim_v + 1) * kFloat;
+  const int64_t local = local_rows(s), whole = whole_rows(s);
+
+  // [K | V] of this step: what a rank sends, and what comes from all.
+  const int64_t chunk = (local + s.max_rows) * kv_cols * s.kv_bytes;
+  // Queries: what a rank sends, what comes from all, and what their own keys make of them.
+  const auto queries = [&](int64_t mine, int64_t all) {
+    return mine * query_bytes + all * (query_bytes + partial_bytes);
+  };
+  // Earlier keys: a rank's own as read and as sent, and what comes; partial results of every owner.
+  const int64_t round_rows = int64_t{shard_round_pages(s)} * s.page_size;
+  const int64_t keys = round_rows * kv_cols * (kFloat + s.kv_bytes * (1 + s.cp));
+  const int64_t with_keys =
+      (local * (1 + s.cp) + whole * s.cp) * partial_bytes + std::max(keys, queries(whole, whole));
+  const int64_t with_queries = local * (1 + s.cp) * partial_bytes + queries(local, s.max_rows);
+  const int64_t attend = s.transfer == KvTransfer::kGatherQ ? with_queries
+                         : s.transfer                       ? with_keys
+                                                            : std::max(with_keys, with_queries);
+  return std::max(chunk, attend);
+}
+
+}  // namespace longspan

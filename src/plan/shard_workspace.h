@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "plan/shard_plan.h"
+
+namespace longspan {
+
+/// What decides the memory that sharded KV takes on a rank beside its pages.
+struct ShardWorkspaceShape {
+  int32_t cp = 1;
+  int64_t max_rows = 0;                                     // new tokens of a step
+  int64_t max_sequences = 0;                                // rows of a batch
+  int32_t min_tokens_to_cut = 0;                            // CpPolicy's
+  int32_t page_size = 1;                                    // tokens
+  int32_t heads_q = 0, heads_kv = 0, dim_k = 0, dim_v = 0;  // of the rank's slice, Hk = Hv
+  int64_t kv_bytes = 0;                                     // of an element of K or V
+  std::optional<KvTransfer> transfer = {};                  // empty: any, step by step
+};
+
+/// Pages of each owner that travel at a time: in all as many rows as a step has, so that earlier keys take no
+/// more memory than the step itself, however many they are.
+int32_t shard_round_pages(const ShardWorkspaceShape& shape);
+
+/// Pages of the scratch pool, page 0 included: this step's rows, and those of other owners' pages.
+int64_t shard_scratch_pages(const ShardWorkspaceShape& shape);
+
+/// Bytes of a step's arena at most: rows, queries and partial results that travel or wait to be merged.
+int64_t shard_arena_bytes(const ShardWorkspaceShape& shape);
+
+}  // namespace longspan
