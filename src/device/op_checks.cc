@@ -81,6 +81,41 @@ void check_qk_norm_rope(const QkNormRopeArgs& args) {
   require_equal(args.cos_sin.cols, args.head_dim, op, "D of x and cos_sin");
 }
 
+void check_attention(const AttentionArgs& args) {
+  require(args.pool != nullptr, "attention", "a pool");
+  const KvShape& s = args.pool->shape;
+  require(s.heads_k == s.heads_v, "attention", "Hk = Hv");
+  require(args.heads_q >= 1 && args.heads_q % s.heads_k == 0, "attention", "Hq a multiple of Hk");
+  require(args.layer >= 0 && args.layer < s.layers, "attention", "0 <= layer < layers");
+  require(args.q.dtype == DType::kF32 && args.out.dtype == DType::kF32, "attention", "q and out are f32");
+  require(args.q.cols == static_cast<int64_t>(args.heads_q) * s.dim_k, "attention", "q cols = Hq * Dk");
+  require(args.out.cols == static_cast<int64_t>(args.heads_q) * s.dim_v, "attention", "out cols = Hq * Dv");
+  require(args.out.rows == args.q.rows, "attention", "out rows = T");
+  if (args.lse_ln.data != nullptr) {
+    require(args.lse_ln.dtype == DType::kF32 && args.lse_ln.cols == args.heads_q &&
+                args.lse_ln.rows == args.q.rows,
+            "attention", "lse_ln f32 [T, Hq]");
+  }
+  const BlockTable& table = args.block_table;
+  require(table.entries.size >= static_cast<int64_t>(table.rows) * table.max_pages, "attention",
+          "block table entries = rows * max_pages");
+  for (const Segment& segment : args.segments) {
+    require(segment.q_len >= 1 && segment.q_begin >= 0 &&
+                segment.q_begin + static_cast<int64_t>(segment.q_len) <= args.q.rows,
+            "attention", "segment rows lie in [0, T)");
+    require(segment.kv_len >= (segment.causal ? segment.q_len : 0), "attention",
+            "kv_len >= q_len where causal");
+    require(segment.block_table_row >= 0 && segment.block_table_row < table.rows, "attention",
+            "0 <= block_table_row < rows");
+    const int64_t pages = (static_cast<int64_t>(segment.kv_len) + s.page_size - 1) / s.page_size;
+    require(pages <= table.max_pages, "attention", "kv_len <= max_pages * page_size");
+    const int32_t* row = table.entries.host + static_cast<int64_t>(segment.block_table_row) * table.max_pages;
+    for (int64_t i = 0; i < pages; ++i) {
+      require(row[i] >= 0 && row[i] < s.pages, "attention", "0 <= page < pages");
+    }
+  }
+}
+
 void check_swiglu(Matrix gate_up, Matrix out) {
   constexpr const char* op = "swiglu";
   check_f32(gate_up, op, "gate_up");

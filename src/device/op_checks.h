@@ -12,6 +12,7 @@ void check_rms_norm(Matrix x, const float* weight, Matrix out);
 void check_linear(Matrix x, const LinearWeight& w, Matrix out);
 void check_rope_table(IndexArray positions, std::span<const float> inv_freq, Matrix cos_sin);
 void check_qk_norm_rope(const QkNormRopeArgs& args);
+void check_attention(const AttentionArgs& args);
 void check_swiglu(Matrix gate_up, Matrix out);
 void check_moe_route(Matrix logits, Matrix ids, Matrix weights);
 void check_moe_experts(Matrix x, Matrix ids, Matrix weights, const ExpertWeights& experts, Matrix out);
