@@ -100,6 +100,7 @@ struct KvShape {
   int32_t page_size = 0;  // tokens
   int32_t heads_k = 0, dim_k = 0;
   int32_t heads_v = 0, dim_v = 0;
+  int32_t heads_q = 0;  // that will attend to them; 0: as many as heads_k
 };
 
 /// Pages of K and V for every layer on one device. The layout within a page is the device's own affair;
@@ -113,9 +114,10 @@ class KvPool {
   int64_t bytes = 0;           // reserved
 };
 
-/// Physical pages of each sequence: entries [rows, max_pages] int32, row-major.
+/// Physical pages of each sequence: entries [rows, max_pages] int32, row-major. A device that needs them in
+/// its own memory copies the rows that it needs.
 struct BlockTable {
-  IndexArray entries;
+  IndexArray entries;  // read on the host alone
   int32_t rows = 0;
   int32_t max_pages = 0;
 };
@@ -147,6 +149,10 @@ class Ops {
 
   /// For people and --json: device, instruction set and arithmetic, e.g. "cpu avx512_bf16 bf16".
   virtual std::string name() const = 0;
+
+  /// Rows that a norm and the multiply behind it should take at a time, so that what lies between stays in
+  /// cache and the multiply reaches its peak rate.
+  virtual int64_t norm_rows() const { return 2048; }
 
   // Weights, prepared once. Views need to live only until the call returns, except make_embedding's.
 

@@ -51,7 +51,12 @@ class Side {
 
   Ops& ops;
   Arena arena;
-  std::unique_ptr<Stream> stream;  // ends first: what its work uses must be there until then
+
+ private:
+  std::vector<std::unique_ptr<EmbeddingTable>> tables_;
+
+ public:
+  std::unique_ptr<Stream> stream;  // ends before what its work uses
   OpContext ctx;
 
   /// Any device has a way in for f32 rows: its embedding.
@@ -68,9 +73,6 @@ class Side {
     ops.download(ctx, m, values);
     return values;
   }
-
- private:
-  std::vector<std::unique_ptr<EmbeddingTable>> tables_;
 };
 
 double distance(const Values& expected, const Values& actual) {

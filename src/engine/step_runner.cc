@@ -181,7 +181,8 @@ void StepRunner::make_pools(int32_t processes_on_host) {
                 .heads_k = heads_kv,
                 .dim_k = config_.head_dim,
                 .heads_v = heads_kv,
-                .dim_v = config_.head_dim};
+                .dim_v = config_.head_dim,
+                .heads_q = static_cast<int32_t>(rank_slice(model, layout_, 0).heads_q.count)};
   const int32_t pools = share_kv_ ? kv_slices(model, layout_) : job_ ? 1 : layout_.tp;
   pages_ = together(job_, "counting KV pages", [&] {
     return count_pages(options_, config_, device_->memory_bytes() / processes_on_host, weight_bytes_,

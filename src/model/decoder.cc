@@ -17,7 +17,6 @@ struct StepIndex {
 
 namespace {
 
-constexpr int64_t kNormRows = 2048;  // normed for the q/k/v multiply at a time: enough for its peak rate
 constexpr int64_t kScoreRows = 256;
 
 std::span<float> floats(Matrix m) {
@@ -40,12 +39,13 @@ Matrix Decoder::forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, 
   const int64_t rows = std::ssize(mine.token_index);
   const float eps = static_cast<float>(config_.rms_norm_eps);
 
-  StepIndex step{.slots = make_kv_slots(ctx, ops_, batch, plan, cp_rank, kv.gathers()),
-                 .block_table = {.entries = ops_.upload(ctx, batch.block_table),
-                                 .rows = static_cast<int32_t>(batch.rows.size()),
-                                 .max_pages = batch.max_pages},
-                 .segments = mine.segments,
-                 .cos_sin = ctx.arena.matrix(rows, config_.head_dim)};
+  StepIndex step{
+      .slots = make_kv_slots(ctx, ops_, batch, plan, cp_rank, kv.gathers()),
+      .block_table = {.entries = {.host = batch.block_table.data(), .size = std::ssize(batch.block_table)},
+                      .rows = static_cast<int32_t>(batch.rows.size()),
+                      .max_pages = batch.max_pages},
+      .segments = mine.segments,
+      .cos_sin = ctx.arena.matrix(rows, config_.head_dim)};
   std::vector<int32_t> ids(rows);
   std::transform(mine.token_index.begin(), mine.token_index.end(), ids.begin(),
                  [&](int32_t token) { return batch.token_ids[token]; });
@@ -76,14 +76,15 @@ Matrix Decoder::forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, 
   return x;
 }
 
-// out = weights of norm(x), some rows at a time, so that the normed rows are in cache.
+// out = weights of norm(x), some rows at a time.
 void Decoder::project(OpContext& ctx, const LayerWeights& layer, const LinearWeight& weights, Matrix x,
                       Matrix out) const {
   if (x.rows == 0) return;
   const Arena::Scope scope(ctx.arena);
-  const Matrix block = ctx.arena.matrix(std::min(x.rows, kNormRows), x.cols);
-  for (int64_t begin = 0; begin < x.rows; begin += kNormRows) {
-    const int64_t rows = std::min(kNormRows, x.rows - begin);
+  const int64_t most = std::min(x.rows, ops_.norm_rows());
+  const Matrix block = ctx.arena.matrix(most, x.cols);
+  for (int64_t begin = 0; begin < x.rows; begin += most) {
+    const int64_t rows = std::min(most, x.rows - begin);
     const Matrix normed = block.slice_rows(0, rows);
     ops_.rms_norm(ctx, x.slice_rows(begin, rows), layer.input_norm.get(),
                   static_cast<float>(config_.rms_norm_eps), normed);

@@ -175,7 +175,15 @@ struct Broken {
   std::function<void(Session&, FusedAttentionArgs&)> change;
   int code;
   const char* says;
+  Keys keys = Keys::kPages;
 };
+
+// Never written: for calls that phase 1 refuses.
+aclTensor* half(Session& s, const std::vector<int64_t>& dims) {
+  size_t bytes = 2;
+  for (const int64_t d : dims) bytes *= static_cast<size_t>(d);
+  return s.tensor(s.allocate(bytes), dims, ACL_BF16);
+}
 
 constexpr int kTiling = ACLNN_ERR_INNER_TILING_ERROR, kInvalid = ACLNN_ERR_PARAM_INVALID;
 
@@ -292,6 +300,109 @@ const std::vector<Broken>& broken_calls() {
          a.lse = s.tensor(s.allocate(18 * 8 * 4), {18, 8}, ACL_FLOAT);
        },
        kInvalid, "must have dims [18, 8, 1]"},
+      {"MoreThan64QueriesAKey",
+       [](Session& s, auto& a) {
+         a.heads = 65 * a.kv_heads;
+         a.query = half(s, {18, a.heads, 128});
+       },
+       kTiling, "64 times it at most"},
+      {"MoreThan256Heads",
+       [](Session& s, auto& a) {
+         a.heads = 260;
+         a.query = half(s, {18, a.heads, 128});
+       },
+       kTiling, "numHeads 260 is above 256"},
+      {"MoreThan65535Columns",
+       [](Session& s, auto& a) {
+         a.key = s.list(half(s, {1, 128, 65536}));
+         a.value = s.list(half(s, {1, 128, 65536}));
+       },
+       kTiling, "must be at most 65535"},
+      {"MoreThanAMillionQueries",
+       [](Session& s, auto& a) {
+         a.heads = a.kv_heads = 1;
+         a.query = half(s, {(1 << 20) + 1, 1, 128});
+       },
+       kTiling, "query has 1048577 tokens"},
+      {"TwoKeys",
+       [](Session& s, auto& a) {
+         a.key = s.list({half(s, {1, 128, 256}), half(s, {1, 128, 256})});
+       },
+       kInvalid, "key must be a list of one"},
+      {"NoValues", [](Session&, auto& a) { a.value = nullptr; }, ACLNN_ERR_PARAM_NULLPTR, "value is null"},
+      {"ValuesWithOtherBlocks",
+       [](Session& s, auto& a) {
+         a.value = s.list(half(s, {99, 128, a.kv_heads * 128}));
+       },
+       kTiling, "blocks, value has 99"},
+      {"ColumnsThatAreNoHeads",
+       [](Session& s, auto& a) {
+         a.kv_heads = 2;
+         a.key = s.list(half(s, {9, 128, 257}));
+       },
+       kTiling, "is not numKeyValueHeads"},
+      {"PagesByHeadOfOtherHeads",
+       [](Session& s, auto& a) {
+         a.key = s.list(half(s, {7, a.kv_heads + 1, 128, 128}));
+       },
+       kTiling, "heads, numKeyValueHeads says"},
+      {"PagesInTwoLayouts",
+       [](Session& s, auto& a) {
+         a.value = s.list(half(s, {7, a.kv_heads, 128, 128}));
+       },
+       kInvalid, "must have one layout of pages"},
+      {"PageOf640", [](Session&, auto& a) { a.block_size = 640; }, kTiling, "up to 512"},
+      {"KeysOfAnotherHeadDim",
+       [](Session& s, auto& a) {
+         a.query = half(s, {18, a.heads, 64});
+       },
+       kTiling, "queryD(64) and keyD(128) must be equal"},
+      {"KeysOfAnotherType",
+       [](Session& s, auto& a) {
+         a.key = s.list(s.tensor(s.allocate(7 * 128 * 256 * 2), {7, 128, 256}, ACL_FLOAT16));
+       },
+       kInvalid, "must be the same"},
+      {"TableOfOneDim",
+       [](Session& s, auto& a) {
+         a.block_table = s.tensor(s.upload(std::vector<int32_t>(12)), {12}, ACL_INT32);
+       },
+       kInvalid, "2 to 2 dims"},
+      {"AntiquantScale",
+       [](Session& s, auto& a) { a.antiquant_scale = s.tensor(s.allocate(64), {4}, ACL_FLOAT); }, kInvalid,
+       "antiquantScale must be null"},
+      {"AntiquantMode", [](Session&, auto& a) { a.key_antiquant_mode = 1; }, kInvalid,
+       "antiquant modes must be 0"},
+      {"NoLayout", [](Session&, auto& a) { a.layout.reset(); }, ACLNN_ERR_PARAM_NULLPTR,
+       "inputLayout is null"},
+      {"LseThatNobodyWants", [](Session&, auto& a) { a.wants_lse = false; }, kInvalid, "must have dims [0]"},
+      {"RowsWithoutRunningSums",
+       [](Session& s, auto& a) {
+         a.kv_lengths = s.integers({130, 257, 9, 300});
+       },
+       kTiling, "without pages they are running sums", Keys::kRows},
+      {"RowsOfAnotherNumber",
+       [](Session& s, auto& a) {
+         a.kv_lengths = s.integers({130, 387, 396, 695});
+       },
+       kTiling, "keyT(696) must be equal to the last element", Keys::kRows},
+      {"RowsOfOtherHeads",
+       [](Session& s, auto& a) {
+         a.key = s.list(half(s, {696, a.kv_heads + 1, 128}));
+       },
+       kTiling, "heads, numKeyValueHeads says", Keys::kRows},
+      {"OtherRowsOfValues",
+       [](Session& s, auto& a) {
+         a.value = s.list(half(s, {697, a.kv_heads, 128}));
+       },
+       kTiling, "key has 696 rows, value has 697", Keys::kRows},
+      {"MoreThanAMillionRows",
+       [](Session& s, auto& a) {
+         const int64_t rows = (1 << 20) + 1;
+         a.key = s.list(half(s, {rows, a.kv_heads, 128}));
+         a.value = s.list(half(s, {rows, a.kv_heads, 128}));
+         a.kv_lengths = s.integers({130, 387, 396, rows});
+       },
+       kTiling, "key has 1048577 tokens", Keys::kRows},
       {"LseIsMissing", [](Session&, auto& a) { a.lse = nullptr; }, kInvalid, "softmaxLse is null"},
   };
   return all;
@@ -301,7 +412,7 @@ class FusedAttentionRule : public testing::TestWithParam<Broken> {};
 
 TEST_P(FusedAttentionRule, IsRefused) {
   Session s("8.5");
-  Problem p(s, "segments", goldens()["cases"]["segments"], Keys::kPages);
+  Problem p(s, "segments", goldens()["cases"]["segments"], GetParam().keys);
   GetParam().change(s, p.args);
   EXPECT_EQ(run_attention(s, p.args), GetParam().code);
   EXPECT_THAT(s.error(), HasSubstr(GetParam().says));
@@ -310,24 +421,28 @@ TEST_P(FusedAttentionRule, IsRefused) {
 INSTANTIATE_TEST_SUITE_P(Rules, FusedAttentionRule, testing::ValuesIn(broken_calls()),
                          [](const auto& info) { return std::string(info.param.name); });
 
+// Two keys that a query of zeros sees alike: the mean of their values.
 TEST(FusedAttention, Fp16IsANewerReleases) {
+  constexpr uint16_t kOne = 0x3c00, kTwo = 0x4000, kThree = 0x4200;
   for (const auto& [release, code] : std::map<std::string, int>{{"8.5", kTiling}, {"9.0", 0}}) {
     Session s(release);
     FusedAttentionArgs a;
-    const auto half = [&](std::vector<int64_t> dims) {
-      return s.tensor(s.upload(std::vector<uint16_t>(128 * 64)), std::move(dims), ACL_FLOAT16);
-    };
-    a.query = half({1, 1, 64});
-    a.key = s.list(half({1, 128, 64}));
-    a.value = s.list(half({1, 128, 64}));
-    a.out = half({1, 1, 64});
+    std::vector<uint16_t> values(128 * 64);
+    std::fill_n(values.begin(), 64, kOne);
+    std::fill_n(values.begin() + 64, 64, kThree);
+    void* out = s.allocate(128);
+    a.query = s.tensor(s.upload(std::vector<uint16_t>(64)), {1, 1, 64}, ACL_FLOAT16);
+    a.key = s.list(s.tensor(s.upload(values), {1, 128, 64}, ACL_FLOAT16));
+    a.value = s.list(s.tensor(s.upload(values), {1, 128, 64}, ACL_FLOAT16));
+    a.out = s.tensor(out, {1, 1, 64}, ACL_FLOAT16);
     a.block_table = s.tensor(s.upload<int32_t>({0}), {1, 1}, ACL_INT32);
     a.q_ends = s.integers({1});
-    a.kv_lengths = s.integers({1});
+    a.kv_lengths = s.integers({2});
     a.heads = a.kv_heads = 1;
     a.mask = s.tensor(s.upload(causal_mask()), {1, 1, kMaskSide, kMaskSide}, ACL_INT8);
     EXPECT_EQ(run_attention(s, a), code) << s.error();
     EXPECT_EQ(s.sync(), 0) << s.error();
+    if (code == 0) EXPECT_EQ(s.download<uint16_t>(out, 64), std::vector<uint16_t>(64, kTwo));
   }
 }
 

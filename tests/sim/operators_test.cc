@@ -125,6 +125,36 @@ TEST_F(Operators, RotaryTurnsHalves) {
                  "dims");
 }
 
+TEST_F(Operators, RotaryHasLimits) {
+  const auto rotate = [&](std::vector<int64_t> dims) {
+    int64_t count = 1;
+    for (const int64_t d : dims) count *= d;
+    aclTensor* x = s.tensor(s.allocate(static_cast<size_t>(count) * 4), dims, ACL_FLOAT);
+    aclTensor* angles = s.tensor(s.allocate(static_cast<size_t>(dims[3]) * 4), {1, 1, 1, dims[3]}, ACL_FLOAT);
+    return RUN(s, aclnnRotaryPositionEmbedding, x, angles, angles, int64_t{0}, out(dims).tensor);
+  };
+  expect_refused(rotate({1, 1, 1, 5}), kInvalid, "D = 5 must be even");
+  expect_refused(rotate({1, 1, 1, 896}), kInvalid, "below 896");
+  expect_refused(rotate({1000, 1, 1, 2}), kInvalid, "B and N of [1000, 1, 1, 2]");
+  expect_refused(rotate({1, 1, 1000, 2}), kInvalid, "B and N of [1, 1, 1000, 2]");
+}
+
+TEST_F(Operators, ApplyRotaryWantsAnglesOfEveryRow) {
+  const auto rows = [&](int64_t b, int64_t n, int64_t heads) {
+    return s.tensor(s.allocate(static_cast<size_t>(b * n * heads) * 512), {b, n, heads, 128}, ACL_FLOAT);
+  };
+  char half[] = "half";
+  const auto apply = [&](aclTensor* angles) {
+    return RUN(s, aclnnApplyRotaryPosEmbV2, rows(2, 3, 4), rows(2, 3, 1), angles, angles, int64_t{1}, half);
+  };
+  expect_refused(apply(rows(1, 3, 1)), kInvalid, "must have dims [2, 3, 1, 128]");
+  expect_refused(apply(rows(2, 1, 1)), kInvalid, "must have dims [2, 3, 1, 128]");
+  expect_refused(apply(rows(2, 3, 4)), kInvalid, "must have dims [2, 3, 1, 128]");
+  expect_ok(apply(rows(2, 3, 1)));
+  EXPECT_EQ(s.sync(), ACL_ERROR_RT_AICORE_EXCEPTION) << "nothing was written";
+  s.error();
+}
+
 TEST_F(Operators, ApplyRotaryIsInPlace) {
   std::vector<float> values(128);
   for (size_t i = 0; i < 128; ++i) values[i] = static_cast<float>(i);
@@ -174,6 +204,13 @@ TEST_F(Operators, ElementwiseBroadcastsAndTakesSlices) {
       << "the first column is not the slice's";
   expect_refused(RUN(s, aclnnAdd, right, floats({1, 2, 3}, {3}), two, o.tensor), kInvalid, "broadcast");
   expect_refused(RUN(s, aclnnAdd, right, right, nullptr, o.tensor), ACLNN_ERR_PARAM_NULLPTR, "alpha");
+  // Out is what both broadcast to, no more.
+  aclTensor* row = floats({1, 2}, {1, 2});
+  expect_refused(RUN(s, aclnnAdd, row, row, two, o.tensor), kInvalid, "is larger than what");
+  expect_refused(RUN(s, aclnnMul, row, floats({1, 2}, {2}), o.tensor), kInvalid, "is larger than what");
+  expect_refused(RUN(s, aclnnMul, right, row, out({1, 2, 2}).tensor), kInvalid, "is larger than what");
+  expect_ok(RUN(s, aclnnMul, row, floats({2, 3}, {2, 1}), o.tensor));
+  EXPECT_THAT(result(o), ElementsAre(2, 4, 3, 6));
 }
 
 TEST_F(Operators, CastAndCopyRoundToNearestEven) {
@@ -240,7 +277,76 @@ TEST_F(Operators, OneSlotWrittenTwiceIsTold) {
   expect_ok(
       RUN(s, aclnnScatterNdUpdate, floats({0, 0, 0}, {3, 1}), ints({1, 1}, {2, 1}), floats({1, 2}, {2, 1})));
   EXPECT_EQ(s.sync(), ACL_ERROR_RT_AICORE_EXCEPTION);
-  EXPECT_THAT(s.error(), HasSubstr("row 1 comes twice"));
+  EXPECT_THAT(s.error(), HasSubstr("aclnnScatterNdUpdate: indices: row 1 comes twice"));
+}
+
+TEST_F(Operators, OneRowCopiedTwiceIsTold) {
+  expect_ok(RUN(s, aclnnInplaceIndexCopy, floats({0, 0, 0}, {3, 1}), int64_t{0}, ints({2, 2}, {2}),
+                floats({1, 2}, {2, 1})));
+  EXPECT_EQ(s.sync(), ACL_ERROR_RT_AICORE_EXCEPTION);
+  EXPECT_THAT(s.error(), HasSubstr("aclnnInplaceIndexCopy: index: row 2 comes twice"));
+}
+
+TEST_F(Operators, RowsAreOfTheFirstDim) {
+  aclTensor *table = floats({1, 2, 3, 4}, {2, 2}), *index = ints({0, 1}, {2});
+  expect_refused(RUN(s, aclnnIndexSelect, table, int64_t{1}, index, out({2, 2}).tensor), kInvalid, "dim 1");
+  expect_refused(RUN(s, aclnnInplaceIndexCopy, table, int64_t{1}, index, floats({1, 2, 3, 4}, {2, 2})),
+                 kInvalid, "dim 1");
+}
+
+/// A grouped multiply that is right but for one thing.
+struct Grouped {
+  aclTensorList *x, *weight, *out, *bias = nullptr, *feature_out = nullptr;
+  aclTensor* groups;
+  int64_t split_item = 2, group_type = 0, list_type = 1, activation = 0;
+  aclIntArray* tuning = nullptr;
+};
+
+TEST_F(Operators, GroupedMatmulRefusals) {
+  const auto half = [&](std::vector<int64_t> dims) { return s.tensor(s.allocate(512), dims, ACL_BF16); };
+  const auto refused = [&](const std::function<void(Grouped&)>& change, const char* says) {
+    Grouped g{.x = s.list(half({4, 2})),
+              .weight = s.list(half({3, 2, 5})),
+              .out = s.list(half({4, 5})),
+              .groups = s.tensor(s.allocate(24), {3}, ACL_INT64)};
+    change(g);
+    expect_refused(RUN(s, aclnnGroupedMatmulV5, g.x, g.weight, g.bias, nullptr, nullptr, nullptr, nullptr,
+                       nullptr, g.groups, nullptr, nullptr, nullptr, g.split_item, g.group_type, g.list_type,
+                       g.activation, g.tuning, g.out, g.feature_out, nullptr),
+                   kInvalid, says);
+  };
+  refused([&](Grouped& g) { g.bias = s.list(out({5}).tensor); }, "bias must be null");
+  refused([&](Grouped& g) { g.feature_out = s.list(half({4, 5})); }, "activationFeatureOut must be null");
+  refused([&](Grouped& g) { g.tuning = s.integers({1}); }, "tuningConfigOptional must be null");
+  refused([](Grouped& g) { g.split_item = 0; }, "splitItem 0");
+  refused([](Grouped& g) { g.group_type = 2; }, "groupType 2");
+  refused([](Grouped& g) { g.list_type = 2; }, "groupListType 2");
+  refused([](Grouped& g) { g.activation = 1; }, "actType 1");
+  refused([&](Grouped& g) { g.x = s.list({half({4, 2}), half({4, 2})}); }, "x must be a list of one");
+  refused([&](Grouped& g) { g.x = s.list(half({8})); }, "2 to 2 dims");
+  refused([&](Grouped& g) { g.x = s.list(half({4, 3})); }, "inner dims disagree");
+  refused([&](Grouped& g) { g.weight = s.list(half({2, 5})); }, "3 to 3 dims");
+  refused([&](Grouped& g) { g.weight = s.list(out({3, 2, 5}).tensor); }, "must be the same");
+  refused([&](Grouped& g) { g.out = s.list(half({5, 4})); }, "must have dims [4, 5]");
+  refused([&](Grouped& g) { g.groups = s.tensor(s.allocate(32), {4}, ACL_INT64); }, "must have dims [3]");
+  refused([&](Grouped& g) { g.groups = s.tensor(s.allocate(12), {3}, ACL_INT32); }, "dtype INT32");
+  refused(
+      [&](Grouped& g) {
+        g.x = s.list(s.tensor(s.allocate(512), {4, 2}, ACL_BF16, {.strides = {4, 1}, .storage = {4, 4}}));
+      },
+      "contiguous");
+  refused(
+      [&](Grouped& g) {
+        g.weight = s.list(s.tensor(s.allocate(1025 * 20), {1025, 2, 5}, ACL_BF16));
+      },
+      "1024 at most");
+  refused(
+      [&](Grouped& g) {
+        g.weight = s.list(s.tensor(s.allocate(2 * 65536 * 2), {1, 2, 65536}, ACL_BF16));
+        g.groups = s.tensor(s.allocate(8), {1}, ACL_INT64);
+        g.out = s.list(s.tensor(s.allocate(4 * 65536 * 2), {4, 65536}, ACL_BF16));
+      },
+      "below 65536");
 }
 
 TEST_F(Operators, GatingTakesTheLargestAndTheLowestOfEquals) {
@@ -299,6 +405,8 @@ TEST_F(Routing, V3) {
   expect_refused(route(counts.tensor, {0, 3}, 6, 0), kInvalid, "expertTokensNumType 0");
   expect_refused(route(counts.tensor, {0}), kInvalid, "activeExpertRange");
   expect_refused(route(out({3}, ACL_INT32).tensor, {0, 3}), kInvalid, "dtype INT32");
+  aclTensor* gaps = s.tensor(s.allocate(48), {3}, ACL_INT64, {.strides = {2}, .storage = {6}});
+  expect_refused(route(gaps, {0, 3}), kInvalid, "contiguous");
   finish(counts.tensor);
 }
 
@@ -334,6 +442,8 @@ TEST(Symbols, ComeAndGoWithTheRelease) {
       {"aclnnGroupedMatmulV5", false, true, true},
       {"HcclAllGatherV", false, true, true},
       {"HcclAllGather", true, true, true},
+      {"aclsysGetVersionStr", false, true, true},
+      {"aclsysGetCANNVersion", true, true, false},
       {"aclnnFusedInferAttentionScoreV3", true, true, true}};
   for (const auto& [name, in_81, in_85, in_90] : symbols) {
     EXPECT_EQ(Cann::of("8.1").find(name) != nullptr, in_81) << name;

@@ -18,6 +18,14 @@ void cann_sim_reset_counts(void);
 /// Seeds the order in which streams run; also CANN_SIM_SEED.
 void cann_sim_seed(uint64_t seed);
 
+/// The next call of `call` after `after` others fails with `code`, once: aclInit, aclrtGetDeviceCount,
+/// aclrtMalloc, aclrtMallocHost, or an operator ("aclnnMm": its phase 2, "aclnnMmGetWorkspaceSize": phase 1).
+void cann_sim_fail(const char* call, uint64_t after, int code);
+
+/// Bytes of device memory and of pinned host memory that are allocated, with what rounding takes.
+uint64_t cann_sim_device_bytes(int device);
+uint64_t cann_sim_pinned_bytes(void);
+
 /// What is alive: device allocations, pinned host allocations, streams, events, tensors and other handles,
 /// executors that were never run, communicators; one line each, "" if nothing. Valid until the thread's next
 /// call. aclFinalize fails with the same text.

@@ -37,6 +37,8 @@ struct Stream : std::enable_shared_from_this<Stream> {
 
 /// An event: `recorded` counts records that were asked for, `done` those whose work is done.
 struct Event : std::enable_shared_from_this<Event> {
+  int device = 0;
+  bool timed = true;  // its time may be asked for
   uint64_t recorded = 0, done = 0;
   std::optional<std::chrono::steady_clock::time_point> time;
   std::shared_ptr<Stream> stream;  // of the last record
@@ -69,7 +71,8 @@ class Conductor {
 
   /// Guards events and what `ready` looks at.
   std::mutex& mutex() { return mutex_; }
-  size_t open_streams() const;
+  /// Those that somebody must close; of one device, or of all.
+  size_t open_streams(std::optional<int> device = {}) const;
 
  private:
   void serve(Stream& stream);

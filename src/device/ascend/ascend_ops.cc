@@ -11,8 +11,6 @@
 namespace longspan::ascend {
 namespace {
 
-constexpr int64_t kMaskSide = 2048;
-
 /// An op's scope: what it takes from the arena is given back at its end.
 struct OpScope {
   OpScope(Card& card, OpContext& ctx) : scope(ctx.arena), on(card, ctx) {}
@@ -44,13 +42,11 @@ AscendOps::AscendOps(Card& card) : card_(card), mask_(card, kMaskSide * kMaskSid
 // The first description of an operator tells whether CANN finds what it needs itself (ASCEND_OPP_PATH).
 void AscendOps::check_described() const {
   const auto& op = card_.cann().ops.inplace_copy;
-  require_op(card_, op);
   const Tensor to = make_tensor(card_, mask_.data(), kAclFloat, {1});
   const Tensor from = make_tensor(card_, static_cast<char*>(mask_.data()) + 64, kAclFloat, {1});
   uint64_t bytes = 0;
-  AclExecutor* executor = nullptr;
-  card_.check(op.describe(to.get(), from.get(), &bytes, &executor), op.name);
-  if (executor) card_.base().aclDestroyAclOpExecutor(executor);  // never run
+  Executor never_run;
+  card_.check(describe(card_, op, bytes, never_run, to.get(), from.get()), op.name);
 }
 
 std::string AscendOps::name() const {
@@ -92,7 +88,7 @@ std::shared_ptr<const float[]> AscendOps::resident(std::span<const float> values
 
 std::unique_ptr<KvPool> AscendOps::make_kv_pool(const KvShape& shape) {
   std::unique_ptr<KvPool> pool = ascend::make_kv_pool(card_, shape);
-  check_attention(card_, as_ascend(*pool), mask_.data());
+  check_fused_attention(card_, as_ascend(*pool), mask_.data());
   return pool;
 }
 
@@ -202,6 +198,7 @@ void AscendOps::kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, Index
 }
 
 void AscendOps::attention(OpContext& ctx, const AttentionArgs& args) {
+  check_attention(args);
   as_ascend(*args.pool);
   if (args.segments.empty()) return;
   const OpScope op(card_, ctx);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <limits>
+
 #include "device/ascend/card.h"
 #include "device/ops.h"
 
@@ -11,6 +13,7 @@ class AscendOps final : public Ops {
   explicit AscendOps(Card& card);
 
   std::string name() const override;
+  int64_t norm_rows() const override { return std::numeric_limits<int64_t>::max(); }  // a launch costs more
   std::unique_ptr<LinearWeight> pack_linear(std::span<const WeightView> stacked,
                                             std::span<const WeightView> biases,
                                             LinearPrecision precision) override;

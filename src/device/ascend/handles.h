@@ -27,10 +27,15 @@ struct DestroyScalar {
   const AclBaseApi* base;
   void operator()(AclScalar* s) const { base->aclDestroyScalar(s); }
 };
+struct DestroyExecutor {
+  const AclBaseApi* base;
+  void operator()(AclExecutor* e) const { base->aclDestroyAclOpExecutor(e); }
+};
 using Tensor = std::unique_ptr<AclTensor, DestroyTensor>;
 using TensorList = std::unique_ptr<AclTensorList, DestroyList>;
 using IntArray = std::unique_ptr<AclIntArray, DestroyIntArray>;
 using Scalar = std::unique_ptr<AclScalar, DestroyScalar>;
+using Executor = std::unique_ptr<AclExecutor, DestroyExecutor>;  // that has not run
 
 using Dims = std::vector<int64_t>;
 

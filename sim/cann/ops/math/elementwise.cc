@@ -1,18 +1,30 @@
 // aclnnAdd, aclnnInplaceAdd, aclnnMul, aclnnMuls, aclnnCast, aclnnInplaceCopy. Strided views are taken as
 // they are; inputs broadcast to the output.
 
+#include <algorithm>
+
 #include "core/call.h"
 
 using namespace cann_sim;
 
 namespace {
 
-// self and other broadcast against each other must give `out`.
 void check_broadcast(const Call& call, const View& in, const View& out) {
   bool fits = in.rank() <= out.rank();
   for (int64_t i = 1; fits && i <= in.rank(); ++i) fits = in.dim(-i) == 1 || in.dim(-i) == out.dim(-i);
   call.require(fits, "{} {} can't be broadcast to {} {}", in.label, text_of(in.dims), out.label,
                text_of(out.dims));
+}
+
+// Both broadcast against each other must give `out` exactly.
+void check_broadcast(const Call& call, const View& a, const View& b, const View& out) {
+  check_broadcast(call, a, out);
+  check_broadcast(call, b, out);
+  bool exact = out.rank() == std::max(a.rank(), b.rank());
+  for (int64_t i = 1; exact && i <= out.rank(); ++i)
+    exact = (i <= a.rank() && a.dim(-i) == out.dim(-i)) || (i <= b.rank() && b.dim(-i) == out.dim(-i));
+  call.require(exact, "{} {} is larger than what {} and {} broadcast to", out.label, text_of(out.dims),
+               text_of(a.dims), text_of(b.dims));
 }
 
 template <class Combine>
@@ -51,8 +63,7 @@ aclnnStatus aclnnAddGetWorkspaceSize(const aclTensor* self, const aclTensor* oth
     call.may_alias();
     call.same_dtype(a, b);
     call.same_dtype(a, to);
-    check_broadcast(call, a, to);
-    check_broadcast(call, b, to);
+    check_broadcast(call, a, b, to);
     call.run([=] { add(a, b, factor, to); });
   });
 }
@@ -78,8 +89,7 @@ aclnnStatus aclnnMulGetWorkspaceSize(const aclTensor* self, const aclTensor* oth
     call.may_alias();
     call.same_dtype(a, b);
     call.same_dtype(a, to);
-    check_broadcast(call, a, to);
-    check_broadcast(call, b, to);
+    check_broadcast(call, a, b, to);
     call.run([=] { binary(a, b, to, [](float x, float y) { return x * y; }); });
   });
 }
