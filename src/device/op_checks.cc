@@ -63,14 +63,15 @@ void check_linear(Matrix x, const LinearWeight& w, Matrix out) {
   require_equal(out.cols, w.out_features, op, "out of out and w");
 }
 
-void check_rope_table(IndexArray positions, std::span<const float> inv_freq, Matrix cos_sin) {
+void check_rope_table(IndexArray positions, std::span<const float> inv_freq, Matrix cos_sin, int64_t cols) {
   constexpr const char* op = "rope_table";
   check_f32(cos_sin, op, "cos_sin");
   require_equal(positions.size, cos_sin.rows, op, "T of positions and cos_sin");
-  require_equal(2 * static_cast<int64_t>(inv_freq.size()), cos_sin.cols, op, "D of inv_freq and cos_sin");
+  require_equal(cols * 2 * static_cast<int64_t>(inv_freq.size()), cos_sin.cols, op,
+                "D of inv_freq and cos_sin");
 }
 
-void check_qk_norm_rope(const QkNormRopeArgs& args) {
+void check_qk_norm_rope(const QkNormRopeArgs& args, int64_t cols) {
   constexpr const char* op = "qk_norm_rope";
   check_f32(args.x, op, "x");
   require_equal(int64_t{args.heads} * args.head_dim, args.x.cols, op, "heads * D of x");
@@ -78,7 +79,7 @@ void check_qk_norm_rope(const QkNormRopeArgs& args) {
   check_f32(args.cos_sin, op, "cos_sin");
   require(args.head_dim % 2 == 0, op, "D must be even to be rotated");
   require_equal(args.cos_sin.rows, args.x.rows, op, "T of x and cos_sin");
-  require_equal(args.cos_sin.cols, args.head_dim, op, "D of x and cos_sin");
+  require_equal(args.cos_sin.cols, cols * args.head_dim, op, "D of x and cos_sin");
 }
 
 void check_attention(const AttentionArgs& args) {

@@ -35,6 +35,13 @@ class Stream {
   virtual ~Stream() = default;
   /// Until everything enqueued is done.
   virtual void wait() = 0;
+
+  /// A place in this stream's order, behind what is enqueued now, for other streams of the device.
+  using Mark = void*;
+  /// Two marks take turns: the third call moves the first one's.
+  virtual Mark mark() = 0;
+  /// What is enqueued on this stream from here on runs after what lies before another's `mark`.
+  virtual void after(Mark mark) = 0;
 };
 
 struct OpContext {
@@ -140,7 +147,7 @@ struct QkNormRopeArgs {
   int32_t head_dim = 0;                // D
   const float* norm_weight = nullptr;  // [D], resident: RMS norm per head before rotation; or null
   float eps = 0;
-  Matrix cos_sin = {};  // f32 [T, D]: D/2 cosines, then D/2 sines; data null: no rotation
+  Matrix cos_sin = {};  // f32 [T, rope_cols(D)], from rope_table; data null: no rotation
 };
 
 class Ops {
@@ -190,7 +197,10 @@ class Ops {
   virtual void rms_norm(OpContext& ctx, Matrix x, const float* weight, float eps, Matrix out) = 0;
   /// out = x W^T + b, or out += x W^T + b. x [T, in], out [T, out].
   virtual void linear(OpContext& ctx, Matrix x, const LinearWeight& w, Matrix out, bool accumulate) = 0;
-  /// cos_sin [T, D] for rotary embedding: angle = position * inv_freq[i] in f32, both scaled by `factor`.
+  /// Columns of a rope table of head dim D. As it stands: D/2 cosines, then D/2 sines of each row.
+  virtual int64_t rope_cols(int64_t head_dim) const { return head_dim; }
+  /// cos_sin [T, rope_cols(D)] for rotary embedding: angle = position * inv_freq[i] in f32, both scaled by
+  /// `factor`. What lies where in it is the device's own affair.
   virtual void rope_table(OpContext& ctx, IndexArray positions, std::span<const float> inv_freq, float factor,
                           Matrix cos_sin) = 0;
   /// Rotation pairs element i with i + D/2 of a head ("rotate half", as Hugging Face stores weights).

@@ -171,7 +171,7 @@ void check_products(Checker& checker) {
 
 void check_attention(Checker& checker) {
   checker.check("qk_norm_rope", kF32, [](Side& s) {
-    const Matrix table = s.arena.matrix(kRows, kDim);
+    const Matrix table = s.arena.matrix(kRows, s.ops.rope_cols(kDim));
     const Values frequencies = random_values(kDim / 2, 8, 0.01f, 1.0f);
     s.ops.rope_table(s.ctx, s.ops.upload(s.ctx, std::vector<int32_t>{0, 1, 2, 77, 500, 3}), frequencies, 1.1f,
                      table);

@@ -45,7 +45,7 @@ Matrix Decoder::forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, 
                       .rows = static_cast<int32_t>(batch.rows.size()),
                       .max_pages = batch.max_pages},
       .segments = mine.segments,
-      .cos_sin = ctx.arena.matrix(rows, config_.head_dim)};
+      .cos_sin = ctx.arena.matrix(rows, ops_.rope_cols(config_.head_dim))};
   std::vector<int32_t> ids(rows);
   std::transform(mine.token_index.begin(), mine.token_index.end(), ids.begin(),
                  [&](int32_t token) { return batch.token_ids[token]; });

@@ -87,7 +87,8 @@ TEST_F(AscendMemory, StepsOfManySizesKeepLittle) {
     const int64_t tokens = 100 + 37 * step;
     const std::vector<int32_t> positions(static_cast<size_t>(tokens), 3);
     const IndexArray indices = device_->ops().upload(ctx, positions);
-    device_->ops().rope_table(ctx, indices, frequencies, 1, arena.matrix(tokens, 2 * kHalf));
+    device_->ops().rope_table(ctx, indices, frequencies, 1,
+                              arena.matrix(tokens, device_->ops().rope_cols(2 * kHalf)));
     stream.table(std::span(positions).first(static_cast<size_t>(step)));
     ctx.wait();
     if (step == kSteps) {

@@ -11,6 +11,7 @@ namespace longspan::ascend {
 using AclError = int;
 using AclStatus = int32_t;  // of the aclnn functions
 using AclStream = void*;
+using AclEvent = void*;
 
 constexpr AclError kAclRepeatInit = 100002;
 // No memory: of ACL itself, and of the runtime below it, whose codes ACL passes on.
@@ -31,6 +32,7 @@ enum AclDType : int {
 enum AclFormat : int { kAclFormatNd = 2 };
 enum AclMallocPolicy : int { kAclHugeFirst = 0 };
 enum AclCopyKind : int { kAclHostToDevice = 1, kAclDeviceToHost = 2 };
+constexpr uint32_t kAclEventSync = 1;  // an event that orders streams, without a time
 enum AclMemAttr : int { kAclHbm = 1 };
 
 enum AclPackage : int { kAclPackageCann = 0 };
@@ -56,6 +58,10 @@ struct AclRuntimeApi {
   AclError (*aclrtCreateStream)(AclStream* stream) = nullptr;
   AclError (*aclrtDestroyStream)(AclStream stream) = nullptr;
   AclError (*aclrtSynchronizeStream)(AclStream stream) = nullptr;
+  AclError (*aclrtCreateEventExWithFlag)(AclEvent* event, uint32_t flag) = nullptr;
+  AclError (*aclrtDestroyEvent)(AclEvent event) = nullptr;
+  AclError (*aclrtRecordEvent)(AclEvent event, AclStream stream) = nullptr;
+  AclError (*aclrtStreamWaitEvent)(AclStream stream, AclEvent event) = nullptr;
   AclError (*aclrtMalloc)(void** data, size_t bytes, AclMallocPolicy policy) = nullptr;
   AclError (*aclrtFree)(void* data) = nullptr;
   AclError (*aclrtMallocHost)(void** data, size_t bytes) = nullptr;

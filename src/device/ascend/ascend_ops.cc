@@ -144,29 +144,30 @@ void AscendOps::linear(OpContext& ctx, Matrix x, const LinearWeight& w, Matrix o
   ascend::linear(op.on, x, static_cast<const AscendLinear&>(w), out, accumulate);
 }
 
-// Angles in f32 on the host, as transformers rounds them; once a step.
+// Angles in f32 on the host, as transformers rounds them; once a step. [T, D] cosines, then [T, D] sines,
+// each half of a row twice: as RotaryPositionEmbedding takes them.
 void AscendOps::rope_table(OpContext& ctx, IndexArray positions, std::span<const float> inv_freq,
                            float factor, Matrix cos_sin) {
-  check_rope_table(positions, inv_freq, cos_sin);
+  check_rope_table(positions, inv_freq, cos_sin, 2);
   if (cos_sin.rows == 0) return;
   check(is_dense(cos_sin), "a rope table has no gaps");
   const Launcher on(card_, ctx);
-  const int64_t bytes = cos_sin.rows * cos_sin.cols * size_of(DType::kF32);
+  const int64_t half = std::ssize(inv_freq), bytes = cos_sin.rows * cos_sin.cols * size_of(DType::kF32);
   const std::shared_ptr<char> host = card_.pinned(bytes);
-  auto* values = reinterpret_cast<float*>(host.get());
-  const size_t half = inv_freq.size();
-  for (int64_t t = 0; t < cos_sin.rows; ++t, values += 2 * half) {
-    for (size_t i = 0; i < half; ++i) {
-      const float angle = static_cast<float>(positions.host[t]) * inv_freq[i];
-      values[i] = std::cos(angle) * factor;
-      values[half + i] = std::sin(angle) * factor;
+  auto* cos = reinterpret_cast<float*>(host.get());
+  float* sin = cos + cos_sin.rows * 2 * half;
+  for (int64_t t = 0; t < cos_sin.rows; ++t, cos += 2 * half, sin += 2 * half) {
+    for (int64_t i = 0; i < half; ++i) {
+      const float angle = static_cast<float>(positions.host[t]) * inv_freq[static_cast<size_t>(i)];
+      cos[i] = cos[half + i] = std::cos(angle) * factor;
+      sin[i] = sin[half + i] = std::sin(angle) * factor;
     }
   }
   on.stream.copy_in(cos_sin.data, host, bytes);
 }
 
 void AscendOps::qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) {
-  check_qk_norm_rope(args);
+  check_qk_norm_rope(args, 2);
   if (args.x.rows == 0) return;
   const OpScope op(card_, ctx);
   ascend::qk_norm_rope(op.on, args);

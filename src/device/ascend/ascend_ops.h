@@ -32,6 +32,7 @@ class AscendOps final : public Ops {
   void embedding(OpContext& ctx, IndexArray ids, const EmbeddingTable& table, Matrix out) override;
   void rms_norm(OpContext& ctx, Matrix x, const float* weight, float eps, Matrix out) override;
   void linear(OpContext& ctx, Matrix x, const LinearWeight& w, Matrix out, bool accumulate) override;
+  int64_t rope_cols(int64_t head_dim) const override { return 2 * head_dim; }
   void rope_table(OpContext& ctx, IndexArray positions, std::span<const float> inv_freq, float factor,
                   Matrix cos_sin) override;
   void qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) override;

@@ -9,6 +9,8 @@ namespace longspan::ascend {
 AscendStream::AscendStream(Card& card) : card_(card) {
   card_.enter();
   card_.check(card_.acl().aclrtCreateStream(&handle_), "aclrtCreateStream");
+  for (AclEvent& mark : marks_)
+    card_.check(card_.acl().aclrtCreateEventExWithFlag(&mark, kAclEventSync), "aclrtCreateEventExWithFlag");
 }
 
 AscendStream::~AscendStream() {
@@ -20,17 +22,31 @@ AscendStream::~AscendStream() {
     return;
   }
   card_.acl().aclrtSynchronizeStream(handle_);
+  for (AclEvent mark : marks_) card_.acl().aclrtDestroyEvent(mark);
   card_.acl().aclrtDestroyStream(handle_);
 }
 
 AclStream AscendStream::enter() {
   card_.enter();  // each time: others may set the thread's device, too
+  idle_ = false;
   return handle_;
 }
 
 void AscendStream::wait() {
+  if (idle_) return;
   card_.check(card_.acl().aclrtSynchronizeStream(enter()), "aclrtSynchronizeStream");
+  idle_ = true;
   kept_.clear();
+}
+
+Stream::Mark AscendStream::mark() {
+  const AclEvent mark = marks_[next_mark_++ % marks_.size()];
+  card_.check(card_.acl().aclrtRecordEvent(mark, enter()), "aclrtRecordEvent");
+  return mark;
+}
+
+void AscendStream::after(Mark mark) {
+  card_.check(card_.acl().aclrtStreamWaitEvent(enter(), mark), "aclrtStreamWaitEvent");
 }
 
 void AscendStream::copy_in(void* device, std::shared_ptr<const char> pinned, int64_t bytes) {

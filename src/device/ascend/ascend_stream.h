@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <memory>
 #include <span>
 #include <vector>
@@ -18,6 +19,8 @@ class AscendStream final : public Stream {
   AscendStream& operator=(const AscendStream&) = delete;
 
   void wait() override;
+  Mark mark() override;
+  void after(Mark mark) override;
 
   /// To be called before every use; a rank's thread then has the card as its device.
   AclStream enter();
@@ -31,6 +34,9 @@ class AscendStream final : public Stream {
  private:
   Card& card_;
   AclStream handle_ = nullptr;
+  bool idle_ = true;  // nothing was enqueued since the last wait
+  std::array<AclEvent, 2> marks_ = {};
+  size_t next_mark_ = 0;
   std::vector<std::shared_ptr<const void>> kept_;  // what enqueued work reads or writes
   std::vector<int32_t> table_values_;              // what table_ holds
   std::shared_ptr<DeviceBuffer> table_;            // grows

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <initializer_list>
 #include <memory>
 #include <span>
 #include <vector>
@@ -50,7 +49,6 @@ Tensor make_tensor(const Card& card, const void* data, AclDType dtype, const Dim
 Tensor make_tensor(const Card& card, Matrix m);
 /// A list of one.
 TensorList make_list(const Card& card, Tensor tensor);
-TensorList make_list(const Card& card, Tensor first, Tensor second);
 IntArray make_integers(const Card& card, std::span<const int64_t> values);
 Scalar make_scalar(const Card& card, float value);
 

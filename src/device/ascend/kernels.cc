@@ -83,19 +83,14 @@ void qk_norm_rope(const Launcher& on, const QkNormRopeArgs& args) {
     now = normed;
   }
   if (args.cos_sin.data) {
-    // The table has half a head's angles; the operator wants each half twice.
-    const auto both_halves = [&](int64_t begin) {
-      const Matrix half = args.cos_sin.slice_cols(begin, dim / 2);
-      const Matrix whole = on.scratch(rows, dim, DType::kF32);
-      call(on, ops(on).cat, make_list(on.card, on.tensor(half), on.tensor(half)).get(), int64_t{1},
-           on.tensor(whole).get());
-      return make_tensor(on.card, whole.data, kAclFloat, {1, rows, 1, dim});
-    };
-    const Tensor cos = both_halves(0), sin = both_halves(dim / 2);
+    const auto* cos = static_cast<const float*>(args.cos_sin.data);
+    const Dims of_rows = {1, rows, 1, dim};
     const Matrix turned = on.scratch(rows, heads * dim, DType::kF32);
     const Dims bsnd = {1, rows, heads, dim};
-    call(on, ops(on).rotary, make_tensor(on.card, now.data, kAclFloat, bsnd).get(), cos.get(), sin.get(),
-         int64_t{0}, make_tensor(on.card, turned.data, kAclFloat, bsnd).get());
+    call(on, ops(on).rotary, make_tensor(on.card, now.data, kAclFloat, bsnd).get(),
+         make_tensor(on.card, cos, kAclFloat, of_rows).get(),
+         make_tensor(on.card, cos + rows * dim, kAclFloat, of_rows).get(), int64_t{0},
+         make_tensor(on.card, turned.data, kAclFloat, bsnd).get());
     now = turned;
   }
   if (now.data != args.x.data) copy(on, now, args.x);
