@@ -27,6 +27,10 @@ void require_dtype(Matrix m, DType dtype, const char* op, const char* name) {
                                                   name, m.rows, m.cols, m.row_stride));
 }
 
+void check_inner(Matrix m, DType inner, const char* op, const char* name) {
+  require_dtype(m, m.dtype == inner ? inner : DType::kF32, op, name);
+}
+
 }  // namespace
 
 void check_f32(Matrix m, const char* op, const char* name) {
@@ -54,10 +58,10 @@ void check_rms_norm(Matrix x, const float* weight, Matrix out) {
   require_equal(x.cols, out.cols, op, "H of x and out");
 }
 
-void check_linear(Matrix x, const LinearWeight& w, Matrix out) {
+void check_linear(Matrix x, const LinearWeight& w, Matrix out, DType inner) {
   constexpr const char* op = "linear";
-  check_f32(x, op, "x");
-  check_f32(out, op, "out");
+  check_inner(x, inner, op, "x");
+  check_inner(out, inner, op, "out");
   require_equal(x.rows, out.rows, op, "T of x and out");
   require_equal(x.cols, w.in_features, op, "in of x and w");
   require_equal(out.cols, w.out_features, op, "out of out and w");
@@ -71,9 +75,9 @@ void check_rope_table(IndexArray positions, std::span<const float> inv_freq, Mat
                 "D of inv_freq and cos_sin");
 }
 
-void check_qk_norm_rope(const QkNormRopeArgs& args, int64_t cols) {
+void check_qk_norm_rope(const QkNormRopeArgs& args, int64_t cols, DType inner) {
   constexpr const char* op = "qk_norm_rope";
-  check_f32(args.x, op, "x");
+  check_inner(args.x, inner, op, "x");
   require_equal(int64_t{args.heads} * args.head_dim, args.x.cols, op, "heads * D of x");
   if (args.cos_sin.data == nullptr) return;
   check_f32(args.cos_sin, op, "cos_sin");
@@ -82,13 +86,14 @@ void check_qk_norm_rope(const QkNormRopeArgs& args, int64_t cols) {
   require_equal(args.cos_sin.cols, cols * args.head_dim, op, "D of x and cos_sin");
 }
 
-void check_attention(const AttentionArgs& args) {
+void check_attention(const AttentionArgs& args, DType inner) {
   require(args.pool != nullptr, "attention", "a pool");
   const KvShape& s = args.pool->shape;
   require(s.heads_k == s.heads_v, "attention", "Hk = Hv");
   require(args.heads_q >= 1 && args.heads_q % s.heads_k == 0, "attention", "Hq a multiple of Hk");
   require(args.layer >= 0 && args.layer < s.layers, "attention", "0 <= layer < layers");
-  require(args.q.dtype == DType::kF32 && args.out.dtype == DType::kF32, "attention", "q and out are f32");
+  check_inner(args.q, inner, "attention", "q");
+  check_inner(args.out, inner, "attention", "out");
   require(args.q.cols == static_cast<int64_t>(args.heads_q) * s.dim_k, "attention", "q cols = Hq * Dk");
   require(args.out.cols == static_cast<int64_t>(args.heads_q) * s.dim_v, "attention", "out cols = Hq * Dv");
   require(args.out.rows == args.q.rows, "attention", "out rows = T");
@@ -117,10 +122,10 @@ void check_attention(const AttentionArgs& args) {
   }
 }
 
-void check_swiglu(Matrix gate_up, Matrix out) {
+void check_swiglu(Matrix gate_up, Matrix out, DType inner) {
   constexpr const char* op = "swiglu";
-  check_f32(gate_up, op, "gate_up");
-  check_f32(out, op, "out");
+  check_inner(gate_up, inner, op, "gate_up");
+  check_inner(out, inner, op, "out");
   require_equal(gate_up.rows, out.rows, op, "T of gate_up and out");
   require_equal(gate_up.cols, 2 * out.cols, op, "2 I of gate_up and out");
 }

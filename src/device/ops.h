@@ -130,19 +130,19 @@ struct BlockTable {
 };
 
 struct AttentionArgs {
-  Matrix q;  // f32 [T, Hq * Dk]
+  Matrix q;  // [T, Hq * Dk] f32, or inner_dtype()
   const KvPool* pool = nullptr;
   int32_t layer = 0;
   std::span<const Segment> segments;  // rows of q outside every segment are left untouched in `out`
   BlockTable block_table;
   int32_t heads_q = 0;
   float scale = 0;     // multiplies q.k before the softmax
-  Matrix out;          // f32 [T, Hq * Dv]; may be q where Dk = Dv
+  Matrix out;          // [T, Hq * Dv] f32, or inner_dtype(); may be q where Dk = Dv
   Matrix lse_ln = {};  // optional f32 [T, Hq]: natural log of the sum of exp(scale * q.k)
 };
 
 struct QkNormRopeArgs {
-  Matrix x;  // f32 [T, heads * D], in place
+  Matrix x;  // [T, heads * D] f32, or inner_dtype(); in place
   int32_t heads = 0;
   int32_t head_dim = 0;                // D
   const float* norm_weight = nullptr;  // [D], resident: RMS norm per head before rotation; or null
@@ -157,6 +157,10 @@ class Ops {
   /// For people and --json: device, instruction set and arithmetic, e.g. "cpu avx512_bf16 bf16".
   virtual std::string name() const = 0;
 
+  /// Of what only multiplies, attention and activations read and write: queries, keys, values, and the inner
+  /// rows of an MLP. kF32, or on a device whose operators take and give another dtype, that one: there
+  /// `linear` (x; out unless added to), qk_norm_rope, kv_write, attention (q, out) and swiglu take both.
+  virtual DType inner_dtype() const { return DType::kF32; }
   /// Rows that a norm and the multiply behind it should take at a time, so that what lies between stays in
   /// cache and the multiply reaches its peak rate.
   virtual int64_t norm_rows() const { return 2048; }

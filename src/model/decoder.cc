@@ -103,7 +103,8 @@ void Decoder::attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t
   const int64_t k_cols = int64_t{heads_kv} * dim;
   const float eps = static_cast<float>(config_.rms_norm_eps);
 
-  const Matrix qkv = ctx.arena.matrix(x.rows, q_cols + 2 * k_cols);
+  const DType inner = ops_.inner_dtype();
+  const Matrix qkv = ctx.arena.matrix(x.rows, q_cols + 2 * k_cols, inner);
   const Matrix q = qkv.slice_cols(0, q_cols);
   const Matrix k = qkv.slice_cols(q_cols, k_cols), k_and_v = qkv.slice_cols(q_cols, 2 * k_cols);
   {
@@ -129,7 +130,8 @@ void Decoder::attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t
   }
   if (x.rows == 0) return;
 
-  const Matrix out = q;  // one activation of q's size less
+  // One activation of q's size less, or on such a device one that attention can write as it lies.
+  const Matrix out = inner == DType::kF32 ? q : ctx.arena.matrix(x.rows, q_cols, inner);
   ops_.attention(ctx, {.q = q,
                        .pool = &kv.pool(),
                        .layer = index,
@@ -156,8 +158,8 @@ void Decoder::add_reduced(OpContext& ctx, Communicator& group, Matrix partial, M
 
 void Decoder::mlp(OpContext& ctx, const MlpWeights& weights, Matrix x, Matrix out, bool accumulate) const {
   const Arena::Scope scope(ctx.arena);
-  const Matrix gate_up = ctx.arena.matrix(x.rows, 2 * weights.width);
-  const Matrix activated = ctx.arena.matrix(x.rows, weights.width);
+  const Matrix gate_up = ctx.arena.matrix(x.rows, 2 * weights.width, ops_.inner_dtype());
+  const Matrix activated = ctx.arena.matrix(x.rows, weights.width, ops_.inner_dtype());
   ops_.linear(ctx, x, *weights.gate_up, gate_up, /*accumulate=*/false);
   ops_.swiglu(ctx, gate_up, activated);
   ops_.linear(ctx, activated, *weights.down, out, accumulate);

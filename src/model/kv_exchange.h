@@ -29,9 +29,9 @@ class KvExchange {
   virtual KvPool& pool() = 0;
   virtual bool gathers() const = 0;
 
-  /// kv: this rank's new rows [T_local, Hk*Dk + Hv*Dv] f32, K before V. Rows may travel from here on: what
-  /// start() takes from the arena, and `slots`, stay until finish(). Collective over the cp group, as
-  /// finish() is.
+  /// kv: this rank's new rows [T_local, Hk*Dk + Hv*Dv] f32 or Ops::inner_dtype(), K before V. Rows may travel
+  /// from here on: what start() takes from the arena, and `slots`, stay until finish(). Collective over the
+  /// cp group, as finish() is.
   virtual void start(OpContext& ctx, int32_t layer, Matrix kv, const KvSlots& slots) = 0;
   virtual void finish(OpContext& ctx) = 0;
 };

@@ -138,7 +138,8 @@ void AscendOps::rms_norm(OpContext& ctx, Matrix x, const float* weight, float ep
 }
 
 void AscendOps::linear(OpContext& ctx, Matrix x, const LinearWeight& w, Matrix out, bool accumulate) {
-  check_linear(x, w, out);
+  check_linear(x, w, out, inner_dtype());
+  check(!accumulate || out.dtype == DType::kF32, "sums are f32");
   if (x.rows == 0) return;
   const OpScope op(card_, ctx);
   ascend::linear(op.on, x, static_cast<const AscendLinear&>(w), out, accumulate);
@@ -167,7 +168,7 @@ void AscendOps::rope_table(OpContext& ctx, IndexArray positions, std::span<const
 }
 
 void AscendOps::qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) {
-  check_qk_norm_rope(args, 2);
+  check_qk_norm_rope(args, 2, inner_dtype());
   if (args.x.rows == 0) return;
   const OpScope op(card_, ctx);
   ascend::qk_norm_rope(op.on, args);
@@ -199,7 +200,7 @@ void AscendOps::kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, Index
 }
 
 void AscendOps::attention(OpContext& ctx, const AttentionArgs& args) {
-  check_attention(args);
+  check_attention(args, inner_dtype());
   as_ascend(*args.pool);
   if (args.segments.empty()) return;
   const OpScope op(card_, ctx);
@@ -207,7 +208,8 @@ void AscendOps::attention(OpContext& ctx, const AttentionArgs& args) {
 }
 
 void AscendOps::swiglu(OpContext& ctx, Matrix gate_up, Matrix out) {
-  check_swiglu(gate_up, out);
+  check_swiglu(gate_up, out, inner_dtype());
+  check(gate_up.dtype == out.dtype, "swiglu: one dtype");
   if (out.rows == 0) return;
   const OpScope op(card_, ctx);
   ascend::swiglu(op.on, gate_up, out);

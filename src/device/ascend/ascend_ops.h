@@ -13,6 +13,7 @@ class AscendOps final : public Ops {
   explicit AscendOps(Card& card);
 
   std::string name() const override;
+  DType inner_dtype() const override { return DType::kBF16; }
   int64_t norm_rows() const override { return std::numeric_limits<int64_t>::max(); }  // a launch costs more
   std::unique_ptr<LinearWeight> pack_linear(std::span<const WeightView> stacked,
                                             std::span<const WeightView> biases,

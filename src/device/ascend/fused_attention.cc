@@ -96,7 +96,9 @@ void launch(const Launcher& on, const AttentionArgs& args, std::span<const Segme
   const int32_t* table = on.stream.table(repeated_rows(args.block_table, segments, pool.shape.pages));
 
   const Matrix q = dense(on, args.q.slice_rows(begin, rows), DType::kBF16);
-  const Matrix out = on.scratch(rows, heads * value_dim, DType::kBF16);
+  const Matrix wanted = args.out.slice_rows(begin, rows);
+  const bool direct = wanted.dtype == DType::kBF16 && is_dense(wanted) && wanted.data != q.data;
+  const Matrix out = direct ? wanted : on.scratch(rows, heads * value_dim, DType::kBF16);
   const Matrix lse = args.lse_ln.data ? on.scratch(rows, heads, DType::kF32) : Matrix{};
   const Tensor query = make_tensor(on.card, q.data, kAclBf16, {rows, heads, key_dim});
   const Tensor result = make_tensor(on.card, out.data, kAclBf16, {rows, heads, value_dim});
@@ -121,7 +123,7 @@ void launch(const Launcher& on, const AttentionArgs& args, std::span<const Segme
                   .page_size = pool.shape.page_size,
                   .scale = args.scale},
                  [&](auto... a) { call(on, on.card.cann().ops.fused_attention, a...); });
-  copy(on, out, args.out.slice_rows(begin, rows));
+  if (!direct) copy(on, out, wanted);
   if (lse.data) copy(on, lse, args.lse_ln.slice_rows(begin, rows));
 }
 

@@ -43,9 +43,17 @@ void linear(const Launcher& on, Matrix x, const AscendLinear& w, Matrix out, boo
   const Matrix operand = dense(on, x, w.dtype);
   const Tensor transposed = make_tensor(on.card, w.weight->data(), acl_dtype(w.dtype),
                                         {w.in_features, w.out_features}, {1, w.in_features});
-  const bool direct = w.dtype == DType::kF32 && !accumulate && is_dense(out);
+  const bool sums_in_out = accumulate || (w.bias && out.dtype == DType::kF32);
+  const bool direct = w.dtype == out.dtype && !accumulate && is_dense(out) && (!w.bias || sums_in_out);
   const Matrix product = direct ? out : on.scratch(out.rows, out.cols, w.dtype);
   call(on, ops(on).mm, on.tensor(operand).get(), transposed.get(), on.tensor(product).get(), kKeepDType);
+  if (w.bias && !sums_in_out) {  // the bias is added in f32, and rounded once
+    const Matrix sum = on.scratch(out.rows, out.cols, DType::kF32);
+    copy(on, product, sum);
+    add_to(on, {w.bias->data(), DType::kF32, 1, out.cols, out.cols}, sum);
+    copy(on, sum, out);
+    return;
+  }
   if (accumulate)
     add_to(on, dense(on, product, DType::kF32), out);
   else if (!direct)
