@@ -213,6 +213,22 @@ TEST_F(Operators, ElementwiseBroadcastsAndTakesSlices) {
   EXPECT_THAT(result(o), ElementsAre(2, 4, 3, 6));
 }
 
+TEST_F(Operators, SumsOfTwoDtypesAreFloat) {
+  void* data = s.upload<float>({1, 0x1p-20f});
+  aclTensor* to = s.tensor(data, {2}, ACL_FLOAT);
+  aclTensor* half = s.tensor(s.upload_bf16({2, 1}), {2}, ACL_BF16);
+  expect_ok(RUN(s, aclnnInplaceAdd, to, half, s.scalar(1)));
+  ASSERT_EQ(s.sync(), 0) << s.error();
+  EXPECT_THAT(s.download<float>(data, 2), ElementsAre(3, 1 + 0x1p-20f));
+  expect_refused(RUN(s, aclnnInplaceAdd, half, to, s.scalar(1)), kInvalid, "must be the same");
+  expect_refused(
+      RUN(s, aclnnInplaceAdd, to, s.tensor(s.upload<int32_t>({1, 1}), {2}, ACL_INT32), s.scalar(1)), kInvalid,
+      "must be the same");
+  const Out o = out({2});
+  expect_ok(RUN(s, aclnnAdd, half, to, s.scalar(1), o.tensor));
+  EXPECT_THAT(result(o), ElementsAre(5, 2 + 0x1p-20f));
+}
+
 TEST_F(Operators, CastAndCopyRoundToNearestEven) {
   const Out o = out({4}, ACL_BF16);
   aclTensor* x = floats({1.0f, 1.00390625f, 1.01171875f, -3.1415927f}, {4});

@@ -55,7 +55,7 @@ void linear(const Launcher& on, Matrix x, const AscendLinear& w, Matrix out, boo
     return;
   }
   if (accumulate)
-    add_to(on, dense(on, product, DType::kF32), out);
+    add_to(on, product, out);
   else if (!direct)
     copy(on, product, out);
   if (w.bias) add_to(on, {w.bias->data(), DType::kF32, 1, out.cols, out.cols}, out);

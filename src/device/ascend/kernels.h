@@ -14,7 +14,7 @@ bool is_dense(Matrix m);
 void copy(const Launcher& on, Matrix from, Matrix to);
 /// `m` itself where it has this dtype and no gaps, else a copy.
 Matrix dense(const Launcher& on, Matrix m, DType dtype);
-/// out += y, of one dtype.
+/// out += y; y may be bf16 where out is f32.
 void add_to(const Launcher& on, Matrix y, Matrix out);
 void fill_zero(const Launcher& on, Matrix out);
 

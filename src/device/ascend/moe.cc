@@ -89,7 +89,7 @@ void moe_experts(const Launcher& on, Matrix x, Matrix ids, Matrix weights, const
   constexpr int64_t kRowOrder = 2;
   call(on, on.card.cann().ops.finalize_routing, on.tensor(y).get(), flat(on, expanded.places).get(), nullptr,
        nullptr, nullptr, on.tensor(weights).get(), nullptr, kRowOrder, on.tensor(sum).get());
-  add_to(on, dense(on, sum, DType::kF32), out);
+  add_to(on, sum, out);
 }
 
 }  // namespace longspan::ascend

@@ -42,6 +42,13 @@ void binary_integers(const View& a, const View& b, const View& out, int64_t alph
   store_integers(out, x);
 }
 
+// Of a sum: one dtype, or FLOAT with one of the halves, which makes FLOAT.
+void check_sum(const Call& call, const View& a, const View& b, const View& out) {
+  const auto half = [](const View& v) { return v.dtype == ACL_FLOAT16 || v.dtype == ACL_BF16; };
+  if (!(a.dtype == ACL_FLOAT && half(b)) && !(half(a) && b.dtype == ACL_FLOAT)) call.same_dtype(a, b);
+  call.same_dtype(a.dtype == ACL_FLOAT ? a : b, out);
+}
+
 constexpr DTypes kNumbers = {ACL_FLOAT, ACL_FLOAT16, ACL_BF16, ACL_INT32, ACL_INT64};
 
 void add(const View& a, const View& b, double alpha, const View& out) {
@@ -61,8 +68,7 @@ aclnnStatus aclnnAddGetWorkspaceSize(const aclTensor* self, const aclTensor* oth
     const View to = call.out("out", out, kNumbers);
     const double factor = call.scalar("alpha", alpha);
     call.may_alias();
-    call.same_dtype(a, b);
-    call.same_dtype(a, to);
+    check_sum(call, a, b, to);
     check_broadcast(call, a, b, to);
     call.run([=] { add(a, b, factor, to); });
   });
@@ -74,7 +80,7 @@ aclnnStatus aclnnInplaceAddGetWorkspaceSize(const aclTensor* selfRef, const aclT
   return describe("aclnnInplaceAdd", workspaceSize, executor, [&](Call& call) {
     const View to = call.in_out("selfRef", selfRef, kNumbers), b = call.in("other", other, kNumbers);
     const double factor = call.scalar("alpha", alpha);
-    call.same_dtype(to, b);
+    check_sum(call, to, b, to);
     check_broadcast(call, b, to);
     call.run([=] { add(to, b, factor, to); });
   });
