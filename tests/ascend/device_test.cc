@@ -418,5 +418,42 @@ TEST_F(AscendEngine, LaunchesDoNotGrowWithRows) {
   EXPECT_EQ(many.launches, few.launches);
 }
 
+// Wherever a step fails, the error names the call, nothing is left over, and no work that was under way finds
+// its memory gone.
+TEST_F(AscendEngine, AnyCallOfAStepMayFail) {
+  const Simulator simulator("8.5");
+  const EngineOptions o = options("qwen3_moe_wide_heads", 2);
+  const auto fails = [&](const char* call, uint64_t after, int code) {
+    bool failed = false;
+    {
+      const auto engine = Engine::open(o);
+      Request request;
+      request.prompt = std::vector<int32_t>(40, 7);
+      request.sampling.max_tokens = 1;
+      engine->submit(std::move(request));
+      simulator.reset_counts();
+      simulator.fail(call, after, code);
+      try {
+        engine->step();
+      } catch (const Error& error) {
+        failed = true;
+        EXPECT_THAT(error.what(), HasSubstr(std::string(call) + ": fails because")) << after;
+      }
+      simulator.fail(call, 0, 0);
+    }
+    EXPECT_EQ(simulator.count("fault"), 0u) << call << ' ' << after;
+    EXPECT_EQ(simulator.leaks(), "") << call << ' ' << after;
+    return failed;
+  };
+  const auto walk = [&](const char* call, int code) {
+    uint64_t after = 0;
+    while (fails(call, after, code)) ++after;
+    return after;
+  };
+  EXPECT_EQ(walk("aclnnScatterNdUpdateGetWorkspaceSize", 561000), 2u * 3 * 2)
+      << "K and V of 3 layers on 2 ranks";
+  EXPECT_EQ(walk("aclnnFusedInferAttentionScoreV3GetWorkspaceSize", 561002), 3u * 2);
+}
+
 }  // namespace
 }  // namespace longspan

@@ -127,7 +127,10 @@ void Conductor::serve(Stream& stream) {
       }
     }
     lock.lock();
-    if (fault) stream.fault = fault;
+    if (fault) {
+      stream.fault = fault;
+      ++faults_;
+    }
     stream.tasks.pop_front();
     --queued_;
     turn_ = nullptr;

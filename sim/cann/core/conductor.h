@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -69,6 +70,10 @@ class Conductor {
   bool query(Stream& stream);
   bool query(Event& event);
 
+  /// Tasks that found one while they ran.
+  uint64_t faults() const { return faults_; }
+  void reset_faults() { faults_ = 0; }
+
   /// Guards events and what `ready` looks at.
   std::mutex& mutex() { return mutex_; }
   /// Those that somebody must close; of one device, or of all.
@@ -88,6 +93,7 @@ class Conductor {
   Stream* turn_ = nullptr;  // the one stream that may run its first task
   int waiting_ = 0;         // host threads
   size_t queued_ = 0;
+  std::atomic<uint64_t> faults_ = 0;
 };
 
 }  // namespace cann_sim

@@ -184,7 +184,10 @@ uint64_t Runtime::pinned_bytes() const {
 
 void Runtime::fail_once(const std::string& call, uint64_t after, int code) {
   const std::lock_guard lock(mutex_);
-  wishes_.insert({call, {after, code}});
+  if (code == 0)
+    wishes_.erase(call);
+  else
+    wishes_.insert({call, {after, code}});
 }
 
 void Runtime::may_fail(const std::string& call) {
@@ -208,6 +211,7 @@ void Runtime::count(const std::string& what, uint64_t times) {
 }
 
 uint64_t Runtime::counted(const std::string& what) const {
+  if (what == "fault") return conductor_.faults();
   const std::lock_guard lock(mutex_);
   const auto found = counts_.find(what);
   return found == counts_.end() ? 0 : found->second;
@@ -216,6 +220,7 @@ uint64_t Runtime::counted(const std::string& what) const {
 void Runtime::reset_counts() {
   const std::lock_guard lock(mutex_);
   counts_.clear();
+  conductor_.reset_faults();
 }
 
 void Runtime::born(const void* object, const char* kind) {
