@@ -164,9 +164,9 @@ TEST_F(AscendEngine, LaunchesDoNotGrowWithRows) {
   EXPECT_EQ(many.launches, few.launches);
 }
 
-// Wherever a step fails, the error names the call, nothing is left over, and no work that was under way finds
-// its memory gone.
-TEST_F(AscendEngine, AnyCallOfAStepMayFail) {
+// Wherever in a step one of these operators is refused, the error names it, nothing is left over, and no work
+// that was under way finds its memory gone.
+TEST_F(AscendEngine, StepsFailCleanly) {
   const Simulator simulator("8.5");
   const EngineOptions o = options("qwen3_moe_wide_heads", 2);
   const auto fails = [&](const char* call, uint64_t after, int code) {
