@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "base/check.h"
+
 namespace longspan {
 namespace {
 
@@ -16,7 +18,7 @@ int64_t round_up(int64_t bytes) {
 }  // namespace
 
 Arena::~Arena() {
-  for (const Block& block : blocks_) source_.release(block.data, block.bytes);
+  release_all();
 }
 
 void* Arena::allocate(int64_t bytes) {
@@ -28,10 +30,26 @@ void* Arena::allocate(int64_t bytes) {
   if (block_ == blocks_.size()) add_block(bytes);
   void* result = blocks_[block_].data + used_;
   used_ += bytes;
-  int64_t in_use = used_;
-  for (size_t i = 0; i < block_; ++i) in_use += blocks_[i].bytes;
-  peak_bytes_ = std::max(peak_bytes_, in_use);
+  live_bytes_ += bytes;
+  peak_bytes_ = std::max(peak_bytes_, live_bytes_);
   return result;
+}
+
+void Arena::settle() {
+  check(live_bytes_ == 0, "an arena settles while nothing of it is in use");
+  if (blocks_.size() <= 1) return;
+  release_all();
+  try {
+    add_block(peak_bytes_);
+  } catch (const Error&) {  // memory in pieces: the next step takes what it needs as it did
+  }
+}
+
+void Arena::release_all() {
+  for (const Block& block : blocks_) source_.release(block.data, block.bytes);
+  blocks_.clear();
+  block_ = 0;
+  used_ = 0;
 }
 
 void Arena::add_block(int64_t bytes) {

@@ -36,10 +36,12 @@ class Arena {
 
   class Scope {
    public:
-    explicit Scope(Arena& arena) : arena_(arena), block_(arena.block_), used_(arena.used_) {}
+    explicit Scope(Arena& arena)
+        : arena_(arena), block_(arena.block_), used_(arena.used_), live_(arena.live_bytes_) {}
     ~Scope() {
       arena_.block_ = block_;
       arena_.used_ = used_;
+      arena_.live_bytes_ = live_;
     }
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
@@ -48,13 +50,19 @@ class Arena {
     Arena& arena_;
     size_t block_;
     int64_t used_;
+    int64_t live_;
   };
+
+  /// To be called between steps, outside every Scope and with no work under way: where steps have grown out
+  /// of a block, one that holds the peak takes the place of all.
+  void settle();
 
   /// The most that was in use at a time.
   int64_t peak_bytes() const { return peak_bytes_; }
 
  private:
   void add_block(int64_t bytes);
+  void release_all();
 
   struct Block {
     char* data;
@@ -64,6 +72,7 @@ class Arena {
   std::vector<Block> blocks_;
   size_t block_ = 0;  // the block being filled
   int64_t used_ = 0;  // bytes of it in use
+  int64_t live_bytes_ = 0;
   int64_t peak_bytes_ = 0;
 };
 

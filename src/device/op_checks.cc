@@ -27,6 +27,10 @@ void require_dtype(Matrix m, DType dtype, const char* op, const char* name) {
                                                   name, m.rows, m.cols, m.row_stride));
 }
 
+void check_inner(Matrix m, DType inner, const char* op, const char* name) {
+  require_dtype(m, m.dtype == inner ? inner : DType::kF32, op, name);
+}
+
 }  // namespace
 
 void check_f32(Matrix m, const char* op, const char* name) {
@@ -54,37 +58,74 @@ void check_rms_norm(Matrix x, const float* weight, Matrix out) {
   require_equal(x.cols, out.cols, op, "H of x and out");
 }
 
-void check_linear(Matrix x, const LinearWeight& w, Matrix out) {
+void check_linear(Matrix x, const LinearWeight& w, Matrix out, DType inner) {
   constexpr const char* op = "linear";
-  check_f32(x, op, "x");
-  check_f32(out, op, "out");
+  check_inner(x, inner, op, "x");
+  check_inner(out, inner, op, "out");
   require_equal(x.rows, out.rows, op, "T of x and out");
   require_equal(x.cols, w.in_features, op, "in of x and w");
   require_equal(out.cols, w.out_features, op, "out of out and w");
 }
 
-void check_rope_table(IndexArray positions, std::span<const float> inv_freq, Matrix cos_sin) {
+void check_rope_table(IndexArray positions, std::span<const float> inv_freq, Matrix cos_sin, int64_t cols) {
   constexpr const char* op = "rope_table";
   check_f32(cos_sin, op, "cos_sin");
   require_equal(positions.size, cos_sin.rows, op, "T of positions and cos_sin");
-  require_equal(2 * static_cast<int64_t>(inv_freq.size()), cos_sin.cols, op, "D of inv_freq and cos_sin");
+  require_equal(cols * 2 * static_cast<int64_t>(inv_freq.size()), cos_sin.cols, op,
+                "D of inv_freq and cos_sin");
 }
 
-void check_qk_norm_rope(const QkNormRopeArgs& args) {
+void check_qk_norm_rope(const QkNormRopeArgs& args, int64_t cols, DType inner) {
   constexpr const char* op = "qk_norm_rope";
-  check_f32(args.x, op, "x");
+  check_inner(args.x, inner, op, "x");
   require_equal(int64_t{args.heads} * args.head_dim, args.x.cols, op, "heads * D of x");
   if (args.cos_sin.data == nullptr) return;
   check_f32(args.cos_sin, op, "cos_sin");
   require(args.head_dim % 2 == 0, op, "D must be even to be rotated");
   require_equal(args.cos_sin.rows, args.x.rows, op, "T of x and cos_sin");
-  require_equal(args.cos_sin.cols, args.head_dim, op, "D of x and cos_sin");
+  require_equal(args.cos_sin.cols, cols * args.head_dim, op, "D of x and cos_sin");
 }
 
-void check_swiglu(Matrix gate_up, Matrix out) {
+void check_attention(const AttentionArgs& args, DType inner) {
+  require(args.pool != nullptr, "attention", "a pool");
+  const KvShape& s = args.pool->shape;
+  require(s.heads_k == s.heads_v, "attention", "Hk = Hv");
+  require(args.heads_q >= 1 && args.heads_q % s.heads_k == 0, "attention", "Hq a multiple of Hk");
+  require(args.layer >= 0 && args.layer < s.layers, "attention", "0 <= layer < layers");
+  check_inner(args.q, inner, "attention", "q");
+  check_inner(args.out, inner, "attention", "out");
+  require(args.q.cols == static_cast<int64_t>(args.heads_q) * s.dim_k, "attention", "q cols = Hq * Dk");
+  require(args.out.cols == static_cast<int64_t>(args.heads_q) * s.dim_v, "attention", "out cols = Hq * Dv");
+  require(args.out.rows == args.q.rows, "attention", "out rows = T");
+  if (args.lse_ln.data != nullptr) {
+    require(args.lse_ln.dtype == DType::kF32 && args.lse_ln.cols == args.heads_q &&
+                args.lse_ln.rows == args.q.rows,
+            "attention", "lse_ln f32 [T, Hq]");
+  }
+  const BlockTable& table = args.block_table;
+  require(table.entries.size >= static_cast<int64_t>(table.rows) * table.max_pages, "attention",
+          "block table entries = rows * max_pages");
+  for (const Segment& segment : args.segments) {
+    require(segment.q_len >= 1 && segment.q_begin >= 0 &&
+                segment.q_begin + static_cast<int64_t>(segment.q_len) <= args.q.rows,
+            "attention", "segment rows lie in [0, T)");
+    require(segment.kv_len >= (segment.causal ? segment.q_len : 0), "attention",
+            "kv_len >= q_len where causal");
+    require(segment.block_table_row >= 0 && segment.block_table_row < table.rows, "attention",
+            "0 <= block_table_row < rows");
+    const int64_t pages = (static_cast<int64_t>(segment.kv_len) + s.page_size - 1) / s.page_size;
+    require(pages <= table.max_pages, "attention", "kv_len <= max_pages * page_size");
+    const int32_t* row = table.entries.host + static_cast<int64_t>(segment.block_table_row) * table.max_pages;
+    for (int64_t i = 0; i < pages; ++i) {
+      require(row[i] >= 0 && row[i] < s.pages, "attention", "0 <= page < pages");
+    }
+  }
+}
+
+void check_swiglu(Matrix gate_up, Matrix out, DType inner) {
   constexpr const char* op = "swiglu";
-  check_f32(gate_up, op, "gate_up");
-  check_f32(out, op, "out");
+  check_inner(gate_up, inner, op, "gate_up");
+  check_inner(out, inner, op, "out");
   require_equal(gate_up.rows, out.rows, op, "T of gate_up and out");
   require_equal(gate_up.cols, 2 * out.cols, op, "2 I of gate_up and out");
 }

@@ -9,10 +9,14 @@ namespace longspan {
 void check_f32(Matrix m, const char* op, const char* name);
 void check_embedding(IndexArray ids, WeightView table, Matrix out);
 void check_rms_norm(Matrix x, const float* weight, Matrix out);
-void check_linear(Matrix x, const LinearWeight& w, Matrix out);
-void check_rope_table(IndexArray positions, std::span<const float> inv_freq, Matrix cos_sin);
-void check_qk_norm_rope(const QkNormRopeArgs& args);
-void check_swiglu(Matrix gate_up, Matrix out);
+// `inner`: a dtype that x and out may have instead of f32, here and below.
+void check_linear(Matrix x, const LinearWeight& w, Matrix out, DType inner = DType::kF32);
+// `cols`: of the table for each element of a head.
+void check_rope_table(IndexArray positions, std::span<const float> inv_freq, Matrix cos_sin,
+                      int64_t cols = 1);
+void check_qk_norm_rope(const QkNormRopeArgs& args, int64_t cols = 1, DType inner = DType::kF32);
+void check_attention(const AttentionArgs& args, DType inner = DType::kF32);
+void check_swiglu(Matrix gate_up, Matrix out, DType inner = DType::kF32);
 void check_moe_route(Matrix logits, Matrix ids, Matrix weights);
 void check_moe_experts(Matrix x, Matrix ids, Matrix weights, const ExpertWeights& experts, Matrix out);
 void check_add_gated(Matrix gate, Matrix y, Matrix out);

@@ -35,6 +35,13 @@ class Stream {
   virtual ~Stream() = default;
   /// Until everything enqueued is done.
   virtual void wait() = 0;
+
+  /// A place in this stream's order, behind what is enqueued now, for other streams of the device.
+  using Mark = void*;
+  /// Two marks take turns: the third call moves the first one's.
+  virtual Mark mark() = 0;
+  /// What is enqueued on this stream from here on runs after what lies before another's `mark`.
+  virtual void after(Mark mark) = 0;
 };
 
 struct OpContext {
@@ -100,6 +107,7 @@ struct KvShape {
   int32_t page_size = 0;  // tokens
   int32_t heads_k = 0, dim_k = 0;
   int32_t heads_v = 0, dim_v = 0;
+  int32_t heads_q = 0;  // that will attend to them; 0: as many as heads_k
 };
 
 /// Pages of K and V for every layer on one device. The layout within a page is the device's own affair;
@@ -113,22 +121,23 @@ class KvPool {
   int64_t bytes = 0;           // reserved
 };
 
-/// Physical pages of each sequence: entries [rows, max_pages] int32, row-major.
+/// Physical pages of each sequence: entries [rows, max_pages] int32, row-major. A device that needs them in
+/// its own memory copies the rows that it needs.
 struct BlockTable {
-  IndexArray entries;
+  IndexArray entries;  // read on the host alone
   int32_t rows = 0;
   int32_t max_pages = 0;
 };
 
 struct AttentionArgs {
-  Matrix q;  // f32 [T, Hq * Dk]
+  Matrix q;  // [T, Hq * Dk] f32, or inner_dtype()
   const KvPool* pool = nullptr;
   int32_t layer = 0;
   std::span<const Segment> segments;  // rows of q outside every segment are left untouched in `out`
   BlockTable block_table;
   int32_t heads_q = 0;
   float scale = 0;     // multiplies q.k before the softmax
-  Matrix out;          // f32 [T, Hq * Dv]; may be q where Dk = Dv
+  Matrix out;          // [T, Hq * Dv] f32, or inner_dtype(); may be q where Dk = Dv
   Matrix lse_ln = {};  // optional f32 [T, Hq]: natural log of the sum of exp(scale * q.k)
 };
 
@@ -143,12 +152,12 @@ struct MergeArgs {
 };
 
 struct QkNormRopeArgs {
-  Matrix x;  // f32 [T, heads * D], in place
+  Matrix x;  // [T, heads * D] f32, or inner_dtype(); in place
   int32_t heads = 0;
   int32_t head_dim = 0;                // D
   const float* norm_weight = nullptr;  // [D], resident: RMS norm per head before rotation; or null
   float eps = 0;
-  Matrix cos_sin = {};  // f32 [T, D]: D/2 cosines, then D/2 sines; data null: no rotation
+  Matrix cos_sin = {};  // f32 [T, rope_cols(D)], from rope_table; data null: no rotation
 };
 
 class Ops {
@@ -157,6 +166,14 @@ class Ops {
 
   /// For people and --json: device, instruction set and arithmetic, e.g. "cpu avx512_bf16 bf16".
   virtual std::string name() const = 0;
+
+  /// Of what only multiplies, attention and activations read and write: queries, keys, values, and the inner
+  /// rows of an MLP. kF32, or on a device whose operators take and give another dtype, that one: there
+  /// `linear` (x; out unless added to), qk_norm_rope, kv_write, attention (q, out) and swiglu take both.
+  virtual DType inner_dtype() const { return DType::kF32; }
+  /// Rows that a norm and the multiply behind it should take at a time, so that what lies between stays in
+  /// cache and the multiply reaches its peak rate.
+  virtual int64_t norm_rows() const { return 2048; }
 
   // Weights, prepared once. Views need to live only until the call returns, except make_embedding's.
 
@@ -194,7 +211,10 @@ class Ops {
   virtual void rms_norm(OpContext& ctx, Matrix x, const float* weight, float eps, Matrix out) = 0;
   /// out = x W^T + b, or out += x W^T + b. x [T, in], out [T, out].
   virtual void linear(OpContext& ctx, Matrix x, const LinearWeight& w, Matrix out, bool accumulate) = 0;
-  /// cos_sin [T, D] for rotary embedding: angle = position * inv_freq[i] in f32, both scaled by `factor`.
+  /// Columns of a rope table of head dim D. As it stands: D/2 cosines, then D/2 sines of each row.
+  virtual int64_t rope_cols(int64_t head_dim) const { return head_dim; }
+  /// cos_sin [T, rope_cols(D)] for rotary embedding: angle = position * inv_freq[i] in f32, both scaled by
+  /// `factor`. What lies where in it is the device's own affair.
   virtual void rope_table(OpContext& ctx, IndexArray positions, std::span<const float> inv_freq, float factor,
                           Matrix cos_sin) = 0;
   /// Rotation pairs element i with i + D/2 of a head ("rotate half", as Hugging Face stores weights).

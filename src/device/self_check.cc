@@ -51,7 +51,12 @@ class Side {
 
   Ops& ops;
   Arena arena;
-  std::unique_ptr<Stream> stream;  // ends first: what its work uses must be there until then
+
+ private:
+  std::vector<std::unique_ptr<EmbeddingTable>> tables_;
+
+ public:
+  std::unique_ptr<Stream> stream;  // ends before what its work uses
   OpContext ctx;
 
   /// Any device has a way in for f32 rows: its embedding.
@@ -63,6 +68,9 @@ class Side {
     ops.embedding(ctx, ops.upload(ctx, ids), *tables_.back(), result);
     return result;
   }
+  /// The same rows in the dtype that q, k, v and an MLP's inner rows have on the device, and back.
+  Matrix inner(Matrix m) { return converted(m, ops.inner_dtype()); }
+  Matrix in_f32(Matrix m) { return converted(m, DType::kF32); }
   Values get(Matrix m) {
     Values values(static_cast<size_t>(m.rows * m.cols));
     ops.download(ctx, m, values);
@@ -70,7 +78,11 @@ class Side {
   }
 
  private:
-  std::vector<std::unique_ptr<EmbeddingTable>> tables_;
+  Matrix converted(Matrix m, DType dtype) {
+    const Matrix result = arena.matrix(m.rows, m.cols, dtype);
+    ops.convert(ctx, m, result);
+    return result;
+  }
 };
 
 double distance(const Values& expected, const Values& actual) {
@@ -165,24 +177,42 @@ void check_products(Checker& checker) {
   checker.check("linear", kBf16 + kF32, product(LinearPrecision::kCompute, false, false));
   checker.check("linear, added, with bias", kBf16 + kF32, product(LinearPrecision::kCompute, true, true));
   checker.check("linear in f32", kF32, product(LinearPrecision::kF32, false, false));
+  // A product, silu of it (at most 1.3 times as far off) times another, and the result: three roundings and a
+  // bit.
+  checker.check("linear, swiglu, inner rows", 2 * kBf16 + kF32, [](Side& s) {
+    const Values w = in_bf16(random_values(kWidth * kHidden, 19, 0.0f, 0.2f));
+    const WeightView weights[] = {view(w, kWidth, kHidden)};
+    const auto packed = s.ops.pack_linear(weights, {}, LinearPrecision::kCompute);
+    const DType inner = s.ops.inner_dtype();
+    const Matrix gate_up = s.arena.matrix(kRows, kWidth, inner),
+                 out = s.arena.matrix(kRows, kWidth / 2, inner);
+    s.ops.linear(s.ctx, s.put(in_bf16(kX), kRows, kHidden), *packed, gate_up, false);
+    s.ops.swiglu(s.ctx, gate_up, out);
+    return s.get(s.in_f32(out));
+  });
 }
 
 void check_attention(Checker& checker, bool merges) {
-  checker.check("qk_norm_rope", kF32, [](Side& s) {
-    const Matrix table = s.arena.matrix(kRows, kDim);
-    const Values frequencies = random_values(kDim / 2, 8, 0.01f, 1.0f);
-    s.ops.rope_table(s.ctx, s.ops.upload(s.ctx, std::vector<int32_t>{0, 1, 2, 77, 500, 3}), frequencies, 1.1f,
-                     table);
-    const Matrix x = s.put(random_values(kRows * kHeads * kDim, 9, -2, 2), kRows, kHeads * kDim);
-    const auto weight = s.ops.resident(random_values(kDim, 10, 0.5f, 1.5f));
-    s.ops.qk_norm_rope(s.ctx, {.x = x,
-                               .heads = kHeads,
-                               .head_dim = kDim,
-                               .norm_weight = weight.get(),
-                               .eps = 1e-6f,
-                               .cos_sin = table});
-    return s.get(x);
-  });
+  const auto turned = [](bool inner) {
+    return [=](Side& s) {
+      const Matrix table = s.arena.matrix(kRows, s.ops.rope_cols(kDim));
+      const Values frequencies = random_values(kDim / 2, 8, 0.01f, 1.0f);
+      s.ops.rope_table(s.ctx, s.ops.upload(s.ctx, std::vector<int32_t>{0, 1, 2, 77, 500, 3}), frequencies,
+                       1.1f, table);
+      Matrix x = s.put(in_bf16(random_values(kRows * kHeads * kDim, 9, -2, 2)), kRows, kHeads * kDim);
+      if (inner) x = s.inner(x);
+      const auto weight = s.ops.resident(random_values(kDim, 10, 0.5f, 1.5f));
+      s.ops.qk_norm_rope(s.ctx, {.x = x,
+                                 .heads = kHeads,
+                                 .head_dim = kDim,
+                                 .norm_weight = weight.get(),
+                                 .eps = 1e-6f,
+                                 .cos_sin = table});
+      return s.get(s.in_f32(x));
+    };
+  };
+  checker.check("qk_norm_rope", kF32, turned(false));
+  checker.check("qk_norm_rope, inner rows", kBf16, turned(true));
 
   // Keys of one sequence on pages 2 and 1; a segment in its middle and one at its end.
   const auto filled_pool = [](Side& s) {
@@ -203,14 +233,15 @@ void check_attention(Checker& checker, bool merges) {
     values.insert(values.end(), more.begin(), more.end());
     return values;
   });
-  const auto attend = [=](bool causal, bool lse) {
+  const auto attend = [=](bool causal, bool lse, bool inner = false) {
     return [=](Side& s) {
       const auto pool = filled_pool(s);
       const std::vector<Segment> segments = {{0, 4, 0, 137, causal}, {4, 2, 0, kKeys, causal}};
       const int64_t cols = kHeads * kDim;
       // q is exact in bf16: only weights and results are rounded, and |v| is below 1.
-      const Matrix q = s.put(in_bf16(random_values(kRows * cols, 13, -2, 2)), kRows, cols);
-      const Matrix out = s.arena.matrix(kRows, cols), sums = s.arena.matrix(kRows, kHeads);
+      Matrix q = s.put(in_bf16(random_values(kRows * cols, 13, -2, 2)), kRows, cols);
+      if (inner) q = s.inner(q);
+      const Matrix out = s.arena.matrix(kRows, cols, q.dtype), sums = s.arena.matrix(kRows, kHeads);
       s.ops.attention(s.ctx, {.q = q,
                               .pool = pool.get(),
                               .layer = 0,
@@ -220,10 +251,11 @@ void check_attention(Checker& checker, bool merges) {
                               .scale = 0.125f,
                               .out = out,
                               .lse_ln = lse ? sums : Matrix{}});
-      return s.get(lse ? sums : out);
+      return s.get(lse ? sums : s.in_f32(out));
     };
   };
   checker.check("attention", kBf16, attend(true, false));
+  checker.check("attention, inner rows", kBf16, attend(true, false, true));
   checker.check("attention, not causal", kBf16, attend(false, false));
   checker.check("attention, log-sum-exp", 1e-4, attend(true, true));
   if (!merges) return;

@@ -361,6 +361,7 @@ StepOutput StepRunner::run_here(const Batch& batch, const StepWants& wants) {
 // Ranks write disjoint parts of `output`: logits of the rows they end, scores of the tokens they own.
 void StepRunner::run_rank(const Rank& rank, const Batch& batch, const CpPlan& plan, const StepWants& wants,
                           StepOutput& output) const {
+  rank.arena->settle();  // the rank's last step has ended
   const Arena::Scope scope(*rank.arena);
   OpContext ctx{.arena = *rank.arena, .threads = rank.threads, .stream = rank.stream.get()};
   const Decoder& decoder = *rank.decoder;
@@ -374,10 +375,12 @@ void StepRunner::run_rank(const Rank& rank, const Batch& batch, const CpPlan& pl
   }
   if (!rows.empty()) {
     const Matrix logits = decoder.logits(ctx, hidden, rows);
+    const int64_t vocab = decoder.vocab_size();
+    std::vector<float> all(rank.reports ? rows.size() * static_cast<size_t>(vocab) : 0);
+    if (rank.reports) device_->ops().download(ctx, logits, all);  // at once: a device waits for each download
     for (size_t i = 0; rank.reports && i < rows.size(); ++i) {
-      std::vector<float>& row = output.logits[sequences[i]];
-      row.resize(decoder.vocab_size());
-      device_->ops().download(ctx, logits.slice_rows(static_cast<int64_t>(i), 1), row);
+      const auto begin = all.begin() + static_cast<int64_t>(i) * vocab;
+      output.logits[sequences[i]].assign(begin, begin + vocab);
     }
   }
 

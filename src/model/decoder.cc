@@ -9,7 +9,6 @@ namespace longspan {
 
 namespace {
 
-constexpr int64_t kNormRows = 2048;  // normed for the q/k/v multiply at a time: enough for its peak rate
 constexpr int64_t kScoreRows = 256;
 
 std::span<float> floats(Matrix m) {
@@ -33,7 +32,7 @@ Matrix Decoder::forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, 
   const float eps = static_cast<float>(config_.rms_norm_eps);
 
   kv.begin_step(ctx, batch, plan, cp_rank);
-  const Matrix cos_sin = ctx.arena.matrix(rows, config_.head_dim);
+  const Matrix cos_sin = ctx.arena.matrix(rows, ops_.rope_cols(config_.head_dim));
   std::vector<int32_t> ids(rows);
   std::transform(mine.token_index.begin(), mine.token_index.end(), ids.begin(),
                  [&](int32_t token) { return batch.token_ids[token]; });
@@ -64,14 +63,15 @@ Matrix Decoder::forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, 
   return x;
 }
 
-// out = weights of norm(x), some rows at a time, so that the normed rows are in cache.
+// out = weights of norm(x), some rows at a time.
 void Decoder::project(OpContext& ctx, const LayerWeights& layer, const LinearWeight& weights, Matrix x,
                       Matrix out) const {
   if (x.rows == 0) return;
   const Arena::Scope scope(ctx.arena);
-  const Matrix block = ctx.arena.matrix(std::min(x.rows, kNormRows), x.cols);
-  for (int64_t begin = 0; begin < x.rows; begin += kNormRows) {
-    const int64_t rows = std::min(kNormRows, x.rows - begin);
+  const int64_t most = std::min(x.rows, ops_.norm_rows());
+  const Matrix block = ctx.arena.matrix(most, x.cols);
+  for (int64_t begin = 0; begin < x.rows; begin += most) {
+    const int64_t rows = std::min(most, x.rows - begin);
     const Matrix normed = block.slice_rows(0, rows);
     ops_.rms_norm(ctx, x.slice_rows(begin, rows), layer.input_norm.get(),
                   static_cast<float>(config_.rms_norm_eps), normed);
@@ -90,7 +90,8 @@ void Decoder::attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t
   const int64_t k_cols = int64_t{heads_kv} * dim;
   const float eps = static_cast<float>(config_.rms_norm_eps);
 
-  const Matrix qkv = ctx.arena.matrix(x.rows, q_cols + 2 * k_cols);
+  const DType inner = ops_.inner_dtype();
+  const Matrix qkv = ctx.arena.matrix(x.rows, q_cols + 2 * k_cols, inner);
   const Matrix q = qkv.slice_cols(0, q_cols);
   const Matrix k = qkv.slice_cols(q_cols, k_cols), k_and_v = qkv.slice_cols(q_cols, 2 * k_cols);
   {
@@ -114,7 +115,8 @@ void Decoder::attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t
                               .cos_sin = cos_sin});
     kv.finish(ctx);
   }
-  const Matrix out = q;  // one activation of q's size less
+  // One activation of q's size less, or on such a device one that attention can write as it lies.
+  const Matrix out = inner == DType::kF32 ? q : ctx.arena.matrix(x.rows, q_cols, inner);
   kv.attend(ctx,
             {.q = q, .heads_q = heads_q, .scale = 1.0f / std::sqrt(static_cast<float>(dim)), .out = out});
   if (x.rows == 0) return;
@@ -136,8 +138,8 @@ void Decoder::add_reduced(OpContext& ctx, Communicator& group, Matrix partial, M
 
 void Decoder::mlp(OpContext& ctx, const MlpWeights& weights, Matrix x, Matrix out, bool accumulate) const {
   const Arena::Scope scope(ctx.arena);
-  const Matrix gate_up = ctx.arena.matrix(x.rows, 2 * weights.width);
-  const Matrix activated = ctx.arena.matrix(x.rows, weights.width);
+  const Matrix gate_up = ctx.arena.matrix(x.rows, 2 * weights.width, ops_.inner_dtype());
+  const Matrix activated = ctx.arena.matrix(x.rows, weights.width, ops_.inner_dtype());
   ops_.linear(ctx, x, *weights.gate_up, gate_up, /*accumulate=*/false);
   ops_.swiglu(ctx, gate_up, activated);
   ops_.linear(ctx, activated, *weights.down, out, accumulate);

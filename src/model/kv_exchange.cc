@@ -16,9 +16,9 @@ class WholePoolExchange : public KvExchange {
 
   KvPool& pool() override { return pool_; }
 
-  void begin_step(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank) override {
+  void begin_step(OpContext&, const Batch& batch, const CpPlan& plan, int32_t cp_rank) override {
     segments_ = plan.ranks[cp_rank].segments;
-    block_table_ = {.entries = ops_.upload(ctx, batch.block_table),
+    block_table_ = {.entries = {.host = batch.block_table.data(), .size = std::ssize(batch.block_table)},
                     .rows = static_cast<int32_t>(batch.rows.size()),
                     .max_pages = batch.max_pages};
   }
@@ -68,8 +68,17 @@ class SharedPoolExchange final : public WholePoolExchange {
   }
   void finish(OpContext& ctx) override {
     if (!comm_) return;
-    ctx.wait();
-    comm_->barrier(fmt::format("kv of layer {}", layer_));
+    const std::string tag = fmt::format("kv of layer {}", layer_);
+    if (!ctx.stream) return comm_->barrier(tag);
+    // The others have only enqueued their rows, on streams of the same device: what comes next is put behind
+    // them there, and no thread waits for the device.
+    const Stream::Mark mine = ctx.stream->mark();
+    std::vector<Stream::Mark> marks(static_cast<size_t>(comm_->size()));
+    const std::vector<int64_t> bytes(marks.size(), sizeof mine);
+    comm_->all_gather_v(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(marks)), bytes,
+                        tag);
+    for (int32_t rank = 0; rank < comm_->size(); ++rank)
+      if (rank != comm_->rank()) ctx.stream->after(marks[static_cast<size_t>(rank)]);
   }
 
  private:

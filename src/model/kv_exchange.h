@@ -14,10 +14,10 @@ namespace longspan {
 
 /// What attention of a layer needs beside keys and values.
 struct AttendArgs {
-  Matrix q;  // f32 [T_local, Hq * Dk]
+  Matrix q;  // f32 or Ops::inner_dtype() [T_local, Hq * Dk]
   int32_t heads_q = 0;
   float scale = 0;
-  Matrix out;  // f32 [T_local, Hq * Dv]; may be q where Dk = Dv
+  Matrix out;  // as q [T_local, Hq * Dv]; may be q where it is f32 and Dk = Dv
 };
 
 /// Brings a layer's new rows to where they belong, and a rank's queries together with all keys that they see.
@@ -31,8 +31,8 @@ class KvExchange {
   /// Before the first layer. What it takes from the arena, and the arguments, stay until the step's end.
   virtual void begin_step(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank) = 0;
 
-  /// kv: this rank's new rows [T_local, Hk*Dk + Hv*Dv] f32, K before V. Rows may travel from here on: what
-  /// start() takes from the arena stays until finish(), after which they are in their pages.
+  /// kv: this rank's new rows [T_local, Hk*Dk + Hv*Dv] f32 or Ops::inner_dtype(), K before V. Rows may travel
+  /// from here on: what start() takes from the arena stays until finish(), after which they are in their pages.
   virtual void start(OpContext& ctx, int32_t layer, Matrix kv) = 0;
   virtual void finish(OpContext& ctx) = 0;
 

@@ -38,14 +38,16 @@ int64_t most_new_tokens(const EngineOptions& options, const ModelConfig& config,
 }  // namespace
 
 KvShape kv_pool_shape(const ModelConfig& config, const Layout& layout, int32_t page_size) {
-  const auto heads_kv = static_cast<int32_t>(rank_slice(layout_model(config), layout, 0).heads_kv.count);
+  const RankSlice slice = rank_slice(layout_model(config), layout, 0);
+  const auto heads_kv = static_cast<int32_t>(slice.heads_kv.count);
   return {.layers = config.num_layers,
           .pages = 0,
           .page_size = page_size,
           .heads_k = heads_kv,
           .dim_k = config.head_dim,
           .heads_v = heads_kv,
-          .dim_v = config.head_dim};
+          .dim_v = config.head_dim,
+          .heads_q = static_cast<int32_t>(slice.heads_q.count)};
 }
 
 ShardWorkspaceShape shard_workspace_shape(const EngineOptions& options, const ModelConfig& config,
@@ -58,7 +60,7 @@ ShardWorkspaceShape shard_workspace_shape(const EngineOptions& options, const Mo
           .max_sequences = options.max_running_requests,
           .min_tokens_to_cut = options.min_tokens_to_cut,
           .page_size = options.page_size,
-          .heads_q = static_cast<int32_t>(rank_slice(layout_model(config), layout, 0).heads_q.count),
+          .heads_q = pool.heads_q,
           .heads_kv = pool.heads_k,
           .dim_k = pool.dim_k,
           .dim_v = pool.dim_v,

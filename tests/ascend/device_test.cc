@@ -1,9 +1,8 @@
-// The ascend device on the simulator: its ops against the reference, what it refuses and how, what it costs.
+// The ascend device on the simulator: its ops against the reference, what it refuses and how.
 
 #include "device/device.h"
 
 #include <gmock/gmock.h>
-#include <longspan/engine.h>
 #include <longspan/error.h>
 
 #include <filesystem>
@@ -11,8 +10,6 @@
 
 #include "ascend/simulator.h"
 #include "device/self_check.h"
-#include "engine/golden_check.h"
-#include "support/golden_model.h"
 #include "support/temp_dir.h"
 
 namespace longspan {
@@ -20,7 +17,6 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
-using testing_support::GoldenPrompt;
 using testing_support::Simulator;
 using testing_support::TempDir;
 
@@ -48,7 +44,7 @@ TEST(AscendDevice, EveryOpIsWithinItsBound) {
     {
       const auto device = make_device(ascend_options(simulator.home()));
       const auto checks = check_ops(*device);
-      EXPECT_EQ(checks.size(), 20u);
+      EXPECT_EQ(checks.size(), 23u);
       for (const OpCheck& check : checks)
         EXPECT_TRUE(check.ok()) << check.op << ": " << check.error << " of " << check.bound << ' '
                                 << check.failure;
@@ -57,17 +53,73 @@ TEST(AscendDevice, EveryOpIsWithinItsBound) {
   }
 }
 
-// Work in another order between streams, the same results.
-TEST(AscendDevice, OpsDoNotDependOnWhenTheyRun) {
+/// Ops on a stream of its own, enqueued and not waited for: x += swiglu(norm(rows) W), for rows by index.
+class Chain {
+ public:
+  Chain(Device& device, float factor)
+      : ops_(device.ops()), arena_(device.memory()), stream_(device.make_stream()) {
+    for (size_t i = 0; i < table_.size(); ++i) table_[i] = factor * static_cast<float>(i % 23) - 3;
+    for (size_t i = 0; i < weight_.size(); ++i) weight_[i] = factor * static_cast<float>(i % 7) / 8;
+    embedding_ = ops_.make_embedding({table_.data(), DType::kF32, kVocab, kWidth, kWidth});
+    norm_ = ops_.resident(std::vector<float>(kWidth, factor));
+    const WeightView w[] = {{weight_.data(), DType::kF32, 2 * kWidth, kWidth, kWidth}};
+    linear_ = ops_.pack_linear(w, {}, LinearPrecision::kCompute);
+    x_ = arena_.matrix(kRows, kWidth);
+    ops_.clear(ctx_, x_);
+  }
+  void enqueue(int32_t first) {
+    const Arena::Scope scope(arena_);
+    const Matrix rows = arena_.matrix(kRows, kWidth), both = arena_.matrix(kRows, 2 * kWidth);
+    std::vector<int32_t> ids;
+    for (int32_t i = 0; i < kRows; ++i) ids.push_back((first + 3 * i) % kVocab);
+    ops_.embedding(ctx_, ops_.upload(ctx_, ids), *embedding_, rows);
+    ops_.rms_norm(ctx_, rows, norm_.get(), 1e-6f, rows);
+    ops_.linear(ctx_, rows, *linear_, both, false);
+    ops_.swiglu(ctx_, both, rows);
+    ops_.add(ctx_, rows, x_);
+  }
+  std::vector<float> result() {
+    std::vector<float> values(kRows * kWidth);
+    ops_.download(ctx_, x_, values);
+    return values;
+  }
+
+ private:
+  static constexpr int32_t kRows = 5, kVocab = 11;
+  static constexpr int64_t kWidth = 32;
+  Ops& ops_;
+  std::vector<float> table_ = std::vector<float>(kVocab * kWidth),
+                     weight_ = std::vector<float>(2 * kWidth * kWidth);
+  std::unique_ptr<EmbeddingTable> embedding_;
+  std::shared_ptr<const float[]> norm_;
+  std::unique_ptr<LinearWeight> linear_;
+  Arena arena_;
+  std::unique_ptr<Stream> stream_;
+  OpContext ctx_{.arena = arena_, .stream = stream_.get()};
+  Matrix x_;
+};
+
+// Two ranks' work, enqueued in turns and run in another order each time: the results of each one alone.
+TEST(AscendDevice, StreamsDoNotDisturbEachOther) {
   const Simulator simulator("8.5");
-  std::vector<double> errors;
-  for (uint64_t seed = 0; seed < 5; ++seed) {
+  const auto device = make_device(ascend_options(simulator.home()));
+  constexpr int32_t kRounds = 4;
+  std::vector<std::vector<float>> alone;
+  for (const float factor : {0.5f, 0.25f}) {
+    Chain chain(*device, factor);
+    for (int32_t round = 0; round < kRounds; ++round) chain.enqueue(round);
+    alone.push_back(chain.result());
+  }
+  ASSERT_NE(alone[0], alone[1]);
+  for (uint64_t seed = 0; seed < 8; ++seed) {
     simulator.seed(seed);
-    const auto device = make_device(ascend_options(simulator.home()));
-    std::vector<double> now;
-    for (const OpCheck& check : check_ops(*device)) now.push_back(check.error);
-    if (errors.empty()) errors = now;
-    EXPECT_EQ(now, errors);
+    Chain first(*device, 0.5f), second(*device, 0.25f);
+    for (int32_t round = 0; round < kRounds; ++round) {
+      first.enqueue(round);
+      second.enqueue(round);
+    }
+    EXPECT_EQ(second.result(), alone[1]) << "seed " << seed;
+    EXPECT_EQ(first.result(), alone[0]) << "seed " << seed;
   }
 }
 
@@ -79,9 +131,11 @@ TEST(AscendDevice, AnOldReleaseRefusesAttentionWithItsReason) {
     if (check.ok()) continue;
     ++refused;
     EXPECT_THAT(check.failure,
-                AllOf(HasSubstr("CANN 8.1"), HasSubstr("head dim 64"), HasSubstr("must be 192")));
+                AllOf(HasSubstr("CANN 8.1"), HasSubstr("head dim 64"), HasSubstr("must be 192"),
+                      HasSubstr("aclnnFusedInferAttentionScoreV2 is not there"),
+                      HasSubstr("aclnnFusedInferAttentionScoreV4 is not there")));
   }
-  EXPECT_EQ(refused, 4) << "the KV pool can't be made";
+  EXPECT_EQ(refused, 5) << "the KV pool can't be made";
 }
 
 TEST(AscendDevice, OnlyPagesOf128AndWholeBf16) {
@@ -115,6 +169,57 @@ TEST(AscendDevice, OnlyPagesOf128AndWholeBf16) {
   EXPECT_THAT(refusal(options), HasSubstr("device 8 is not there: 8 devices"));
 }
 
+// Whichever way a release says that it has no kernel, at the start and with the model's own heads.
+TEST(AscendDevice, FusedAttentionIsAskedAtTheStart) {
+  const Simulator simulator("8.5");
+  const auto device = make_device(ascend_options(simulator.home()));
+  const auto refusal_of = [&](const KvShape& shape) -> std::string {
+    try {
+      device->ops().make_kv_pool(shape);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kNotSupported);
+      return error.what();
+    }
+    return "accepted";
+  };
+  EXPECT_EQ(refusal_of({1, 4, 128, 2, 64, 2, 64, 128}), "accepted");
+  EXPECT_THAT(refusal_of({1, 4, 128, 2, 64, 2, 64, 130}),
+              AllOf(HasSubstr("130 query heads, 2 key heads"), HasSubstr("64 times it at most")));
+  for (const int code : {161002, 561002, 561003, 561112}) {
+    simulator.fail("aclnnFusedInferAttentionScoreV3GetWorkspaceSize", 0, code);
+    EXPECT_THAT(refusal_of({1, 4, 128, 1, 64, 1, 64}), HasSubstr("with " + std::to_string(code)));
+  }
+}
+
+TEST(AscendDevice, AttentionChecksItsShapes) {
+  const Simulator simulator("8.5");
+  const auto device = make_device(ascend_options(simulator.home()));
+  const auto pool = device->ops().make_kv_pool({1, 4, 128, 1, 64, 1, 64, 2});
+  const auto stream = device->make_stream();
+  Arena arena(device->memory());
+  OpContext ctx{.arena = arena, .stream = stream.get()};
+  const std::vector<int32_t> pages = {2};
+  const auto refusal_of = [&](int64_t q_cols, int64_t out_cols, const Segment& segment) -> std::string {
+    const Segment segments[] = {segment};
+    try {
+      device->ops().attention(ctx, {.q = arena.matrix(2, q_cols),
+                                    .pool = pool.get(),
+                                    .segments = segments,
+                                    .block_table = {{.host = pages.data(), .size = 1}, 1, 1},
+                                    .heads_q = 2,
+                                    .scale = 1,
+                                    .out = arena.matrix(2, out_cols)});
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  EXPECT_THAT(refusal_of(64, 128, {0, 2, 0, 5, true}), HasSubstr("q cols = Hq * Dk"));
+  EXPECT_THAT(refusal_of(128, 64, {0, 2, 0, 5, true}), HasSubstr("out cols = Hq * Dv"));
+  EXPECT_THAT(refusal_of(128, 128, {0, 2, 1, 5, true}), HasSubstr("block_table_row"));
+  EXPECT_THAT(refusal_of(128, 128, {0, 2, 0, 129, true}), HasSubstr("kv_len <= max_pages"));
+}
+
 // A toolkit folder that lacks one library, or has an empty one in its place.
 TEST(AscendDevice, WhatIsMissingIsNamed) {
   const TempDir empty;
@@ -132,6 +237,12 @@ TEST(AscendDevice, WhatIsMissingIsNamed) {
     return refusal(ascend_options(folder.path().string()));
   };
   EXPECT_THAT(without({"libnnopbase.so"}), HasSubstr("no libnnopbase.so"));
+  const TempDir hollow;  // a runtime with no function in it
+  fs::create_directories(hollow.path() / "lib64");
+  fs::create_symlink(simulator.home() + "/lib64/libopapi_cv.so", hollow.path() / "lib64/libascendcl.so");
+  fs::create_symlink(simulator.home() + "/lib64/libnnopbase.so", hollow.path() / "lib64/libnnopbase.so");
+  EXPECT_THAT(refusal(ascend_options(hollow.path().string())),
+              HasSubstr("aclInit is in none of libascendcl.so, libacl_rt.so"));
   EXPECT_THAT(without({"libopapi_math.so", "libopapi_nn.so", "libopapi_cv.so", "libopapi_transformer.so",
                        "libopapi_oam.so", "libopapi_legacy.so"}),
               AllOf(HasSubstr("no operator library"), HasSubstr("libopapi_transformer.so"),
@@ -146,128 +257,15 @@ TEST(AscendDevice, OppPathIsAskedForAtOnce) {
   EXPECT_THAT(refusal(ascend_options(simulator.home())), HasSubstr("needs ASCEND_OPP_PATH"));
 }
 
-TEST(AscendDevice, MemoryRunsOutWithItsCode) {
-  const Simulator simulator("8.5");
-  const auto device = make_device(ascend_options(simulator.home()));
-  try {
-    device->memory().allocate(int64_t{1} << 40);
-    ADD_FAILURE() << "a terabyte was there";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kCapacity);
-  }
-  void* block = device->memory().allocate(1000);
-  EXPECT_EQ(reinterpret_cast<uintptr_t>(block) % 64, 0u);
-  device->memory().release(block, 1000);
-  EXPECT_EQ(device->memory().allocate(1000), block) << "blocks are kept";
-  device->memory().release(block, 1000);
-}
-
-class AscendEngine : public testing::Test {
- protected:
-  EngineOptions options(const std::string& model, int32_t cp, const char* release = "8.5") {
-    testing_support::write_golden_model(model, folder_.path());
-    EngineOptions options;
-    options.model = folder_.path().string();
-    options.backend = "ascend";
-    options.ascend.home = Simulator(release).home();
-    options.dtype = ComputeType::kBF16;
-    options.layout.cp = cp;
-    options.max_total_tokens = 4096;
-    options.threads = 1;
-    return options;
-  }
-  std::string refusal(const EngineOptions& options) {
-    try {
-      Engine::open(options);
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::kNotSupported) << error.what();
-      return error.what();
-    }
-    return "accepted";
-  }
-
-  TempDir folder_;
-};
-
-TEST_F(AscendEngine, RefusesWhatFusedAttentionOrTheBuildLacks) {
-  EXPECT_THAT(refusal(options("llama_llama3", 2, "8.1")),
-              AllOf(HasSubstr("CANN 8.1"), HasSubstr("head dim 64")));
-  EngineOptions small_pages = options("llama_llama3", 2);
-  small_pages.page_size = 64;
-  EXPECT_THAT(refusal(small_pages), HasSubstr("use --page-size 128"));
-  EngineOptions gathered = options("llama_llama3", 2);
-  gathered.share_kv = false;
-  EXPECT_THAT(refusal(gathered), HasSubstr("--kv-exchange shared"));
-  EngineOptions sharded = options("llama_llama3", 2);
-  sharded.shard_kv = true;
-  EXPECT_THAT(refusal(sharded), HasSubstr("use --kv replicate"));
-  EngineOptions split = options("llama_llama3", 1);
-  split.layout = {.tp = 2, .cp = 1};
-  EXPECT_THAT(refusal(split), HasSubstr("attn_tp must be 1 (is 2)"));
-}
-
-TEST_F(AscendEngine, OddHeadDimsAreRefused) {
-  EXPECT_THAT(refusal(options("llama_odd_heads", 1)), HasSubstr("head dim 24"));
-}
-
-// Whatever cp, seed and cut: rows are computed one by one, keys are reduced in one order, so
-// log-probabilities are the same to the bit.
-TEST_F(AscendEngine, EveryCpGivesTheSameBits) {
-  const Simulator simulator("8.5");
-  const auto golden = testing_support::load_golden_model("qwen3_moe_wide_heads");
-  std::vector<std::vector<std::optional<float>>> expected;
-  std::vector<std::vector<int32_t>> expected_tokens;
-  TempDir folder;
-  testing_support::write_golden_model("qwen3_moe_wide_heads", folder.path());
-  for (const int32_t cp : {1, 2, 3, 4}) {
-    simulator.seed(static_cast<uint64_t>(cp));
-    EngineOptions o;
-    o.model = folder.path().string();
-    o.backend = "ascend";
-    o.ascend.home = simulator.home();
-    o.dtype = ComputeType::kBF16;
-    o.layout.cp = cp;
-    o.max_total_tokens = 4096;
-    o.threads = 1;
-    const auto engine = Engine::open(o);
-    std::vector<std::vector<std::optional<float>>> logprobs;
-    std::vector<std::vector<int32_t>> tokens;
-    for (const GoldenPrompt& prompt : golden.prompts) {
-      const Result result = engine->generate(testing_support::greedy_request(prompt, true));
-      logprobs.push_back(result.prompt_logprobs);
-      tokens.push_back(result.token_ids);
-    }
-    if (expected.empty()) {
-      expected = logprobs;
-      expected_tokens = tokens;
-    }
-    EXPECT_EQ(logprobs, expected) << "cp " << cp;
-    EXPECT_EQ(tokens, expected_tokens) << "cp " << cp;
-  }
-}
-
-// What a step costs, as docs/ascend.md lists it.
-TEST_F(AscendEngine, LaunchesAndWaitsOfAStep) {
-  const Simulator simulator("8.5");
-  const uint64_t layers = 3;
-  for (const int32_t cp : {1, 2}) {
-    const auto engine = Engine::open(options("qwen3_moe_wide_heads", cp));
-    Request request;
-    request.prompt = std::vector<int32_t>(300, 7);
-    request.sampling.max_tokens = 1;
-    engine->submit(std::move(request));
-    simulator.reset_counts();
-    ASSERT_TRUE(engine->step());
-    const auto ranks = static_cast<uint64_t>(cp);
-    EXPECT_EQ(simulator.count("launch:aclnnFusedInferAttentionScoreV3"), layers * ranks)
-        << "one a layer and rank";
-    EXPECT_EQ(simulator.count("launch:aclnnScatterNdUpdate"), 2 * layers * ranks) << "K and V";
-    EXPECT_EQ(simulator.count("memcpy:d2h"), 1u) << "logits";
-    // The end of the step on every rank, the logits on one; with several ranks, before each layer's barrier.
-    EXPECT_EQ(simulator.count("sync"), ranks + 1 + (cp > 1 ? layers * ranks : 0));
-    constexpr uint64_t kPerLayer = 38, kEmbedding = 2, kLogits = 6;
-    EXPECT_EQ(simulator.count("launch"), ranks * (kPerLayer * layers + kEmbedding) + kLogits);
-  }
+TEST(AscendDevice, WhatTheRuntimeRefusesIsTold) {
+  const Simulator simulator("9.0");
+  simulator.fail("aclInit", 0, 507899);
+  EXPECT_THAT(refusal(ascend_options(simulator.home())),
+              AllOf(HasSubstr("aclInit failed with 507899: aclInit: fails because"), HasSubstr("driver")));
+  simulator.fail("aclrtGetDeviceCount", 0, 507899);
+  EXPECT_THAT(
+      refusal(ascend_options(simulator.home())),
+      AllOf(HasSubstr("device 0 is not there"), HasSubstr("507899: aclrtGetDeviceCount: fails because")));
 }
 
 }  // namespace

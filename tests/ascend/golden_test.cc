@@ -28,7 +28,7 @@ using testing_support::TempDir;
 // As the bf16 tests on a CPU: in units of the noise of transformers' own bf16.
 constexpr double kFactor = 1, kMeanFactor = 1.5;
 
-// Those whose head dim is 64 or 128; the others are refused (Refusals, below).
+// Those whose head dim is 64 or 128; the others are refused (device_test.cc).
 constexpr const char* kModels[] = {"qwen3_moe_wide_heads", "llama_llama3",   "qwen3_moe_all_experts",
                                    "qwen3_linear",         "llama_biases",   "qwen3_moe_yarn_sharded",
                                    "qwen2_yarn",           "qwen3_mha_tied", "llama_yarn_mscale",

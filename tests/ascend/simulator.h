@@ -25,6 +25,17 @@ class Simulator {
   uint64_t count(const char* what) const { return get<decltype(cann_sim_count)>("cann_sim_count")(what); }
   void reset_counts() const { get<decltype(cann_sim_reset_counts)>("cann_sim_reset_counts")(); }
   void seed(uint64_t value) const { get<decltype(cann_sim_seed)>("cann_sim_seed")(value); }
+  /// The next call of `call` after `after` others fails.
+  void fail(const char* call, uint64_t after, int code) const {
+    get<decltype(cann_sim_fail)>("cann_sim_fail")(call, after, code);
+  }
+  uint64_t device_bytes() const { return get<decltype(cann_sim_device_bytes)>("cann_sim_device_bytes")(0); }
+  uint64_t pinned_bytes() const { return get<decltype(cann_sim_pinned_bytes)>("cann_sim_pinned_bytes")(); }
+  /// As another part of the program might.
+  void set_device(int32_t device) const {
+    void* runtime = dlopen((home_ + "/lib64/libascendcl.so").c_str(), RTLD_NOW | RTLD_LOCAL);
+    reinterpret_cast<int (*)(int32_t)>(dlsym(runtime, "aclrtSetDevice"))(device);
+  }
   std::string leaks() const { return get<decltype(cann_sim_leaks)>("cann_sim_leaks")(); }
 
  private:

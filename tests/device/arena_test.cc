@@ -26,6 +26,11 @@ class CountingSource : public BlockSource {
     memory_.release(block, bytes);
   }
   size_t live() const { return live_.size(); }
+  int64_t live_bytes() const {
+    int64_t sum = 0;
+    for (const auto& [block, bytes] : live_) sum += bytes;
+    return sum;
+  }
   int allocations = 0;
 
  private:
@@ -66,6 +71,38 @@ TEST(Arena, ScopesGiveBackAndBlocksAreKept) {
   EXPECT_EQ(source.allocations, 2);
   EXPECT_GE(arena.peak_bytes(), (5 << 20) + 1000);
   EXPECT_LT(arena.peak_bytes(), 7 << 20);
+}
+
+// Steps that grow leave no block behind that later ones walk past.
+TEST(Arena, SettlesInOneBlockOfThePeak) {
+  CountingSource source;
+  Arena arena(source);
+  for (int64_t step = 1; step <= 20; ++step) {
+    arena.settle();
+    EXPECT_LE(source.live(), 1u);
+    const Arena::Scope scope(arena);
+    arena.allocate(step << 19);
+    arena.allocate(step << 20);
+  }
+  arena.settle();
+  EXPECT_EQ(source.live_bytes(), arena.peak_bytes());
+  EXPECT_EQ(arena.peak_bytes(), 30 << 20);
+  const int before = source.allocations;
+  {
+    const Arena::Scope scope(arena);
+    auto* first = static_cast<char*>(arena.allocate(10 << 20));
+    EXPECT_EQ(arena.allocate(20 << 20), first + (10 << 20));
+  }
+  arena.settle();
+  EXPECT_EQ(source.allocations, before) << "a step that fits changes nothing";
+}
+
+TEST(Arena, DoesNotSettleUnderAStep) {
+  CountingSource source;
+  Arena arena(source);
+  const Arena::Scope scope(arena);
+  arena.allocate(1);
+  EXPECT_THROW(arena.settle(), Error);
 }
 
 /// Has room for small blocks only, and would like to give large ones.

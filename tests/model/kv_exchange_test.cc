@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <random>
 #include <thread>
 
@@ -106,6 +107,49 @@ TEST(KvExchange, SharedPoolAndMergedGatherGiveEveryRankEveryRow) {
       EXPECT_THAT(exchange_on_ranks(batch, cp, true), testing::Each(expected)) << "shared, cp " << cp;
       EXPECT_THAT(exchange_on_ranks(batch, cp, false), testing::Each(expected)) << "gathered, cp " << cp;
     }
+  }
+}
+
+/// Keeps what it was told.
+class FakeStream final : public Stream {
+ public:
+  void wait() override { ++waits; }
+  Mark mark() override { return &marks[next++ % marks.size()]; }
+  void after(Mark mark) override { behind.push_back(mark); }
+
+  int waits = 0;
+  size_t next = 0;
+  std::array<char, 2> marks = {};
+  std::vector<Mark> behind;
+};
+
+// On a device that only enqueues, each rank's stream goes on behind the others' rows, and nobody waits.
+TEST(KvExchange, StreamsGoOnBehindEachOther) {
+  constexpr int32_t kRanks = 3;
+  const auto device = make_device({.backend = "reference", .compute = DType::kBF16});
+  const auto pool = device->ops().make_kv_pool(kShape);
+  const auto group = make_threads_group(kRanks, 60s);
+  std::vector<FakeStream> streams(kRanks);
+  std::vector<std::thread> threads;
+  for (int32_t rank = 0; rank < kRanks; ++rank) {
+    threads.emplace_back([&, rank] {
+      Arena arena(device->memory());
+      OpContext ctx{.arena = arena, .stream = &streams[rank]};
+      const auto exchange = make_shared_pool_exchange(device->ops(), *pool, group[rank].get());
+      for (int32_t layer = 0; layer < kShape.layers; ++layer) {
+        exchange->start(ctx, layer, {}, {});
+        exchange->finish(ctx);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (int32_t rank = 0; rank < kRanks; ++rank) {
+    std::vector<Stream::Mark> expected;
+    for (int32_t layer = 0; layer < kShape.layers; ++layer)
+      for (int32_t other = 0; other < kRanks; ++other)
+        if (other != rank) expected.push_back(&streams[other].marks[layer]);
+    EXPECT_EQ(streams[rank].behind, expected);
+    EXPECT_EQ(streams[rank].waits, 0);
   }
 }
 

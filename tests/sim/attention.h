@@ -12,21 +12,23 @@ struct FusedAttentionArgs {
   aclTensor *query = nullptr, *mask = nullptr, *block_table = nullptr, *out = nullptr, *lse = nullptr;
   aclTensorList *key = nullptr, *value = nullptr;
   aclIntArray *q_ends = nullptr, *kv_lengths = nullptr;
-  aclTensor* pse = nullptr;
+  aclTensor *pse = nullptr, *antiquant_scale = nullptr;
   int64_t heads = 0, kv_heads = 0, sparse_mode = 3, inner_precise = 0, block_size = 128;
+  int64_t key_antiquant_mode = 0;
   double scale = 1;
-  std::string layout = "TND";
+  std::optional<std::string> layout = "TND";  // none: null
   bool wants_lse = false;
 };
 
 inline int run_attention(Session& s, const FusedAttentionArgs& a) {
   constexpr int64_t kNoLimit = 2147483647;
-  std::string layout = a.layout;
+  std::optional<std::string> layout = a.layout;
   return RUN(s, aclnnFusedInferAttentionScoreV3, a.query, a.key, a.value, a.pse, a.mask, a.q_ends,
-             a.kv_lengths, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, a.block_table,
-             nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
-             nullptr, nullptr, a.heads, a.scale, kNoLimit, kNoLimit, layout.data(), a.kv_heads, a.sparse_mode,
-             a.inner_precise, a.block_size, 0, a.wants_lse, 0, 0, a.out, a.lse);
+             a.kv_lengths, nullptr, nullptr, nullptr, nullptr, nullptr, a.antiquant_scale, nullptr,
+             a.block_table, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
+             nullptr, nullptr, nullptr, a.heads, a.scale, kNoLimit, kNoLimit,
+             layout ? layout->data() : nullptr, a.kv_heads, a.sparse_mode, a.inner_precise, a.block_size, 0,
+             a.wants_lse, a.key_antiquant_mode, 0, a.out, a.lse);
 }
 
 constexpr int64_t kMaskSide = 2048;

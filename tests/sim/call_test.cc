@@ -58,6 +58,20 @@ TEST_F(TwoPhases, TheWorkspaceMustBeGiven) {
   EXPECT_EQ(run(scratch, workspace), 0);
 }
 
+TEST_F(TwoPhases, TheWorkspaceIsNoOperandsAndOfThisDevice) {
+  void* both = s.allocate(64 * 1024);
+  tc = s.tensor(both, {2, 2}, ACL_FLOAT);
+  ASSERT_EQ(describe(), 0);
+  EXPECT_EQ(run(both, workspace), ACLNN_ERR_PARAM_INVALID);
+  EXPECT_THAT(s.error(), HasSubstr("aclnnMm: workspace overlaps aclnnMm: out"));
+  ASSERT_EQ(CANN(aclrtSetDevice)(1), 0);
+  void* elsewhere = s.allocate(workspace);
+  ASSERT_EQ(CANN(aclrtSetDevice)(0), 0);
+  EXPECT_EQ(run(elsewhere, workspace), ACLNN_ERR_PARAM_INVALID);
+  EXPECT_THAT(s.error(), HasSubstr("workspace lies on device 1"));
+  EXPECT_EQ(run(static_cast<char*>(both) + 1024, workspace), 0) << s.error();
+}
+
 TEST_F(TwoPhases, AWorkspaceFreedEarlyIsTold) {
   ASSERT_EQ(describe(), 0);
   void* scratch = s.allocate(workspace);

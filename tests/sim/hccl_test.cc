@@ -138,6 +138,37 @@ TEST(Hccl, ArgumentsAreChecked) {
   });
 }
 
+TEST(Hccl, BuffersLieOnTheRanksDevice) {
+  on_ranks("8.5", 2, [](RankSession& r) {
+    Cann& cann = r.cann;
+    void* mine = r.s.allocate(16);
+    ASSERT_EQ(CANN(aclrtSetDevice)(static_cast<int>(r.rank) + 2), 0);
+    void* foreign = r.s.allocate(16);
+    ASSERT_EQ(CANN(aclrtSetDevice)(static_cast<int>(r.rank)), 0);
+    EXPECT_EQ(CANN(HcclAllGather)(mine, foreign, 1, HCCL_DATA_TYPE_FP32, r.comm, r.s.stream), HCCL_E_PARA);
+    EXPECT_THAT(r.s.error(), HasSubstr("recvBuf lies on device " + std::to_string(r.rank + 2)));
+  });
+}
+
+TEST(Hccl, BuffersOverlapWhereTheyMay) {
+  on_ranks("8.5", 2, [](RankSession& r) {
+    Cann& cann = r.cann;
+    auto* data = static_cast<char*>(r.s.upload<float>({1, 1, 1, 1}));
+    EXPECT_EQ(CANN(HcclAllGather)(data + 4, data, 1, HCCL_DATA_TYPE_FP32, r.comm, r.s.stream), HCCL_E_PARA);
+    EXPECT_THAT(r.s.error(), HasSubstr("sendBuf and recvBuf overlap"));
+    const auto reduce = [&](void* from, void* to) {
+      return CANN(HcclAllReduce)(from, to, 2, HCCL_DATA_TYPE_FP32, HCCL_REDUCE_SUM, r.comm, r.s.stream);
+    };
+    EXPECT_EQ(reduce(data, data + 4), HCCL_E_PARA);
+    EXPECT_EQ(
+        CANN(HcclReduceScatter)(data, data, 1, HCCL_DATA_TYPE_FP32, HCCL_REDUCE_SUM, r.comm, r.s.stream),
+        HCCL_E_PARA);
+    ASSERT_EQ(reduce(data, data), HCCL_SUCCESS) << r.s.error();
+    ASSERT_EQ(r.s.sync(), 0) << r.s.error();
+    EXPECT_EQ(r.s.download<float>(data, 4), (std::vector<float>{2, 2, 1, 1}));
+  });
+}
+
 /// Every rank calls `call`, and every rank's next synchronisation must fail with a text that has `says`.
 template <class Call>
 void expect_disagreement(const char* says, Call call) {
@@ -197,6 +228,13 @@ TEST(Hccl, ARankThatNeverJoinsIsTold) {
   HcclComm comm = nullptr;
   EXPECT_EQ(CANN(HcclCommInitRootInfo)(2, &root, 0, &comm), HCCL_E_TIMEOUT);
   EXPECT_THAT(s.error(), HasSubstr("1 of 2 ranks"));
+  // The rank that gave up does not count for those that come later.
+  std::thread([&] {
+    Session late("8.5", 1);
+    HcclComm other = nullptr;
+    EXPECT_EQ(CANN(HcclCommInitRootInfo)(2, &root, 1, &other), HCCL_E_TIMEOUT);
+    EXPECT_THAT(late.error(), HasSubstr("1 of 2 ranks"));
+  }).join();
   HcclRootInfo wrong = {};
   EXPECT_EQ(CANN(HcclCommInitRootInfo)(2, &wrong, 0, &comm), HCCL_E_PARA);
   unsetenv("HCCL_CONNECT_TIMEOUT");

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <csignal>
+#include <cstring>
 #include <thread>
 
 #include "sim/cann.h"
@@ -57,7 +58,8 @@ TEST_P(Runtime, ADeviceIsSetPerThread) {
 TEST_P(Runtime, MemoryFaultsAreTold) {
   void* data = nullptr;
   EXPECT_EQ(CANN(aclrtMalloc)(&data, 0, ACL_MEM_MALLOC_HUGE_FIRST), ACL_ERROR_INVALID_PARAM);
-  EXPECT_EQ(CANN(aclrtMalloc)(&data, size_t{1} << 40, ACL_MEM_MALLOC_HUGE_FIRST), ACL_ERROR_BAD_ALLOC);
+  EXPECT_EQ(CANN(aclrtMalloc)(&data, size_t{1} << 40, ACL_MEM_MALLOC_HUGE_FIRST),
+            ACL_ERROR_RT_MEMORY_ALLOCATION);
   ASSERT_EQ(CANN(aclrtMalloc)(&data, 100, ACL_MEM_MALLOC_HUGE_FIRST), 0);
   EXPECT_EQ(reinterpret_cast<uintptr_t>(data) % 64, 0u);
   EXPECT_EQ(CANN(aclrtFree)(static_cast<char*>(data) + 64), ACL_ERROR_RT_PARAM_INVALID);
@@ -110,6 +112,34 @@ TEST_P(Runtime, PinnedCopiesRunLate) {
   EXPECT_EQ(s.download<int32_t>(data, 1)[0], 3);
   EXPECT_EQ(CANN(aclrtFreeHost)(pinned), 0);
   EXPECT_EQ(CANN(aclrtFreeHost)(pinned), ACL_ERROR_RT_PARAM_INVALID);
+}
+
+TEST_P(Runtime, PinnedMemoryFreedUnderACopyIsTold) {
+  void* data = s.allocate(4);
+  void* pinned = nullptr;
+  ASSERT_EQ(CANN(aclrtMallocHost)(&pinned, 4), 0);
+  std::memset(pinned, 1, 4);
+  ASSERT_EQ(CANN(aclrtMemcpyAsync)(data, 4, pinned, 4, ACL_MEMCPY_HOST_TO_DEVICE, s.stream), 0);
+  ASSERT_EQ(CANN(aclrtFreeHost)(pinned), 0);
+  void* next = nullptr;  // may lie at the same place
+  ASSERT_EQ(CANN(aclrtMallocHost)(&next, 4), 0);
+  EXPECT_EQ(s.sync(), ACL_ERROR_RT_AICORE_EXCEPTION);
+  EXPECT_THAT(s.error(), HasSubstr("was freed before the copy ran"));
+  EXPECT_EQ(CANN(aclrtFreeHost)(next), 0);
+}
+
+TEST_P(Runtime, ACallFailsOnDemandOnce) {
+  void* data = nullptr;
+  CANN(cann_sim_fail)("aclrtMallocHost", 1, ACL_ERROR_RT_MEMORY_ALLOCATION);
+  ASSERT_EQ(CANN(aclrtMallocHost)(&data, 100), 0);
+  EXPECT_EQ(CANN(cann_sim_pinned_bytes)(), 100u);
+  void* more = nullptr;
+  EXPECT_EQ(CANN(aclrtMallocHost)(&more, 100), ACL_ERROR_RT_MEMORY_ALLOCATION);
+  EXPECT_THAT(s.error(), HasSubstr("because a test wants it to"));
+  ASSERT_EQ(CANN(aclrtMallocHost)(&more, 100), 0);
+  EXPECT_EQ(CANN(aclrtFreeHost)(data), 0);
+  EXPECT_EQ(CANN(aclrtFreeHost)(more), 0);
+  EXPECT_EQ(CANN(cann_sim_pinned_bytes)(), 0u);
 }
 
 TEST_P(Runtime, ASynchronousCopyWaitsForNoStream) {
@@ -186,6 +216,65 @@ TEST_P(Runtime, ElapsedTimeNeedsBothEventsDone) {
   EXPECT_EQ(CANN(aclrtDestroyEvent)(start), 0);
   EXPECT_EQ(CANN(aclrtDestroyEvent)(end), 0);
   EXPECT_EQ(CANN(aclrtDestroyEvent)(end), ACL_ERROR_RT_PARAM_INVALID);
+}
+
+TEST_P(Runtime, ElapsedTimeNeedsEventsMadeForIt) {
+  aclrtEvent start = nullptr, end = nullptr;
+  ASSERT_EQ(CANN(aclrtCreateEventExWithFlag)(&start, ACL_EVENT_TIME_LINE), 0);
+  ASSERT_EQ(CANN(aclrtCreateEventExWithFlag)(&end, ACL_EVENT_SYNC), 0);
+  for (aclrtEvent event : {start, end}) ASSERT_EQ(CANN(aclrtRecordEvent)(event, s.stream), 0);
+  ASSERT_EQ(s.sync(), 0);
+  float ms = -1;
+  EXPECT_EQ(CANN(aclrtEventElapsedTime)(&ms, start, end), ACL_ERROR_RT_PARAM_INVALID);
+  EXPECT_THAT(s.error(), HasSubstr("ACL_EVENT_TIME_LINE"));
+  for (aclrtEvent event : {start, end}) EXPECT_EQ(CANN(aclrtDestroyEvent)(event), 0);
+}
+
+// An event behind a fault is never done; a loop of queries must not go on for ever.
+TEST_P(Runtime, AQueryTellsTheFaultOfTheEventsStream) {
+  void *data = s.allocate(4), *to = s.allocate(64);
+  aclrtEvent event = nullptr;
+  ASSERT_EQ(CANN(aclrtCreateEvent)(&event), 0);
+  ASSERT_EQ(CANN(aclrtMemcpyAsync)(to, 4, data, 4, ACL_MEMCPY_DEVICE_TO_DEVICE, s.stream), 0);
+  ASSERT_EQ(CANN(aclrtRecordEvent)(event, s.stream), 0);
+  int status = 0;
+  aclrtEventRecordedStatus recorded = ACL_EVENT_RECORDED_STATUS_NOT_READY;
+  for (int i = 0; i < 100 && status == 0; ++i) status = CANN(aclrtQueryEventStatus)(event, &recorded);
+  EXPECT_EQ(status, ACL_ERROR_RT_AICORE_EXCEPTION);
+  EXPECT_THAT(s.error(), HasSubstr("never written"));
+  EXPECT_EQ(CANN(aclrtDestroyEvent)(event), 0);
+}
+
+TEST(Limits, AreOfEachDevice) {
+  Session s("8.5");
+  Cann& cann = s.cann;
+  std::vector<aclrtEvent> events(65536);
+  for (aclrtEvent& event : events) ASSERT_EQ(CANN(aclrtCreateEvent)(&event), 0);
+  aclrtEvent more = nullptr;
+  EXPECT_EQ(CANN(aclrtCreateEvent)(&more), ACL_ERROR_RT_PARAM_INVALID);
+  EXPECT_THAT(s.error(), HasSubstr("65536 events of device 0"));
+  ASSERT_EQ(CANN(aclrtSetDevice)(1), 0);
+  EXPECT_EQ(CANN(aclrtCreateEvent)(&more), 0);
+  ASSERT_EQ(CANN(aclrtSetDevice)(0), 0);
+  EXPECT_EQ(CANN(aclrtDestroyEvent)(events.back()), 0);
+  EXPECT_EQ(CANN(aclrtCreateEvent)(&events.back()), 0);
+  events.push_back(more);
+  for (aclrtEvent event : events) ASSERT_EQ(CANN(aclrtDestroyEvent)(event), 0);
+}
+
+TEST(Versions, AreToldInTheReleasesOwnWay) {
+  for (const char* release : {"8.1", "8.5"}) {
+    Cann& cann = Cann::of(release);
+    aclCANNPackageVersion version = {};
+    ASSERT_EQ(CANN(aclsysGetCANNVersion)(ACL_PKG_NAME_CANN, &version), 0);
+    EXPECT_STREQ(version.version, release);
+  }
+  for (const char* release : {"8.5", "9.0"}) {
+    Cann& cann = Cann::of(release);
+    char package[] = "runtime", text[64] = {};
+    ASSERT_EQ(CANN(aclsysGetVersionStr)(package, text), 0);
+    EXPECT_STREQ(text, release);
+  }
 }
 
 TEST_P(Runtime, AStreamBelongsToItsDevice) {

@@ -21,11 +21,13 @@ enum : aclError {
   ACL_ERROR_FEATURE_UNSUPPORTED = 200006,
   ACL_ERROR_INTERNAL_ERROR = 500000,
   ACL_ERROR_RT_FAILURE = 500003,
-  // Of the runtime below: 107xxx arguments, 507xxx execution. Which call gives which is not documented.
+  // Of the runtime below: 107xxx arguments, 207xxx resources, 507xxx execution. Which call gives which is not
+  // documented.
   ACL_ERROR_RT_PARAM_INVALID = 107000,
   ACL_ERROR_RT_INVALID_DEVICEID = 107001,
   ACL_ERROR_RT_CONTEXT_NULL = 107002,
   ACL_ERROR_RT_STREAM_CONTEXT = 107003,
+  ACL_ERROR_RT_MEMORY_ALLOCATION = 207001,
   ACL_ERROR_RT_AICORE_EXCEPTION = 507015,
   ACL_ERROR_RT_STREAM_SYNC_TIMEOUT = 507046,
 };
@@ -94,6 +96,20 @@ typedef enum aclrtRunMode : int {
   ACL_HOST = 1,
 } aclrtRunMode;
 
+typedef enum aclCANNPackageName : int {
+  ACL_PKG_NAME_CANN = 0,
+  ACL_PKG_NAME_RUNTIME = 1,
+} aclCANNPackageName;
+
+typedef struct aclCANNPackageVersion {
+  char version[128];
+  char majorVersion[64];
+  char minorVersion[64];
+  char releaseVersion[64];
+  char patchVersion[64];
+  char reserved[128];
+} aclCANNPackageVersion;
+
 enum : uint32_t { ACL_EVENT_SYNC = 1, ACL_EVENT_CAPTURE_STREAM_PROGRESS = 2, ACL_EVENT_TIME_LINE = 8 };
 
 aclError aclInit(const char* configPath);
@@ -135,6 +151,7 @@ aclError aclrtEventElapsedTime(float* ms, aclrtEvent start, aclrtEvent end);
 aclError aclrtGetRunMode(aclrtRunMode* runMode);
 const char* aclrtGetSocName(void);
 const char* aclGetRecentErrMsg(void);
-aclError aclsysGetVersionStr(char* pkgName, char* versionStr);
+aclError aclsysGetVersionStr(char* pkgName, char* versionStr);                           // newer releases
+aclError aclsysGetCANNVersion(aclCANNPackageName name, aclCANNPackageVersion* version);  // older ones
 
 }  // extern "C"

@@ -170,7 +170,7 @@ aclnnStatus aclnnMoeFinalizeRoutingV2GetWorkspaceSize(const aclTensor* expandedX
                                                       const aclTensor* out, CANN_SIM_WS);
 CANN_SIM_PHASE2(aclnnMoeFinalizeRoutingV2);
 
-// Fused attention. V2 and V4 exist for callers that look for them; their lists differ from V3's.
+// Fused attention. Of its versions V3 alone.
 aclnnStatus aclnnFusedInferAttentionScoreV3GetWorkspaceSize(
     const aclTensor* query, const aclTensorList* key, const aclTensorList* value, const aclTensor* pseShift,
     const aclTensor* attenMask, const aclIntArray* actualSeqLengths, const aclIntArray* actualSeqLengthsKv,

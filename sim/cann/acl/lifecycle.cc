@@ -1,5 +1,3 @@
-#include <cstring>
-
 #include "abi/acl.h"
 #include "core/fault.h"
 #include "core/profile.h"
@@ -12,7 +10,10 @@ using cann_sim::Runtime;
 extern "C" {
 
 aclError aclInit(const char*) {
-  return guarded([] { Runtime::get().init(); });
+  return guarded([] {
+    Runtime::get().may_fail("aclInit");
+    Runtime::get().init();
+  });
 }
 
 aclError aclFinalize(void) {
@@ -37,6 +38,7 @@ aclError aclrtGetDevice(int32_t* deviceId) {
 aclError aclrtGetDeviceCount(uint32_t* count) {
   return guarded([&] {
     if (!count) fail(ACL_ERROR_INVALID_PARAM, "aclrtGetDeviceCount: null");
+    Runtime::get().may_fail("aclrtGetDeviceCount");
     *count = static_cast<uint32_t>(Runtime::get().device_count());
   });
 }
@@ -54,13 +56,6 @@ const char* aclrtGetSocName(void) {
 
 const char* aclGetRecentErrMsg(void) {
   return cann_sim::take_error();
-}
-
-aclError aclsysGetVersionStr(char* pkgName, char* versionStr) {
-  return guarded([&] {
-    if (!pkgName || !versionStr) fail(ACL_ERROR_INVALID_PARAM, "aclsysGetVersionStr: null");
-    std::strcpy(versionStr, cann_sim::profile().version);
-  });
 }
 
 }  // extern "C"

@@ -21,11 +21,14 @@ struct Copy {
   const void* src;
   uint64_t bytes;
   aclrtMemcpyKind kind;
+  uint64_t pinned = 0;  // the allocation on the host's side, where it is pinned
 
   bool to_device() const { return kind == ACL_MEMCPY_HOST_TO_DEVICE || kind == ACL_MEMCPY_DEVICE_TO_DEVICE; }
   bool from_device() const {
     return kind == ACL_MEMCPY_DEVICE_TO_HOST || kind == ACL_MEMCPY_DEVICE_TO_DEVICE;
   }
+  /// The host's side; null: none, or more than one.
+  const void* host() const { return to_device() == from_device() ? nullptr : to_device() ? src : dst; }
   std::string dst_label() const { return std::string(call) + ": dst"; }
   std::string src_label() const { return std::string(call) + ": src"; }
 
@@ -48,6 +51,8 @@ struct Copy {
   }
 
   void run(int code) const {
+    if (pinned && Runtime::get().pinned_id(host(), bytes) != pinned)
+      fail(code, "{}: pinned host memory at {} was freed before the copy ran", call, host());
     DeviceMemory& memory = Runtime::get().memory();
     const void* from = from_device() ? memory.read(src, bytes, src_label(), code) : src;
     void* to = to_device() ? static_cast<void*>(memory.write(dst, bytes, dst_label(), code)) : dst;
@@ -67,6 +72,7 @@ aclError allocate(void** result, size_t size, aclrtMemMallocPolicy policy) {
     const int of_policy = static_cast<int>(policy) & 0xff;
     if (of_policy > 7) fail(ACL_ERROR_INVALID_PARAM, "aclrtMalloc: policy {}", static_cast<int>(policy));
     Runtime& runtime = Runtime::get();
+    runtime.may_fail("aclrtMalloc");
     *result =
         runtime.memory().allocate(runtime.current_device("aclrtMalloc", ACL_ERROR_RT_CONTEXT_NULL), size);
     runtime.count("malloc");
@@ -96,6 +102,7 @@ aclError aclrtMallocHost(void** hostPtr, size_t size) {
   return guarded([&] {
     if (!hostPtr) fail(ACL_ERROR_INVALID_PARAM, "aclrtMallocHost: null");
     Runtime::get().current_device("aclrtMallocHost", ACL_ERROR_RT_CONTEXT_NULL);
+    Runtime::get().may_fail("aclrtMallocHost");
     *hostPtr = Runtime::get().allocate_pinned(size);
   });
 }
@@ -117,7 +124,7 @@ aclError aclrtMemcpy(void* dst, size_t destMax, const void* src, size_t count, a
 aclError aclrtMemcpyAsync(void* dst, size_t destMax, const void* src, size_t count, aclrtMemcpyKind kind,
                           aclrtStream stream) {
   return guarded([&] {
-    const Copy copy{"aclrtMemcpyAsync", dst, destMax, src, count, kind};
+    Copy copy{"aclrtMemcpyAsync", dst, destMax, src, count, kind};
     copy.check();
     if (kind == ACL_MEMCPY_DEVICE_TO_DEVICE) {
       for (const void* p : {static_cast<const void*>(dst), src})
@@ -127,11 +134,11 @@ aclError aclrtMemcpyAsync(void* dst, size_t destMax, const void* src, size_t cou
     Runtime& runtime = Runtime::get();
     cann_sim::Stream& on = runtime.stream_of(stream, "aclrtMemcpyAsync");
     copy.count();
+    copy.pinned = copy.host() ? runtime.pinned_id(copy.host(), count) : 0;
     runtime.conductor().enqueue(
         on, {"aclrtMemcpyAsync", [copy] { copy.run(ACL_ERROR_RT_AICORE_EXCEPTION); }, nullptr});
     // Pageable host memory: the call returns when the copy is done.
-    const void* host = copy.to_device() ? (copy.from_device() ? nullptr : src) : dst;
-    if (host && !runtime.is_pinned(host, count)) {
+    if (copy.host() && !copy.pinned) {
       runtime.count("sync");
       runtime.conductor().synchronize(on, runtime.sync_limit());
     }

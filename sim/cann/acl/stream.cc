@@ -8,6 +8,17 @@ using cann_sim::guarded;
 using cann_sim::Runtime;
 using cann_sim::Stream;
 
+namespace {
+
+aclError create_event(aclrtEvent* event, bool timed) {
+  return guarded([&] {
+    if (!event) fail(ACL_ERROR_INVALID_PARAM, "aclrtCreateEvent: null");
+    *event = Runtime::get().create_event(timed);
+  });
+}
+
+}  // namespace
+
 extern "C" {
 
 aclError aclrtCreateStream(aclrtStream* stream) {
@@ -58,18 +69,15 @@ aclError aclrtStreamQuery(aclrtStream stream, aclrtStreamStatus* status) {
 }
 
 aclError aclrtCreateEvent(aclrtEvent* event) {
-  return guarded([&] {
-    if (!event) fail(ACL_ERROR_INVALID_PARAM, "aclrtCreateEvent: null");
-    *event = Runtime::get().create_event();
-  });
+  return create_event(event, true);
 }
 
 aclError aclrtCreateEventWithFlag(aclrtEvent* event, uint32_t) {
-  return aclrtCreateEvent(event);
+  return create_event(event, true);
 }
 
-aclError aclrtCreateEventExWithFlag(aclrtEvent* event, uint32_t) {
-  return aclrtCreateEvent(event);
+aclError aclrtCreateEventExWithFlag(aclrtEvent* event, uint32_t flag) {
+  return create_event(event, (flag & ACL_EVENT_TIME_LINE) != 0);
 }
 
 aclError aclrtDestroyEvent(aclrtEvent event) {
@@ -120,6 +128,9 @@ aclError aclrtEventElapsedTime(float* ms, aclrtEvent start, aclrtEvent end) {
     Runtime& runtime = Runtime::get();
     const Event& a = runtime.event_of(start, "aclrtEventElapsedTime");
     const Event& b = runtime.event_of(end, "aclrtEventElapsedTime");
+    if (!a.timed || !b.timed)
+      fail(ACL_ERROR_RT_PARAM_INVALID,
+           "aclrtEventElapsedTime: an event was made with flags that lack ACL_EVENT_TIME_LINE (8)");
     const std::lock_guard lock(runtime.conductor().mutex());
     if (!a.time || !b.time || a.done < a.recorded || b.done < b.recorded)
       fail(ACL_ERROR_RT_PARAM_INVALID,

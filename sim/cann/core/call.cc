@@ -191,6 +191,7 @@ aclnnStatus describe(const char* op, uint64_t* workspace, aclOpExecutor** execut
     if (!workspace) fail(ACLNN_ERR_PARAM_NULLPTR, "{}: workspaceSize is null", op);
     if (!executor) fail(ACLNN_ERR_PARAM_NULLPTR, "{}: executor is null", op);
     *executor = nullptr;
+    runtime.may_fail(std::string(op) + "GetWorkspaceSize");
     Call call(op);
     what(call);
     std::unique_ptr<aclOpExecutor> made = call.finish();
@@ -200,6 +201,26 @@ aclnnStatus describe(const char* op, uint64_t* workspace, aclOpExecutor** execut
     *executor = made.release();
   });
 }
+
+namespace {
+
+void check_workspace(const aclOpExecutor& executor, void* workspace, int device) {
+  const std::string label = executor.op + ": workspace";
+  DeviceMemory& memory = Runtime::get().memory();
+  memory.check(workspace, executor.workspace, label, ACLNN_ERR_PARAM_INVALID);
+  if (memory.device_of(workspace) != device)
+    fail(ACLNN_ERR_PARAM_INVALID, "{} lies on device {}, the stream is of device {}", label,
+         memory.device_of(workspace), device);
+  const View bytes{.label = label,
+                   .dims = {static_cast<int64_t>(executor.workspace)},
+                   .strides = {1},
+                   .dtype = ACL_INT8,
+                   .data = static_cast<char*>(workspace)};
+  for (const View& operand : executor.operands)
+    if (overlap(bytes, operand)) fail(ACLNN_ERR_PARAM_INVALID, "{} overlaps {}", label, operand.label);
+}
+
+}  // namespace
 
 aclnnStatus launch(const char* op, void* workspace, uint64_t bytes, aclOpExecutor* executor,
                    aclrtStream handle) {
@@ -211,6 +232,7 @@ aclnnStatus launch(const char* op, void* workspace, uint64_t bytes, aclOpExecuto
     if (executor->op != op)
       fail(ACLNN_ERR_PARAM_INVALID, "{}: the executor was made for {}", op, executor->op);
     Stream& stream = runtime.stream_of(handle, op);
+    runtime.may_fail(op);
     for (const auto& [tensor, address] : executor->tensors) {
       if (!runtime.alive(tensor, kTensor))
         fail(ACLNN_ERR_PARAM_INVALID, "{}: a tensor was destroyed between phase 1 and phase 2", op);
@@ -223,8 +245,7 @@ aclnnStatus launch(const char* op, void* workspace, uint64_t bytes, aclOpExecuto
       if (bytes < executor->workspace)
         fail(ACLNN_ERR_PARAM_INVALID, "{}: a workspace of {} bytes is too small, {} are needed", op, bytes,
              executor->workspace);
-      runtime.memory().check(workspace, executor->workspace, fmt::format("{}: workspace", op),
-                             ACLNN_ERR_PARAM_INVALID);
+      check_workspace(*executor, workspace, stream.device);
     }
     std::shared_ptr<const aclOpExecutor> kept;
     if (executor->repeatable) {

@@ -63,10 +63,11 @@ bool Conductor::known(const Stream* stream) const {
   return std::any_of(streams_.begin(), streams_.end(), [&](const auto& s) { return s.get() == stream; });
 }
 
-size_t Conductor::open_streams() const {
+size_t Conductor::open_streams(std::optional<int> device) const {
   const std::lock_guard lock(mutex_);
-  return static_cast<size_t>(
-      std::count_if(streams_.begin(), streams_.end(), [](const auto& s) { return !s->of_device; }));
+  return static_cast<size_t>(std::count_if(streams_.begin(), streams_.end(), [&](const auto& s) {
+    return !s->of_device && s->device == device.value_or(s->device);
+  }));
 }
 
 void Conductor::enqueue(Stream& stream, Task task) {
@@ -126,7 +127,10 @@ void Conductor::serve(Stream& stream) {
       }
     }
     lock.lock();
-    if (fault) stream.fault = fault;
+    if (fault) {
+      stream.fault = fault;
+      ++faults_;
+    }
     stream.tasks.pop_front();
     --queued_;
     turn_ = nullptr;
@@ -202,6 +206,7 @@ bool Conductor::query(Stream& stream) {
 bool Conductor::query(Event& event) {
   std::unique_lock lock(mutex_);
   if (event.done < event.recorded) step(lock);
+  if (event.done < event.recorded && event.stream->fault) throw Fault(*event.stream->fault);
   return event.done >= event.recorded;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -37,6 +38,8 @@ struct Stream : std::enable_shared_from_this<Stream> {
 
 /// An event: `recorded` counts records that were asked for, `done` those whose work is done.
 struct Event : std::enable_shared_from_this<Event> {
+  int device = 0;
+  bool timed = true;  // its time may be asked for
   uint64_t recorded = 0, done = 0;
   std::optional<std::chrono::steady_clock::time_point> time;
   std::shared_ptr<Stream> stream;  // of the last record
@@ -67,9 +70,14 @@ class Conductor {
   bool query(Stream& stream);
   bool query(Event& event);
 
+  /// Tasks that found one while they ran.
+  uint64_t faults() const { return faults_; }
+  void reset_faults() { faults_ = 0; }
+
   /// Guards events and what `ready` looks at.
   std::mutex& mutex() { return mutex_; }
-  size_t open_streams() const;
+  /// Those that somebody must close; of one device, or of all.
+  size_t open_streams(std::optional<int> device = {}) const;
 
  private:
   void serve(Stream& stream);
@@ -85,6 +93,7 @@ class Conductor {
   Stream* turn_ = nullptr;  // the one stream that may run its first task
   int waiting_ = 0;         // host threads
   size_t queued_ = 0;
+  std::atomic<uint64_t> faults_ = 0;
 };
 
 }  // namespace cann_sim

@@ -30,7 +30,7 @@ DeviceMemory::DeviceMemory(int devices, uint64_t bytes_per_device)
     span_ = span;
     base_ = map(span * static_cast<uint64_t>(devices), PROT_NONE);
   }
-  if (!base_) fail(ACL_ERROR_BAD_ALLOC, "can't reserve addresses for {} devices", devices);
+  if (!base_) fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "can't reserve addresses for {} devices", devices);
 }
 
 void* DeviceMemory::allocate(int device, uint64_t bytes) {
@@ -39,11 +39,12 @@ void* DeviceMemory::allocate(int device, uint64_t bytes) {
   // What a card really takes: rounded up to 32 bytes, and 32 bytes of slack.
   const uint64_t taken = round_up(bytes, 32) + 32;
   if (used_[device] + taken > capacity_ || next_[device] + taken + kGuard > span_)
-    fail(ACL_ERROR_BAD_ALLOC, "aclrtMalloc: {} bytes asked for, {} of {} are free on device {}", bytes,
-         capacity_ - used_[device], capacity_, device);
+    fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "aclrtMalloc: {} bytes asked for, {} of {} are free on device {}",
+         bytes, capacity_ - used_[device], capacity_, device);
   std::byte* data = map(taken, PROT_READ | PROT_WRITE);
   if (!data)
-    fail(ACL_ERROR_BAD_ALLOC, "aclrtMalloc: the host has no {} bytes to stand for a device's", bytes);
+    fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "aclrtMalloc: the host has no {} bytes to stand for a device's",
+         bytes);
   std::byte* address = base_ + static_cast<uint64_t>(device) * span_ + next_[device];
   next_[device] = round_up(next_[device] + taken + kGuard, kAlignment);
   used_[device] += taken;

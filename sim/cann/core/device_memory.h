@@ -18,7 +18,8 @@ class DeviceMemory {
  public:
   DeviceMemory(int devices, uint64_t bytes_per_device);
 
-  /// Throws Fault: ACL_ERROR_INVALID_PARAM for size 0, ACL_ERROR_BAD_ALLOC when the device is full.
+  /// Throws Fault: ACL_ERROR_INVALID_PARAM for size 0, ACL_ERROR_RT_MEMORY_ALLOCATION when the device is
+  /// full.
   void* allocate(int device, uint64_t bytes);
   void release(const void* address);
 

@@ -17,12 +17,13 @@ namespace cann_sim {
 /// One rank's call of a collective.
 struct CollectiveCall {
   std::string name;
-  /// What must be the same on every rank, as text: "FP32, SUM, count 8".
+  /// What must be the same on every rank, as text: "FP32, op 0, count 8".
   std::string agreed = {};
   aclDataType dtype = ACL_DT_UNDEFINED;
   HcclReduceOp op = HCCL_REDUCE_SUM;
   uint32_t root = 0;
   void *send = nullptr, *recv = nullptr;
+  bool in_place = false;                                     // send may be recv
   uint64_t count = 0;                                        // elements
   std::vector<uint64_t> send_counts = {}, send_displs = {};  // elements, by rank
   std::vector<uint64_t> recv_counts = {}, recv_displs = {};
@@ -70,14 +71,14 @@ struct Communicator {
 
 constexpr const char* kCommunicator = "HcclComm";
 
-/// Throws Fault(HCCL_E_PARA) where the handle is none.
+/// Throws Fault: HCCL_E_PTR for null, HCCL_E_PARA for what is no live communicator.
 Communicator& communicator_of(HcclComm handle, const char* call);
 
 /// guarded(), with codes that are none of HCCL's given as HCCL_E_RUNTIME.
 HcclResult guarded_hccl(const std::function<void()>& body);
 
 const char* name_of(HcclDataType dtype);
-/// Throws Fault(HCCL_E_PARA) for a type that the simulator does not know.
+/// Throws Fault(HCCL_E_NOT_SUPPORT) for a type that the simulator does not know.
 aclDataType acl_type(HcclDataType dtype, const char* call);
 
 }  // namespace cann_sim

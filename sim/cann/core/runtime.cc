@@ -93,9 +93,9 @@ int Runtime::current_device(const char* call, int code) const {
 
 Stream* Runtime::create_stream() {
   const int device = current_device("aclrtCreateStream", ACL_ERROR_RT_CONTEXT_NULL);
-  if (conductor_.open_streams() >= kMostStreams)
-    fail(ACL_ERROR_RT_PARAM_INVALID, "aclrtCreateStream: {} streams are open, the most there can be",
-         kMostStreams);
+  if (conductor_.open_streams(device) >= kMostStreams)
+    fail(ACL_ERROR_RT_PARAM_INVALID,
+         "aclrtCreateStream: {} streams of device {} are open, the most there can be", kMostStreams, device);
   return conductor_.open(device, false);
 }
 
@@ -121,19 +121,25 @@ Stream& Runtime::stream_of(void* handle, const char* call) {
   return *stream;
 }
 
-Event* Runtime::create_event() {
-  current_device("aclrtCreateEvent", ACL_ERROR_RT_CONTEXT_NULL);
+Event* Runtime::create_event(bool timed) {
+  const int device = current_device("aclrtCreateEvent", ACL_ERROR_RT_CONTEXT_NULL);
   const std::lock_guard lock(mutex_);
-  if (events_.size() >= kMostEvents)
-    fail(ACL_ERROR_RT_PARAM_INVALID, "aclrtCreateEvent: {} events exist, the most there can be", kMostEvents);
+  uint64_t& open = events_of_device_[device];
+  if (open >= kMostEvents)
+    fail(ACL_ERROR_RT_PARAM_INVALID, "aclrtCreateEvent: {} events of device {} exist, the most there can be",
+         kMostEvents, device);
+  ++open;
   auto event = std::make_shared<Event>();
+  event->device = device;
+  event->timed = timed;
   events_[event.get()] = event;
   return event.get();
 }
 
 void Runtime::destroy_event(Event* event) {
-  event_of(event, "aclrtDestroyEvent");
+  const int device = event_of(event, "aclrtDestroyEvent").device;
   const std::lock_guard lock(mutex_);
+  --events_of_device_[device];
   events_.erase(event);
 }
 
@@ -147,10 +153,10 @@ Event& Runtime::event_of(void* handle, const char* call) {
 void* Runtime::allocate_pinned(size_t bytes) {
   if (bytes == 0) fail(ACL_ERROR_INVALID_PARAM, "aclrtMallocHost: size 0 is not allowed");
   void* data = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
-  if (!data) fail(ACL_ERROR_BAD_ALLOC, "aclrtMallocHost: no {} bytes", bytes);
+  if (!data) fail(ACL_ERROR_RT_MEMORY_ALLOCATION, "aclrtMallocHost: no {} bytes", bytes);
   std::memset(data, 0xff, bytes);
   const std::lock_guard lock(mutex_);
-  pinned_[reinterpret_cast<uintptr_t>(data)] = bytes;
+  pinned_[reinterpret_cast<uintptr_t>(data)] = {bytes, next_pinned_++};
   return data;
 }
 
@@ -161,12 +167,42 @@ void Runtime::free_pinned(void* data) {
   std::free(data);
 }
 
-bool Runtime::is_pinned(const void* data, size_t bytes) const {
+uint64_t Runtime::pinned_id(const void* data, size_t bytes) const {
   const std::lock_guard lock(mutex_);
   auto after = pinned_.upper_bound(reinterpret_cast<uintptr_t>(data));
-  if (after == pinned_.begin()) return false;
-  const auto& [start, size] = *--after;
-  return reinterpret_cast<uintptr_t>(data) + bytes <= start + size;
+  if (after == pinned_.begin()) return 0;
+  const auto& [start, block] = *--after;
+  return reinterpret_cast<uintptr_t>(data) + bytes <= start + block.bytes ? block.id : 0;
+}
+
+uint64_t Runtime::pinned_bytes() const {
+  const std::lock_guard lock(mutex_);
+  uint64_t sum = 0;
+  for (const auto& [start, block] : pinned_) sum += block.bytes;
+  return sum;
+}
+
+void Runtime::fail_once(const std::string& call, uint64_t after, int code) {
+  const std::lock_guard lock(mutex_);
+  if (code == 0)
+    wishes_.erase(call);
+  else
+    wishes_.insert({call, {after, code}});
+}
+
+void Runtime::may_fail(const std::string& call) {
+  const std::lock_guard lock(mutex_);
+  auto [wish, end] = wishes_.equal_range(call);
+  auto due = wishes_.end();
+  for (; wish != end; ++wish)
+    if (wish->second.after == 0)
+      due = wish;
+    else
+      --wish->second.after;
+  if (due == wishes_.end()) return;
+  const int code = due->second.code;
+  wishes_.erase(due);
+  fail(code, "{}: fails because a test wants it to", call);
 }
 
 void Runtime::count(const std::string& what, uint64_t times) {
@@ -175,6 +211,7 @@ void Runtime::count(const std::string& what, uint64_t times) {
 }
 
 uint64_t Runtime::counted(const std::string& what) const {
+  if (what == "fault") return conductor_.faults();
   const std::lock_guard lock(mutex_);
   const auto found = counts_.find(what);
   return found == counts_.end() ? 0 : found->second;
@@ -183,6 +220,7 @@ uint64_t Runtime::counted(const std::string& what) const {
 void Runtime::reset_counts() {
   const std::lock_guard lock(mutex_);
   counts_.clear();
+  conductor_.reset_faults();
 }
 
 void Runtime::born(const void* object, const char* kind) {
@@ -210,7 +248,8 @@ std::string Runtime::leaks() const {
   if (const size_t streams = conductor_.open_streams()) text += fmt::format("{} streams\n", streams);
   const std::lock_guard lock(mutex_);
   if (!events_.empty()) text += fmt::format("{} events\n", events_.size());
-  for (const auto& [start, bytes] : pinned_) text += fmt::format("{} bytes of pinned host memory\n", bytes);
+  for (const auto& [start, block] : pinned_)
+    text += fmt::format("{} bytes of pinned host memory\n", block.bytes);
   std::map<std::string, size_t> kinds;
   for (const auto& [object, kind] : objects_) ++kinds[kind];
   for (const auto& [kind, number] : kinds) text += fmt::format("{} of kind {}\n", number, kind);

@@ -1,12 +1,9 @@
 #pragma once
 
-#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <string>
-#include <unordered_map>
 
 #include "core/conductor.h"
 #include "core/device_memory.h"
@@ -34,13 +31,20 @@ class Runtime {
   Stream* create_stream();
   void destroy_stream(Stream* stream);
   Stream& stream_of(void* handle, const char* call);
-  Event* create_event();
+  Event* create_event(bool timed);
   void destroy_event(Event* event);
   Event& event_of(void* handle, const char* call);
 
   void* allocate_pinned(size_t bytes);
   void free_pinned(void* data);
-  bool is_pinned(const void* data, size_t bytes) const;
+  /// The allocation of pinned memory that holds all of these bytes; 0: none. Never the same for two.
+  uint64_t pinned_id(const void* data, size_t bytes) const;
+  uint64_t pinned_bytes() const;
+
+  /// A test's wish: the call of this name after `after` others fails with `code`, once.
+  void fail_once(const std::string& call, uint64_t after, int code);
+  /// Throws Fault where this call is the one that a test wants to fail.
+  void may_fail(const std::string& call);
 
   void count(const std::string& what, uint64_t times = 1);
   uint64_t counted(const std::string& what) const;
@@ -67,8 +71,19 @@ class Runtime {
   bool initialized_ = false;
   std::map<int, Stream*> default_streams_;
   std::map<Event*, std::shared_ptr<Event>> events_;
-  std::map<uintptr_t, size_t> pinned_;  // start -> bytes
+  std::map<int, uint64_t> events_of_device_;
+  struct Pinned {
+    size_t bytes = 0;
+    uint64_t id = 0;
+  };
+  std::map<uintptr_t, Pinned> pinned_;  // by start
+  uint64_t next_pinned_ = 1;
   std::map<std::string, uint64_t> counts_;
+  struct Wish {
+    uint64_t after = 0;
+    int code = 0;
+  };
+  std::multimap<std::string, Wish> wishes_;
   std::map<const void*, const char*> objects_;
 };
 

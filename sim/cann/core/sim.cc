@@ -25,6 +25,19 @@ void cann_sim_seed(uint64_t seed) {
   Runtime::get().conductor().seed(seed);
 }
 
+void cann_sim_fail(const char* call, uint64_t after, int code) {
+  Runtime::get().fail_once(call, after, code);
+}
+
+uint64_t cann_sim_device_bytes(int device) {
+  const cann_sim::DeviceMemory& memory = Runtime::get().memory();
+  return memory.total_bytes() - memory.free_bytes(device);
+}
+
+uint64_t cann_sim_pinned_bytes(void) {
+  return Runtime::get().pinned_bytes();
+}
+
 const char* cann_sim_leaks(void) {
   thread_local std::string text;
   text = Runtime::get().leaks();

@@ -3,8 +3,6 @@
 
 #include <fmt/ranges.h>
 
-#include <algorithm>
-
 #include "hccl/collective.h"
 
 using namespace cann_sim;
@@ -16,25 +14,17 @@ extern "C" HcclResult HcclAllGatherV(void* sendBuf, uint64_t sendCount, void* re
     constexpr const char* name = "HcclAllGatherV";
     const Communicator& communicator = communicator_of(comm, name);
     const uint32_t ranks = communicator.group->size();
-    if (!recvCounts || !recvDispls) fail(HCCL_E_PTR, "{}: recvCounts or recvDispls is null", name);
-    for (const void* array : {recvCounts, recvDispls})
-      if (Runtime::get().memory().is_device_address(array))
-        fail(HCCL_E_PARA, "{}: recvCounts and recvDispls must be host memory", name);
-    const auto* counts = static_cast<const uint64_t*>(recvCounts);
-    const auto* displs = static_cast<const uint64_t*>(recvDispls);
     CollectiveCall call{.name = name,
                         .send = sendBuf,
                         .recv = recvBuf,
                         .count = sendCount,
-                        .recv_counts = {counts, counts + ranks},
-                        .recv_displs = {displs, displs + ranks}};
+                        .recv_counts = host_counts(recvCounts, ranks, name, "recvCounts"),
+                        .recv_displs = host_counts(recvDispls, ranks, name, "recvDispls")};
     call.agreed = fmt::format("{}, counts {}", name_of(dataType), fmt::join(call.recv_counts, " "));
-    if (sendCount != counts[communicator.rank])
+    if (const uint64_t mine = call.recv_counts[communicator.rank]; sendCount != mine)
       fail(HCCL_E_PARA, "{}: sendCount {} is not recvCounts[{}] = {}", name, sendCount, communicator.rank,
-           counts[communicator.rank]);
-    uint64_t received = 0;
-    for (uint32_t r = 0; r < ranks; ++r)
-      if (counts[r] > 0) received = std::max(received, displs[r] + counts[r]);
+           mine);
+    const uint64_t received = end_of(call.recv_counts, call.recv_displs);
     start_collective(comm, stream, dataType, std::move(call), sendCount, received,
                      [](const std::vector<CollectiveCall>& calls) {
                        for (uint32_t to = 0; to < calls.size(); ++to)

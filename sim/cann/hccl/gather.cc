@@ -4,25 +4,6 @@
 
 using namespace cann_sim;
 
-namespace {
-
-std::vector<uint64_t> host_counts(const void* array, uint32_t size, const char* call, const char* name) {
-  if (!array) fail(HCCL_E_PTR, "{}: {} is null", call, name);
-  if (Runtime::get().memory().is_device_address(array))
-    fail(HCCL_E_PARA, "{}: {} must be host memory", call, name);
-  const auto* values = static_cast<const uint64_t*>(array);
-  return {values, values + size};
-}
-
-uint64_t end_of(const std::vector<uint64_t>& counts, const std::vector<uint64_t>& displs) {
-  uint64_t end = 0;
-  for (size_t i = 0; i < counts.size(); ++i)
-    if (counts[i] > 0) end = std::max(end, displs[i] + counts[i]);
-  return end;
-}
-
-}  // namespace
-
 extern "C" {
 
 HcclResult HcclBarrier(HcclComm comm, aclrtStream stream) {
@@ -62,6 +43,7 @@ HcclResult HcclBroadcast(void* buf, uint64_t count, HcclDataType dataType, uint3
                       .root = root,
                       .send = buf,
                       .recv = buf,
+                      .in_place = true,
                       .count = count},
                      count, count, [](const std::vector<CollectiveCall>& calls) {
                        const uint32_t from = calls[0].root;

@@ -1,6 +1,5 @@
 // Communicators: made by every rank of one root info, each rank a thread with a device of its own.
 
-#include <atomic>
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
@@ -93,9 +92,12 @@ HcclResult HcclCommInitRootInfo(uint32_t nRanks, const HcclRootInfo* rootInfo, u
       const auto at = all.by_id.find(id);
       return at == all.by_id.end() || at->second.devices.size() == nRanks;
     };
-    if (!all.came.wait_for(lock, limit, complete))
-      fail(HCCL_E_TIMEOUT, "EI0006: HcclCommInitRootInfo: {} of {} ranks came within {} s",
-           meeting.devices.size(), nRanks, limit.count());
+    if (!all.came.wait_for(lock, limit, complete)) {
+      const size_t came = meeting.devices.size();
+      meeting.devices.erase(rank);  // it may come again, and must not count while it is gone
+      fail(HCCL_E_TIMEOUT, "EI0006: HcclCommInitRootInfo: {} of {} ranks came within {} s", came, nRanks,
+           limit.count());
+    }
     all.by_id.erase(id);
     lock.unlock();
     auto* made = new Communicator{group, rank, device};

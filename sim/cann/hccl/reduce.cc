@@ -60,6 +60,7 @@ CollectiveCall reduction(const char* name, void* send, void* recv, uint64_t coun
           .op = op,
           .send = send,
           .recv = recv,
+          .in_place = true,
           .count = count};
 }
 

@@ -11,10 +11,14 @@ namespace longspan::ascend {
 using AclError = int;
 using AclStatus = int32_t;  // of the aclnn functions
 using AclStream = void*;
+using AclEvent = void*;
 
 constexpr AclError kAclRepeatInit = 100002;
-constexpr AclError kAclBadAlloc = 200000;
+// No memory: of ACL itself, and of the runtime below it, whose codes ACL passes on.
+constexpr AclError kAclBadAlloc = 200000, kAclRuntimeBadAlloc = 207001;
+constexpr AclStatus kAclParamInvalid = 161002;
 constexpr AclStatus kAclTilingError = 561002;
+constexpr AclStatus kAclKernelNotFound = 561003, kAclKernelNotLoaded = 561112;
 constexpr AclStatus kAclOppPathMissing = 561107;
 
 enum AclDType : int {
@@ -27,8 +31,18 @@ enum AclDType : int {
 };
 enum AclFormat : int { kAclFormatNd = 2 };
 enum AclMallocPolicy : int { kAclHugeFirst = 0 };
-enum AclCopyKind : int { kAclHostToDevice = 1, kAclDeviceToHost = 2, kAclDeviceToDevice = 3 };
+enum AclCopyKind : int { kAclHostToDevice = 1, kAclDeviceToHost = 2 };
+constexpr uint32_t kAclEventSync = 1;  // an event that orders streams, without a time
 enum AclMemAttr : int { kAclHbm = 1 };
+
+enum AclPackage : int { kAclPackageCann = 0 };
+
+/// Texts that end with 0; what can't be found is "0" or empty.
+struct AclCannVersion {
+  char version[128];
+  char major[64], minor[64], release[64], patch[64];
+  char reserved[128];
+};
 
 struct AclTensor;
 struct AclScalar;
@@ -44,6 +58,10 @@ struct AclRuntimeApi {
   AclError (*aclrtCreateStream)(AclStream* stream) = nullptr;
   AclError (*aclrtDestroyStream)(AclStream stream) = nullptr;
   AclError (*aclrtSynchronizeStream)(AclStream stream) = nullptr;
+  AclError (*aclrtCreateEventExWithFlag)(AclEvent* event, uint32_t flag) = nullptr;
+  AclError (*aclrtDestroyEvent)(AclEvent event) = nullptr;
+  AclError (*aclrtRecordEvent)(AclEvent event, AclStream stream) = nullptr;
+  AclError (*aclrtStreamWaitEvent)(AclStream stream, AclEvent event) = nullptr;
   AclError (*aclrtMalloc)(void** data, size_t bytes, AclMallocPolicy policy) = nullptr;
   AclError (*aclrtFree)(void* data) = nullptr;
   AclError (*aclrtMallocHost)(void** data, size_t bytes) = nullptr;
@@ -59,6 +77,7 @@ struct AclRuntimeApi {
   const char* (*aclrtGetSocName)() = nullptr;
   const char* (*aclGetRecentErrMsg)() = nullptr;
   AclError (*aclsysGetVersionStr)(char* package, char* version) = nullptr;  // newer releases only
+  AclError (*aclsysGetCANNVersion)(AclPackage package, AclCannVersion* version) = nullptr;  // older ones
 };
 
 /// Functions of libnnopbase.

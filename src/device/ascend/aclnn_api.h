@@ -34,7 +34,6 @@ struct AclnnApi {
   AclnnOp<T, T, const AclScalar*> inplace_add{"aclnnInplaceAdd"};                // self, other, alpha
   AclnnOp<T, AclDType, AclTensor*> cast{"aclnnCast"};                            // self, dtype, out
   AclnnOp<AclTensor*, T> inplace_copy{"aclnnInplaceCopy"};                       // to, from
-  AclnnOp<L, int64_t, AclTensor*> cat{"aclnnCat"};                               // tensors, dim, out
   AclnnOp<T, int64_t, bool, AclTensor*> arg_max{"aclnnArgMax"};                  // self, dim, keep dim, out
   AclnnOp<T, T, T> embedding{"aclnnEmbedding"};                                  // weight, indices, out
   AclnnOp<T, int64_t, T, AclTensor*> index_select{"aclnnIndexSelect"};           // self, dim, index, out
@@ -73,7 +72,7 @@ struct AclnnApi {
 template <class Api, class F>
 void for_each_op(Api& api, F f) {
   f(api.rms_norm), f(api.rotary), f(api.mm), f(api.swiglu), f(api.softmax), f(api.mul), f(api.inplace_add);
-  f(api.cast), f(api.inplace_copy), f(api.cat), f(api.arg_max), f(api.embedding), f(api.index_select);
+  f(api.cast), f(api.inplace_copy), f(api.arg_max), f(api.embedding), f(api.index_select);
   f(api.scatter_nd_update), f(api.gating), f(api.init_routing_v2), f(api.init_routing_v3);
   f(api.grouped_matmul_v4), f(api.grouped_matmul_v5), f(api.finalize_routing), f(api.fused_attention);
 }

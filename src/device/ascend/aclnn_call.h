@@ -43,15 +43,27 @@ void require_op(const Card& card, const AclnnOp<Args...>& op) {
                           card.cann().version(), op.name, card.cann().operator_libraries()));
 }
 
+/// Phase 1 of an operator alone: its status.
+template <class... Args>
+AclStatus describe(const Card& card, const AclnnOp<Args...>& op, uint64_t& workspace_bytes,
+                   Executor& executor, std::type_identity_t<Args>... args) {
+  require_op(card, op);
+  AclExecutor* made = nullptr;
+  const AclStatus status = op.describe(args..., &workspace_bytes, &made);
+  executor = Executor(made, DestroyExecutor{&card.base()});
+  return status;
+}
+
 /// Both phases of an operator: describes the call, takes its workspace from the arena, enqueues it.
 template <class... Args>
 void call(const Launcher& on, const AclnnOp<Args...>& op, std::type_identity_t<Args>... args) {
-  require_op(on.card, op);
   uint64_t bytes = 0;
-  AclExecutor* executor = nullptr;
-  on.card.check(op.describe(args..., &bytes, &executor), op.name);
+  Executor executor;
+  on.card.check(describe(on.card, op, bytes, executor, args...), op.name);
   void* workspace = bytes > 0 ? on.arena.allocate(static_cast<int64_t>(bytes)) : nullptr;
-  on.card.check(op.launch(workspace, bytes, executor, on.handle), op.name);
+  // Phase 2 consumes the executor; whether it does so where it fails is not documented, and a leak is better
+  // than a second end.
+  on.card.check(op.launch(workspace, bytes, executor.release(), on.handle), op.name);
 }
 
 }  // namespace longspan::ascend

@@ -53,7 +53,7 @@ std::unique_ptr<Device> make_ascend_device(DType compute, bool int8, const Ascen
                 "backend ascend: --dtype int8 is not in this build; use --dtype bf16");
   if (compute != DType::kBF16)
     throw Error(ErrorCode::kNotSupported,
-                "backend ascend: fused attention computes in bf16, this checkpoint in f32; use --dtype bf16");
+                "backend ascend: fused attention computes in bf16, not in f32; use --dtype bf16");
   return std::make_unique<AscendDevice>(options);
 }
 

@@ -12,8 +12,6 @@
 namespace longspan::ascend {
 namespace {
 
-constexpr int64_t kMaskSide = 2048;
-
 /// An op's scope: what it takes from the arena is given back at its end.
 struct OpScope {
   OpScope(Card& card, OpContext& ctx) : scope(ctx.arena), on(card, ctx) {}
@@ -45,13 +43,11 @@ AscendOps::AscendOps(Card& card) : card_(card), mask_(card, kMaskSide * kMaskSid
 // The first description of an operator tells whether CANN finds what it needs itself (ASCEND_OPP_PATH).
 void AscendOps::check_described() const {
   const auto& op = card_.cann().ops.inplace_copy;
-  require_op(card_, op);
   const Tensor to = make_tensor(card_, mask_.data(), kAclFloat, {1});
   const Tensor from = make_tensor(card_, static_cast<char*>(mask_.data()) + 64, kAclFloat, {1});
   uint64_t bytes = 0;
-  AclExecutor* executor = nullptr;
-  card_.check(op.describe(to.get(), from.get(), &bytes, &executor), op.name);
-  if (executor) card_.base().aclDestroyAclOpExecutor(executor);  // never run
+  Executor never_run;
+  card_.check(describe(card_, op, bytes, never_run, to.get(), from.get()), op.name);
 }
 
 std::string AscendOps::name() const {
@@ -93,7 +89,7 @@ std::shared_ptr<const float[]> AscendOps::resident(std::span<const float> values
 
 std::unique_ptr<KvPool> AscendOps::make_kv_pool(const KvShape& shape) {
   std::unique_ptr<KvPool> pool = ascend::make_kv_pool(card_, shape);
-  check_attention(card_, as_ascend(*pool), mask_.data());
+  check_fused_attention(card_, as_ascend(*pool), mask_.data());
   return pool;
 }
 
@@ -143,35 +139,37 @@ void AscendOps::rms_norm(OpContext& ctx, Matrix x, const float* weight, float ep
 }
 
 void AscendOps::linear(OpContext& ctx, Matrix x, const LinearWeight& w, Matrix out, bool accumulate) {
-  check_linear(x, w, out);
+  check_linear(x, w, out, inner_dtype());
+  check(!accumulate || out.dtype == DType::kF32, "sums are f32");
   if (x.rows == 0) return;
   const OpScope op(card_, ctx);
   ascend::linear(op.on, x, static_cast<const AscendLinear&>(w), out, accumulate);
 }
 
-// Angles in f32 on the host, as transformers rounds them; once a step.
+// Angles in f32 on the host, as transformers rounds them; once a step. [T, D] cosines, then [T, D] sines,
+// each half of a row twice: as RotaryPositionEmbedding takes them.
 void AscendOps::rope_table(OpContext& ctx, IndexArray positions, std::span<const float> inv_freq,
                            float factor, Matrix cos_sin) {
-  check_rope_table(positions, inv_freq, cos_sin);
+  check_rope_table(positions, inv_freq, cos_sin, 2);
   if (cos_sin.rows == 0) return;
   check(is_dense(cos_sin), "a rope table has no gaps");
   const Launcher on(card_, ctx);
-  const int64_t bytes = cos_sin.rows * cos_sin.cols * size_of(DType::kF32);
+  const int64_t half = std::ssize(inv_freq), bytes = cos_sin.rows * cos_sin.cols * size_of(DType::kF32);
   const std::shared_ptr<char> host = card_.pinned(bytes);
-  auto* values = reinterpret_cast<float*>(host.get());
-  const size_t half = inv_freq.size();
-  for (int64_t t = 0; t < cos_sin.rows; ++t, values += 2 * half) {
-    for (size_t i = 0; i < half; ++i) {
-      const float angle = static_cast<float>(positions.host[t]) * inv_freq[i];
-      values[i] = std::cos(angle) * factor;
-      values[half + i] = std::sin(angle) * factor;
+  auto* cos = reinterpret_cast<float*>(host.get());
+  float* sin = cos + cos_sin.rows * 2 * half;
+  for (int64_t t = 0; t < cos_sin.rows; ++t, cos += 2 * half, sin += 2 * half) {
+    for (int64_t i = 0; i < half; ++i) {
+      const float angle = static_cast<float>(positions.host[t]) * inv_freq[static_cast<size_t>(i)];
+      cos[i] = cos[half + i] = std::cos(angle) * factor;
+      sin[i] = sin[half + i] = std::sin(angle) * factor;
     }
   }
   on.stream.copy_in(cos_sin.data, host, bytes);
 }
 
 void AscendOps::qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) {
-  check_qk_norm_rope(args);
+  check_qk_norm_rope(args, 2, inner_dtype());
   if (args.x.rows == 0) return;
   const OpScope op(card_, ctx);
   ascend::qk_norm_rope(op.on, args);
@@ -203,6 +201,7 @@ void AscendOps::kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, Index
 }
 
 void AscendOps::attention(OpContext& ctx, const AttentionArgs& args) {
+  check_attention(args, inner_dtype());
   as_ascend(*args.pool);
   if (args.segments.empty()) return;
   const OpScope op(card_, ctx);
@@ -215,7 +214,8 @@ void AscendOps::merge_partials(OpContext&, const MergeArgs&) {
 }
 
 void AscendOps::swiglu(OpContext& ctx, Matrix gate_up, Matrix out) {
-  check_swiglu(gate_up, out);
+  check_swiglu(gate_up, out, inner_dtype());
+  check(gate_up.dtype == out.dtype, "swiglu: one dtype");
   if (out.rows == 0) return;
   const OpScope op(card_, ctx);
   ascend::swiglu(op.on, gate_up, out);

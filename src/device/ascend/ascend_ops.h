@@ -1,5 +1,7 @@
 #pragma once
 
+#include <limits>
+
 #include "device/ascend/card.h"
 #include "device/ops.h"
 
@@ -11,6 +13,8 @@ class AscendOps final : public Ops {
   explicit AscendOps(Card& card);
 
   std::string name() const override;
+  DType inner_dtype() const override { return DType::kBF16; }
+  int64_t norm_rows() const override { return std::numeric_limits<int64_t>::max(); }  // a launch costs more
   std::unique_ptr<LinearWeight> pack_linear(std::span<const WeightView> stacked,
                                             std::span<const WeightView> biases,
                                             LinearPrecision precision) override;
@@ -29,6 +33,7 @@ class AscendOps final : public Ops {
   void embedding(OpContext& ctx, IndexArray ids, const EmbeddingTable& table, Matrix out) override;
   void rms_norm(OpContext& ctx, Matrix x, const float* weight, float eps, Matrix out) override;
   void linear(OpContext& ctx, Matrix x, const LinearWeight& w, Matrix out, bool accumulate) override;
+  int64_t rope_cols(int64_t head_dim) const override { return 2 * head_dim; }
   void rope_table(OpContext& ctx, IndexArray positions, std::span<const float> inv_freq, float factor,
                   Matrix cos_sin) override;
   void qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) override;

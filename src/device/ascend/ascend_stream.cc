@@ -1,6 +1,7 @@
 #include "device/ascend/ascend_stream.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 namespace longspan::ascend {
@@ -8,6 +9,8 @@ namespace longspan::ascend {
 AscendStream::AscendStream(Card& card) : card_(card) {
   card_.enter();
   card_.check(card_.acl().aclrtCreateStream(&handle_), "aclrtCreateStream");
+  for (AclEvent& mark : marks_)
+    card_.check(card_.acl().aclrtCreateEventExWithFlag(&mark, kAclEventSync), "aclrtCreateEventExWithFlag");
 }
 
 AscendStream::~AscendStream() {
@@ -19,38 +22,54 @@ AscendStream::~AscendStream() {
     return;
   }
   card_.acl().aclrtSynchronizeStream(handle_);
+  for (AclEvent mark : marks_) card_.acl().aclrtDestroyEvent(mark);
   card_.acl().aclrtDestroyStream(handle_);
 }
 
 AclStream AscendStream::enter() {
-  if (thread_ != std::this_thread::get_id()) {
-    card_.enter();
-    thread_ = std::this_thread::get_id();
-  }
+  card_.enter();  // each time: others may set the thread's device, too
+  idle_ = false;
   return handle_;
 }
 
 void AscendStream::wait() {
+  if (idle_) return;
   card_.check(card_.acl().aclrtSynchronizeStream(enter()), "aclrtSynchronizeStream");
+  idle_ = true;
   kept_.clear();
+}
+
+Stream::Mark AscendStream::mark() {
+  const AclEvent mark = marks_[next_mark_++ % marks_.size()];
+  card_.check(card_.acl().aclrtRecordEvent(mark, enter()), "aclrtRecordEvent");
+  return mark;
+}
+
+void AscendStream::after(Mark mark) {
+  card_.check(card_.acl().aclrtStreamWaitEvent(enter(), mark), "aclrtStreamWaitEvent");
 }
 
 void AscendStream::copy_in(void* device, std::shared_ptr<const char> pinned, int64_t bytes) {
   const auto size = static_cast<size_t>(bytes);
-  card_.check(card_.acl().aclrtMemcpyAsync(device, size, pinned.get(), size, kAclHostToDevice, enter()),
+  const AclStream on = enter();
+  kept_.push_back(pinned);
+  card_.check(card_.acl().aclrtMemcpyAsync(device, size, pinned.get(), size, kAclHostToDevice, on),
               "aclrtMemcpyAsync");
-  kept_.push_back(std::move(pinned));
 }
 
 const int32_t* AscendStream::table(std::span<const int32_t> values) {
+  const auto bytes = static_cast<int64_t>(values.size_bytes());
   if (!table_ || !std::equal(values.begin(), values.end(), table_values_.begin(), table_values_.end())) {
-    if (table_) kept_.push_back(table_);
-    const auto bytes = static_cast<int64_t>(values.size_bytes());
-    table_values_.assign(values.begin(), values.end());
-    table_ = std::make_shared<DeviceBuffer>(card_, bytes);
+    if (!table_ || table_->bytes() < bytes) {
+      auto larger = std::make_shared<DeviceBuffer>(card_, std::bit_ceil(static_cast<uint64_t>(bytes)));
+      if (table_) kept_.push_back(table_);
+      table_ = std::move(larger);
+    }
+    table_values_.clear();
     const std::shared_ptr<char> staged = card_.pinned(bytes);
     std::memcpy(staged.get(), values.data(), values.size_bytes());
-    copy_in(table_->data(), staged, bytes);
+    copy_in(table_->data(), staged, bytes);  // in the stream's order: behind whatever reads the old values
+    table_values_.assign(values.begin(), values.end());
   }
   return static_cast<const int32_t*>(table_->data());
 }

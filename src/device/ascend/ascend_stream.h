@@ -1,8 +1,8 @@
 #pragma once
 
+#include <array>
 #include <memory>
 #include <span>
-#include <thread>
 #include <vector>
 
 #include "device/ascend/card.h"
@@ -19,23 +19,27 @@ class AscendStream final : public Stream {
   AscendStream& operator=(const AscendStream&) = delete;
 
   void wait() override;
+  Mark mark() override;
+  void after(Mark mark) override;
 
   /// To be called before every use; a rank's thread then has the card as its device.
   AclStream enter();
 
   /// Enqueues a copy of `bytes` from pinned memory, which is kept until the next wait.
   void copy_in(void* device, std::shared_ptr<const char> pinned, int64_t bytes);
-  /// `values` on the device; the same buffer as last time if they are the same, so that what every layer of a
-  /// step needs is copied once.
+  /// `values` on the device, until the next call with others; not copied again where they are the same, so
+  /// that what every layer of a step needs is copied once.
   const int32_t* table(std::span<const int32_t> values);
 
  private:
   Card& card_;
   AclStream handle_ = nullptr;
-  std::thread::id thread_;                         // that entered last
+  bool idle_ = true;  // nothing was enqueued since the last wait
+  std::array<AclEvent, 2> marks_ = {};
+  size_t next_mark_ = 0;
   std::vector<std::shared_ptr<const void>> kept_;  // what enqueued work reads or writes
-  std::vector<int32_t> table_values_;
-  std::shared_ptr<DeviceBuffer> table_;
+  std::vector<int32_t> table_values_;              // what table_ holds
+  std::shared_ptr<DeviceBuffer> table_;            // grows
 };
 
 }  // namespace longspan::ascend

@@ -5,6 +5,11 @@
 #include <fmt/ranges.h>
 #include <longspan/error.h>
 
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+#include <utility>
+
 namespace longspan::ascend {
 namespace {
 
@@ -29,12 +34,19 @@ void* find(const std::vector<void*>& libraries, const char* symbol) {
 
 }  // namespace
 
-Cann::Cann(const std::string& home) : places_{(home.empty() ? kUsualHome : home) + "/lib64/"} {
-  if (home.empty()) places_.push_back("");
+Cann::Cann(const std::string& home)
+    : Cann(home.empty() ? std::vector<std::string>{std::string(kUsualHome) + "/lib64/", ""}
+                        : std::vector<std::string>{home + "/lib64/"}) {}
+
+Cann::Cann(std::vector<std::string> places) {
   // Older toolkits have one runtime library; newer ones keep it for a while beside the one that replaces it.
   std::vector<void*> runtime;
-  for (const char* name : {"libascendcl.so", "libacl_rt.so"})
-    if (void* library = open(name)) runtime.push_back(library);
+  for (const std::string& place : places) {
+    places_ = {place};
+    for (const char* name : {"libascendcl.so", "libacl_rt.so"})
+      if (void* library = open(name)) runtime.push_back(library);
+    if (!runtime.empty()) break;
+  }
   if (runtime.empty()) refuse(fmt::format("no ACL runtime; tried {}", fmt::join(tried_, ", ")));
   tried_.clear();
   void* base_library = open("libnnopbase.so");
@@ -48,7 +60,10 @@ Cann::Cann(const std::string& home) : places_{(home.empty() ? kUsualHome : home)
       runtime, "libascendcl.so, libacl_rt.so", entry(acl.aclInit, "aclInit"),
       entry(acl.aclrtSetDevice, "aclrtSetDevice"), entry(acl.aclrtGetDeviceCount, "aclrtGetDeviceCount"),
       entry(acl.aclrtCreateStream, "aclrtCreateStream"), entry(acl.aclrtDestroyStream, "aclrtDestroyStream"),
-      entry(acl.aclrtSynchronizeStream, "aclrtSynchronizeStream"), entry(acl.aclrtMalloc, "aclrtMalloc"),
+      entry(acl.aclrtSynchronizeStream, "aclrtSynchronizeStream"),
+      entry(acl.aclrtCreateEventExWithFlag, "aclrtCreateEventExWithFlag"),
+      entry(acl.aclrtDestroyEvent, "aclrtDestroyEvent"), entry(acl.aclrtRecordEvent, "aclrtRecordEvent"),
+      entry(acl.aclrtStreamWaitEvent, "aclrtStreamWaitEvent"), entry(acl.aclrtMalloc, "aclrtMalloc"),
       entry(acl.aclrtFree, "aclrtFree"), entry(acl.aclrtMallocHost, "aclrtMallocHost"),
       entry(acl.aclrtFreeHost, "aclrtFreeHost"), entry(acl.aclrtMemcpy, "aclrtMemcpy"),
       entry(acl.aclrtMemcpyAsync, "aclrtMemcpyAsync"), entry(acl.aclrtMemset, "aclrtMemset"),
@@ -56,6 +71,8 @@ Cann::Cann(const std::string& home) : places_{(home.empty() ? kUsualHome : home)
       entry(acl.aclrtGetSocName, "aclrtGetSocName"), entry(acl.aclGetRecentErrMsg, "aclGetRecentErrMsg"));
   acl.aclsysGetVersionStr =
       reinterpret_cast<decltype(acl.aclsysGetVersionStr)>(find(runtime, "aclsysGetVersionStr"));
+  acl.aclsysGetCANNVersion =
+      reinterpret_cast<decltype(acl.aclsysGetCANNVersion)>(find(runtime, "aclsysGetCANNVersion"));
   resolve_all(
       {base_library}, "libnnopbase.so", entry(base.aclCreateTensor, "aclCreateTensor"),
       entry(base.aclCreateScalar, "aclCreateScalar"), entry(base.aclCreateIntArray, "aclCreateIntArray"),
@@ -65,6 +82,7 @@ Cann::Cann(const std::string& home) : places_{(home.empty() ? kUsualHome : home)
       entry(base.aclDestroyTensorList, "aclDestroyTensorList"),
       entry(base.aclDestroyAclOpExecutor, "aclDestroyAclOpExecutor"));
   load_operators();
+  version_ = find_version();
 }
 
 void* Cann::open(const std::string& name) {
@@ -89,20 +107,19 @@ void Cann::resolve(const std::vector<void*>& libraries, const char* names, F*& f
 // An operator that is missing is told when it is needed: which there are differs from release to release.
 void Cann::load_operators() {
   tried_.clear();
-  std::vector<void*> libraries;
   const auto add = [&](const char* name) {
     if (void* library = open(name)) {
-      libraries.push_back(library);
+      operators_.push_back(library);
       operator_names_.push_back(name);
     }
   };
   for (const char* name : kSplitLibraries) add(name);
-  if (libraries.empty()) add(kSingleLibrary);
-  if (libraries.empty()) refuse(fmt::format("no operator library; tried {}", fmt::join(tried_, ", ")));
+  if (operators_.empty()) add(kSingleLibrary);
+  if (operators_.empty()) refuse(fmt::format("no operator library; tried {}", fmt::join(tried_, ", ")));
   for_each_op(ops, [&](auto& op) {
     op.describe = reinterpret_cast<decltype(op.describe)>(
-        find(libraries, fmt::format("{}GetWorkspaceSize", op.name).c_str()));
-    op.launch = reinterpret_cast<AclnnLaunch>(find(libraries, op.name));
+        find(operators_, fmt::format("{}GetWorkspaceSize", op.name).c_str()));
+    op.launch = reinterpret_cast<AclnnLaunch>(find(operators_, op.name));
     if (!op.describe || !op.launch) op.describe = nullptr;
   });
 }
@@ -111,11 +128,41 @@ std::string Cann::operator_libraries() const {
   return fmt::format("{}", fmt::join(operator_names_, ", "));
 }
 
-std::string Cann::version() const {
+bool Cann::has_operator(const char* name) const {
+  return find(operators_, name) != nullptr;
+}
+
+std::string Cann::find_version() const {
   char package[] = "runtime";
   char text[256] = {};
-  if (!acl.aclsysGetVersionStr || acl.aclsysGetVersionStr(package, text) != 0) return "unknown";
-  return text;
+  if (acl.aclsysGetVersionStr && acl.aclsysGetVersionStr(package, text) == 0 && text[0]) return text;
+  AclCannVersion older = {};
+  if (acl.aclsysGetCANNVersion && acl.aclsysGetCANNVersion(kAclPackageCann, &older) == 0 && older.version[0])
+    return older.version;
+  const std::string& place = places_.front();
+  const std::string written =
+      place.empty() ? ""
+                    : installed_version(std::filesystem::path(place).parent_path().parent_path().string());
+  return written.empty() ? "unknown" : written;
+}
+
+std::string installed_version(const std::string& home) {
+  for (const char* folder : {"", "aarch64-linux/", "x86_64-linux/"}) {
+    std::ifstream file(home + "/" + folder + "ascend_toolkit_install.info");
+    constexpr std::string_view kKey = "version=";
+    for (std::string line; std::getline(file, line);)
+      if (line.starts_with(kKey)) return line.substr(kKey.size());
+  }
+  return "";
+}
+
+bool is_at_least(std::string_view version, int major, int minor) {
+  const char* end = version.data() + version.size();
+  int found_major = 0, found_minor = 0;
+  const auto first = std::from_chars(version.data(), end, found_major);
+  if (first.ec != std::errc() || first.ptr == end || *first.ptr != '.') return false;
+  if (std::from_chars(first.ptr + 1, end, found_minor).ec != std::errc()) return false;
+  return std::pair(found_major, found_minor) >= std::pair(major, minor);
 }
 
 }  // namespace longspan::ascend

@@ -3,14 +3,17 @@
 #include <fmt/format.h>
 #include <longspan/error.h>
 
+#include <algorithm>
+#include <bit>
+
 namespace longspan::ascend {
 namespace {
 
-// Beside what is asked for, kernels may read 32 bytes.
-constexpr int64_t kUnit = 512, kSlack = 32;
+constexpr int64_t kSlack = 32;  // beside what is asked for, kernels may read as much
+constexpr size_t kLeastPinned = 512;
 
-int64_t block_size(int64_t bytes) {
-  return (bytes + kSlack + kUnit - 1) / kUnit * kUnit;
+bool out_of_memory(AclError code) {
+  return code == kAclBadAlloc || code == kAclRuntimeBadAlloc;
 }
 
 }  // namespace
@@ -23,19 +26,17 @@ Card::Card(const std::string& home, int32_t device) : cann_(home), device_(devic
                             recent_error()));
   uint32_t count = 0;
   const AclError code = acl().aclrtGetDeviceCount(&count);
+  const std::string reason = code == 0 ? "" : fmt::format(" ({}: {})", code, recent_error());
   if (code != 0 || device < 0 || static_cast<uint32_t>(device) >= count)
     throw Error(ErrorCode::kNotSupported,
-                fmt::format("backend ascend: device {} is not there: {} devices are seen (code {}); is the "
-                            "driver installed, and ASCEND_RT_VISIBLE_DEVICES right?",
-                            device, count, code));
+                fmt::format("backend ascend: device {} is not there: {} devices are seen{}; is the driver "
+                            "installed, and ASCEND_RT_VISIBLE_DEVICES right?",
+                            device, count, reason));
   enter();
 }
 
 Card::~Card() {
-  if (acl().aclrtSetDevice(device_) != 0) return;
-  drop_cached();
-  for (const auto& [bytes, blocks] : free_pinned_)
-    for (void* block : blocks) acl().aclrtFreeHost(block);
+  if (acl().aclrtSetDevice(device_) == 0) drop_pinned();
 }
 
 void Card::enter() const {
@@ -43,37 +44,14 @@ void Card::enter() const {
 }
 
 void* Card::allocate(int64_t bytes) {
-  const int64_t size = block_size(bytes);
-  {
-    const std::lock_guard lock(mutex_);
-    std::vector<void*>& blocks = free_blocks_[size];
-    if (!blocks.empty()) {
-      void* block = blocks.back();
-      blocks.pop_back();
-      return block;
-    }
-  }
   enter();
   void* block = nullptr;
-  AclError code = acl().aclrtMalloc(&block, static_cast<size_t>(size), kAclHugeFirst);
-  if (code == kAclBadAlloc) {
-    const std::lock_guard lock(mutex_);
-    drop_cached();
-    code = acl().aclrtMalloc(&block, static_cast<size_t>(size), kAclHugeFirst);
-  }
-  check(code, "aclrtMalloc");
+  check(acl().aclrtMalloc(&block, static_cast<size_t>(bytes + kSlack), kAclHugeFirst), "aclrtMalloc");
   return block;
 }
 
-void Card::release(void* block, int64_t bytes) {
-  const std::lock_guard lock(mutex_);
-  free_blocks_[block_size(bytes)].push_back(block);
-}
-
-void Card::drop_cached() {
-  for (const auto& [bytes, blocks] : free_blocks_)
-    for (void* block : blocks) acl().aclrtFree(block);
-  free_blocks_.clear();
+void Card::release(void* block, int64_t) {
+  if (acl().aclrtSetDevice(device_) == 0) acl().aclrtFree(block);
 }
 
 Card::Memory Card::memory() const {
@@ -84,7 +62,7 @@ Card::Memory Card::memory() const {
 }
 
 std::shared_ptr<char> Card::pinned(int64_t bytes) {
-  const int64_t size = block_size(bytes);
+  const size_t size = std::bit_ceil(std::max(static_cast<size_t>(bytes), kLeastPinned));
   void* block = nullptr;
   {
     const std::lock_guard lock(mutex_);
@@ -96,12 +74,24 @@ std::shared_ptr<char> Card::pinned(int64_t bytes) {
   }
   if (!block) {
     enter();
-    check(acl().aclrtMallocHost(&block, static_cast<size_t>(size)), "aclrtMallocHost");
+    AclError code = acl().aclrtMallocHost(&block, size);
+    if (code != 0) {  // whatever the code: blocks of other classes may be what is missing
+      drop_pinned();
+      code = acl().aclrtMallocHost(&block, size);
+    }
+    check(code, "aclrtMallocHost");
   }
   return {static_cast<char*>(block), [this, size](char* data) {
             const std::lock_guard lock(mutex_);
             free_pinned_[size].push_back(data);
           }};
+}
+
+void Card::drop_pinned() {
+  const std::lock_guard lock(mutex_);
+  for (const auto& [size, blocks] : free_pinned_)
+    for (void* block : blocks) acl().aclrtFreeHost(block);
+  free_pinned_.clear();
 }
 
 std::string Card::recent_error() const {
@@ -116,7 +106,7 @@ void Card::check(int code, const char* call) const {
   if (code == kAclOppPathMissing)
     throw Error(ErrorCode::kNotSupported,
                 fmt::format("backend ascend: {} needs ASCEND_OPP_PATH (source CANN's set_env.sh)", call));
-  throw Error(code == kAclBadAlloc ? ErrorCode::kCapacity : ErrorCode::kInternal,
+  throw Error(out_of_memory(code) ? ErrorCode::kCapacity : ErrorCode::kInternal,
               fmt::format("ascend: {} failed with {}: {}", call, code, text));
 }
 

@@ -29,8 +29,8 @@ class Card final : public BlockSource {
   /// A thread's device is its own setting.
   void enter() const;
 
-  // Blocks of device memory. Released ones are kept for the next request of their size; the device must be
-  // done with a block when it is released.
+  // Blocks of device memory. Nothing is kept: arenas and buffers keep theirs. The device must be done with a
+  // block when it is released.
   void* allocate(int64_t bytes) override;
   void release(void* block, int64_t bytes) override;
   int64_t least_block_bytes() const override { return int64_t{16} << 20; }
@@ -40,7 +40,8 @@ class Card final : public BlockSource {
   };
   Memory memory() const;
 
-  /// Host memory that asynchronous copies can use; what is dropped must not be part of a copy under way.
+  /// Host memory that asynchronous copies can use; what is dropped must not be part of a copy under way. Kept
+  /// for the next request of its class (powers of two), so steps of any sizes make few blocks.
   std::shared_ptr<char> pinned(int64_t bytes);
 
   /// Throws Error where a call did not return 0: kCapacity for no memory, else kInternal, with CANN's text.
@@ -49,13 +50,12 @@ class Card final : public BlockSource {
   std::string recent_error() const;
 
  private:
-  void drop_cached();
+  void drop_pinned();
 
   Cann cann_;
   const int32_t device_;
   std::mutex mutex_;
-  std::map<int64_t, std::vector<void*>> free_blocks_;  // by size
-  std::map<int64_t, std::vector<void*>> free_pinned_;  // by size
+  std::map<size_t, std::vector<void*>> free_pinned_;  // by size
 };
 
 /// A block of device memory that frees itself.

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <longspan/error.h>
 
 #include <algorithm>
@@ -7,7 +8,7 @@
 namespace longspan::ascend {
 namespace {
 
-constexpr int64_t kMaskSide = 2048, kNoLimit = 2147483647;
+constexpr int64_t kNoLimit = 2147483647;
 constexpr size_t kMostEntries = 4096;  // of the length arrays in TND
 
 /// The arguments of one launch that vary.
@@ -39,20 +40,31 @@ Tensor causal_mask(const Card& card, const void* mask) {
   return make_tensor(card, mask, kAclInt8, {kMaskSide, kMaskSide});
 }
 
-// What the operator would refuse, told with our own words; it does not check page numbers.
-void check_segments(const AttentionArgs& args, std::span<const Segment> segments) {
-  const AscendKvPool& pool = static_cast<const AscendKvPool&>(*args.pool);
+// Codes of phase 1 that say that this release, or this card, has no kernel for the call.
+bool refuses(AclStatus status) {
+  return status == kAclTilingError || status == kAclParamInvalid || status == kAclKernelNotFound ||
+         status == kAclKernelNotLoaded;
+}
+
+// Which other versions of the operator were looked for: a hint where V3 is not the one.
+std::string other_versions(const Card& card) {
+  std::string text;
+  for (const char* name : {"aclnnFusedInferAttentionScoreV2", "aclnnFusedInferAttentionScoreV4"})
+    text += fmt::format(
+        "{}{} {}", text.empty() ? " (also looked for: " : ", ", name,
+        card.cann().has_operator(name) ? "is there, but not called by this build" : "is not there");
+  return text + ")";
+}
+
+// What fused attention refuses beyond the contract of the op, told with our own words.
+void check_segments(std::span<const Segment> segments) {
   int32_t row = segments[0].q_begin;
   for (const Segment& s : segments) {
     check(s.q_len > 0 && s.q_begin == row,
           "fused attention takes segments without gaps and without empty ones");
     row += s.q_len;
-    check(!s.causal || s.q_len <= s.kv_len, "a causal segment has at least as many keys as queries");
     check(s.causal == segments[0].causal, "one launch takes causal segments, or others, not both");
-    check(s.kv_len <= int64_t{args.block_table.max_pages} * pool.shape.page_size,
-          "kv_len fits the block table");
   }
-  check(row <= args.q.rows, "segments lie within q");
 }
 
 // Each segment's row of the block table.
@@ -71,7 +83,7 @@ std::vector<int32_t> repeated_rows(const BlockTable& table, std::span<const Segm
 
 void launch(const Launcher& on, const AttentionArgs& args, std::span<const Segment> segments,
             const void* mask) {
-  check_segments(args, segments);
+  check_segments(segments);
   const auto& pool = static_cast<const AscendKvPool&>(*args.pool);
   const int64_t begin = segments.front().q_begin;
   const int64_t rows = segments.back().q_begin + segments.back().q_len - begin;
@@ -84,7 +96,9 @@ void launch(const Launcher& on, const AttentionArgs& args, std::span<const Segme
   const int32_t* table = on.stream.table(repeated_rows(args.block_table, segments, pool.shape.pages));
 
   const Matrix q = dense(on, args.q.slice_rows(begin, rows), DType::kBF16);
-  const Matrix out = on.scratch(rows, heads * value_dim, DType::kBF16);
+  const Matrix wanted = args.out.slice_rows(begin, rows);
+  const bool direct = wanted.dtype == DType::kBF16 && is_dense(wanted) && wanted.data != q.data;
+  const Matrix out = direct ? wanted : on.scratch(rows, heads * value_dim, DType::kBF16);
   const Matrix lse = args.lse_ln.data ? on.scratch(rows, heads, DType::kF32) : Matrix{};
   const Tensor query = make_tensor(on.card, q.data, kAclBf16, {rows, heads, key_dim});
   const Tensor result = make_tensor(on.card, out.data, kAclBf16, {rows, heads, value_dim});
@@ -109,7 +123,7 @@ void launch(const Launcher& on, const AttentionArgs& args, std::span<const Segme
                   .page_size = pool.shape.page_size,
                   .scale = args.scale},
                  [&](auto... a) { call(on, on.card.cann().ops.fused_attention, a...); });
-  copy(on, out, args.out.slice_rows(begin, rows));
+  if (!direct) copy(on, out, wanted);
   if (lse.data) copy(on, lse, args.lse_ln.slice_rows(begin, rows));
 }
 
@@ -121,21 +135,26 @@ void attention(const Launcher& on, const AttentionArgs& args, const void* mask) 
            mask);
 }
 
-void check_attention(Card& card, const AscendKvPool& pool, const void* mask) {
+void check_fused_attention(Card& card, const AscendKvPool& pool, const void* mask) {
   card.enter();
   const auto& op = card.cann().ops.fused_attention;
-  require_op(card, op);
-  const int64_t heads = pool.shape.heads_k;
-  const DeviceBuffer q(card, heads * pool.shape.dim_k * 2), o(card, heads * pool.shape.dim_v * 2), t(card, 4);
-  const Tensor query = make_tensor(card, q.data(), kAclBf16, {1, heads, pool.shape.dim_k});
-  const Tensor out = make_tensor(card, o.data(), kAclBf16, {1, heads, pool.shape.dim_v});
+  if (!op.describe)
+    throw Error(
+        ErrorCode::kNotSupported,
+        fmt::format("backend ascend: the installed CANN ({}) lacks the operator {}{}; looked in {}",
+                    card.cann().version(), op.name, other_versions(card), card.cann().operator_libraries()));
+  const KvShape& shape = pool.shape;
+  const int64_t kv_heads = shape.heads_k, heads = shape.heads_q ? shape.heads_q : kv_heads;
+  const DeviceBuffer q(card, heads * shape.dim_k * 2), o(card, heads * shape.dim_v * 2), t(card, 4);
+  const Tensor query = make_tensor(card, q.data(), kAclBf16, {1, heads, shape.dim_k});
+  const Tensor out = make_tensor(card, o.data(), kAclBf16, {1, heads, shape.dim_v});
   const Tensor table = make_tensor(card, t.data(), kAclInt32, {1, 1});
   const Tensor masked = causal_mask(card, mask);
   const TensorList key = pages(card, pool, pool.k_rows(0)), value = pages(card, pool, pool.v_rows(0));
   const IntArray one = make_integers(card, std::vector<int64_t>{1});
   AclStatus status = 0;
   uint64_t bytes = 0;
-  AclExecutor* executor = nullptr;
+  Executor never_run;
   with_arguments({.query = query.get(),
                   .mask = masked.get(),
                   .block_table = table.get(),
@@ -145,17 +164,17 @@ void check_attention(Card& card, const AscendKvPool& pool, const void* mask) {
                   .query_ends = one.get(),
                   .kv_lengths = one.get(),
                   .heads = heads,
-                  .kv_heads = heads,
-                  .page_size = pool.shape.page_size},
-                 [&](auto... a) { status = op.describe(a..., &bytes, &executor); });
-  if (status == kAclTilingError)
+                  .kv_heads = kv_heads,
+                  .page_size = shape.page_size},
+                 [&](auto... a) { status = describe(card, op, bytes, never_run, a...); });
+  if (refuses(status))
     throw Error(
         ErrorCode::kNotSupported,
-        fmt::format("backend ascend: the fused attention of CANN {} refuses head dim {} (values {}) in "
-                    "its layout TND: {}; use a newer CANN",
-                    card.cann().version(), pool.shape.dim_k, pool.shape.dim_v, card.recent_error()));
+        fmt::format("backend ascend: {} of CANN {} refuses {} query heads, {} key heads of head dim {} "
+                    "(values {}) in its layout TND with {}: {}{}; use a newer CANN",
+                    op.name, card.cann().version(), heads, kv_heads, shape.dim_k, shape.dim_v, status,
+                    card.recent_error(), other_versions(card)));
   card.check(status, op.name);
-  if (executor) card.base().aclDestroyAclOpExecutor(executor);
 }
 
 }  // namespace longspan::ascend

@@ -31,11 +31,6 @@ H* made(const Card& card, H* handle, const char* call) {
   return handle;
 }
 
-TensorList make_list(const Card& card, std::initializer_list<AclTensor*> tensors) {
-  return {made(card, card.base().aclCreateTensorList(tensors.begin(), tensors.size()), "aclCreateTensorList"),
-          DestroyList{&card.base()}};
-}
-
 }  // namespace
 
 AclDType acl_dtype(DType dtype) {
@@ -82,15 +77,10 @@ Tensor make_tensor(const Card& card, Matrix m) {
 }
 
 TensorList make_list(const Card& card, Tensor tensor) {
-  TensorList list = make_list(card, {tensor.get()});
+  const AclTensor* member = tensor.get();
+  TensorList list(made(card, card.base().aclCreateTensorList(&member, 1), "aclCreateTensorList"),
+                  DestroyList{&card.base()});
   static_cast<void>(tensor.release());  // the list's now
-  return list;
-}
-
-TensorList make_list(const Card& card, Tensor first, Tensor second) {
-  TensorList list = make_list(card, {first.get(), second.get()});
-  static_cast<void>(first.release());
-  static_cast<void>(second.release());
   return list;
 }
 

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <initializer_list>
 #include <memory>
 #include <span>
 #include <vector>
@@ -27,10 +26,15 @@ struct DestroyScalar {
   const AclBaseApi* base;
   void operator()(AclScalar* s) const { base->aclDestroyScalar(s); }
 };
+struct DestroyExecutor {
+  const AclBaseApi* base;
+  void operator()(AclExecutor* e) const { base->aclDestroyAclOpExecutor(e); }
+};
 using Tensor = std::unique_ptr<AclTensor, DestroyTensor>;
 using TensorList = std::unique_ptr<AclTensorList, DestroyList>;
 using IntArray = std::unique_ptr<AclIntArray, DestroyIntArray>;
 using Scalar = std::unique_ptr<AclScalar, DestroyScalar>;
+using Executor = std::unique_ptr<AclExecutor, DestroyExecutor>;  // that has not run
 
 using Dims = std::vector<int64_t>;
 
@@ -45,7 +49,6 @@ Tensor make_tensor(const Card& card, const void* data, AclDType dtype, const Dim
 Tensor make_tensor(const Card& card, Matrix m);
 /// A list of one.
 TensorList make_list(const Card& card, Tensor tensor);
-TensorList make_list(const Card& card, Tensor first, Tensor second);
 IntArray make_integers(const Card& card, std::span<const int64_t> values);
 Scalar make_scalar(const Card& card, float value);
 

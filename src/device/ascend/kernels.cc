@@ -43,11 +43,19 @@ void linear(const Launcher& on, Matrix x, const AscendLinear& w, Matrix out, boo
   const Matrix operand = dense(on, x, w.dtype);
   const Tensor transposed = make_tensor(on.card, w.weight->data(), acl_dtype(w.dtype),
                                         {w.in_features, w.out_features}, {1, w.in_features});
-  const bool direct = w.dtype == DType::kF32 && !accumulate && is_dense(out);
+  const bool sums_in_out = accumulate || (w.bias && out.dtype == DType::kF32);
+  const bool direct = w.dtype == out.dtype && !accumulate && is_dense(out) && (!w.bias || sums_in_out);
   const Matrix product = direct ? out : on.scratch(out.rows, out.cols, w.dtype);
   call(on, ops(on).mm, on.tensor(operand).get(), transposed.get(), on.tensor(product).get(), kKeepDType);
+  if (w.bias && !sums_in_out) {  // the bias is added in f32, and rounded once
+    const Matrix sum = on.scratch(out.rows, out.cols, DType::kF32);
+    copy(on, product, sum);
+    add_to(on, {w.bias->data(), DType::kF32, 1, out.cols, out.cols}, sum);
+    copy(on, sum, out);
+    return;
+  }
   if (accumulate)
-    add_to(on, dense(on, product, DType::kF32), out);
+    add_to(on, product, out);
   else if (!direct)
     copy(on, product, out);
   if (w.bias) add_to(on, {w.bias->data(), DType::kF32, 1, out.cols, out.cols}, out);
@@ -83,19 +91,14 @@ void qk_norm_rope(const Launcher& on, const QkNormRopeArgs& args) {
     now = normed;
   }
   if (args.cos_sin.data) {
-    // The table has half a head's angles; the operator wants each half twice.
-    const auto both_halves = [&](int64_t begin) {
-      const Matrix half = args.cos_sin.slice_cols(begin, dim / 2);
-      const Matrix whole = on.scratch(rows, dim, DType::kF32);
-      call(on, ops(on).cat, make_list(on.card, on.tensor(half), on.tensor(half)).get(), int64_t{1},
-           on.tensor(whole).get());
-      return make_tensor(on.card, whole.data, kAclFloat, {1, rows, 1, dim});
-    };
-    const Tensor cos = both_halves(0), sin = both_halves(dim / 2);
+    const auto* cos = static_cast<const float*>(args.cos_sin.data);
+    const Dims of_rows = {1, rows, 1, dim};
     const Matrix turned = on.scratch(rows, heads * dim, DType::kF32);
     const Dims bsnd = {1, rows, heads, dim};
-    call(on, ops(on).rotary, make_tensor(on.card, now.data, kAclFloat, bsnd).get(), cos.get(), sin.get(),
-         int64_t{0}, make_tensor(on.card, turned.data, kAclFloat, bsnd).get());
+    call(on, ops(on).rotary, make_tensor(on.card, now.data, kAclFloat, bsnd).get(),
+         make_tensor(on.card, cos, kAclFloat, of_rows).get(),
+         make_tensor(on.card, cos + rows * dim, kAclFloat, of_rows).get(), int64_t{0},
+         make_tensor(on.card, turned.data, kAclFloat, bsnd).get());
     now = turned;
   }
   if (now.data != args.x.data) copy(on, now, args.x);

@@ -7,12 +7,14 @@
 /// give bf16, so each is converted on its way in and out. Scratch is the caller's to release.
 namespace longspan::ascend {
 
+constexpr int64_t kMaskSide = 2048;  // of the mask that fused attention takes
+
 bool is_dense(Matrix m);
 /// to = from; strides and dtypes may differ.
 void copy(const Launcher& on, Matrix from, Matrix to);
 /// `m` itself where it has this dtype and no gaps, else a copy.
 Matrix dense(const Launcher& on, Matrix m, DType dtype);
-/// out += y, of one dtype.
+/// out += y; y may be bf16 where out is f32.
 void add_to(const Launcher& on, Matrix y, Matrix out);
 void fill_zero(const Launcher& on, Matrix out);
 
@@ -27,12 +29,16 @@ void select_rows(const Launcher& on, Matrix x, const int32_t* rows, Matrix out);
 
 void write_rows(const Launcher& on, Matrix pool, Matrix rows, IndexArray slots);
 
-/// One launch over all segments of a kind: batch entries are the segments, each with its sequence's row of
-/// the block table. `mask`: int8 [2048, 2048], 1 above the diagonal.
+/// One launch over all segments, which must be of one kind (causal or not); more than 4096 take several.
+/// Batch entries are the segments, each with its sequence's row of the block table. `mask`: int8 [2048,
+/// 2048], 1 above the diagonal.
 void attention(const Launcher& on, const AttentionArgs& args, const void* mask);
-/// Throws Error(kNotSupported) with CANN's reason where fused attention refuses the pool's head dims.
-void check_attention(Card& card, const AscendKvPool& pool, const void* mask);
+/// Throws Error(kNotSupported) with CANN's reason where fused attention refuses the pool's heads.
+void check_fused_attention(Card& card, const AscendKvPool& pool, const void* mask);
 
+/// Which MoeInitRouting is called. V3 where it is there, except for all of 128 experts of hidden size 2048
+/// before CANN 8.5 (or where the release is unknown): CANN's own PyTorch plugin takes V2 there.
+bool takes_routing_v3(const AclnnApi& ops, std::string_view version, int64_t experts, int64_t hidden);
 void moe_route(const Launcher& on, Matrix logits, bool normalize, Matrix ids, Matrix weights);
 void moe_experts(const Launcher& on, Matrix x, Matrix ids, Matrix weights, const AscendExperts& experts,
                  Matrix out);

@@ -13,7 +13,7 @@ Tensor flat(const Launcher& on, Matrix m) {
   return make_tensor(on.card, m.data, acl_dtype(m.dtype), {m.rows * m.cols});
 }
 
-// Groups the rows by expert, with whichever version of the operator there is.
+// Groups the rows by expert, with the version of the operator that is there and right.
 Expanded expand(const Launcher& on, Matrix x, Matrix ids, int64_t experts) {
   const AclnnApi& ops = on.card.cann().ops;
   const int64_t pairs = ids.rows * ids.cols;
@@ -21,7 +21,7 @@ Expanded expand(const Launcher& on, Matrix x, Matrix ids, int64_t experts) {
   void* counts64 = on.arena.allocate(experts * 8);
   Expanded result{on.scratch(pairs, x.cols, DType::kBF16), places,
                   make_tensor(on.card, counts64, kAclInt64, {experts})};
-  if (ops.init_routing_v3.describe) {
+  if (takes_routing_v3(ops, on.card.cann().version(), experts, x.cols)) {
     const Matrix scales = on.scratch(pairs, 1, DType::kF32);  // must be there, stays unwritten
     const IntArray range = make_integers(on.card, std::vector<int64_t>{0, experts});
     call(on, ops.init_routing_v3, on.tensor(x).get(), on.tensor(ids).get(), nullptr, nullptr, pairs,
@@ -60,6 +60,12 @@ void grouped(const Launcher& on, Matrix x, const DeviceBuffer& weights, int64_t 
 
 }  // namespace
 
+bool takes_routing_v3(const AclnnApi& ops, std::string_view version, int64_t experts, int64_t hidden) {
+  if (!ops.init_routing_v3.describe) return false;
+  const bool suspect = experts == 128 && hidden == 2048 && !is_at_least(version, 8, 5);
+  return !(suspect && ops.init_routing_v2.describe);
+}
+
 void moe_route(const Launcher& on, Matrix logits, bool normalize, Matrix ids, Matrix weights) {
   check(is_dense(ids) && is_dense(weights), "routing writes matrices without gaps");
   const Matrix from = dense(on, logits, DType::kF32);
@@ -83,7 +89,7 @@ void moe_experts(const Launcher& on, Matrix x, Matrix ids, Matrix weights, const
   constexpr int64_t kRowOrder = 2;
   call(on, on.card.cann().ops.finalize_routing, on.tensor(y).get(), flat(on, expanded.places).get(), nullptr,
        nullptr, nullptr, on.tensor(weights).get(), nullptr, kRowOrder, on.tensor(sum).get());
-  add_to(on, dense(on, sum, DType::kF32), out);
+  add_to(on, sum, out);
 }
 
 }  // namespace longspan::ascend

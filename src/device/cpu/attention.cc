@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "device/cpu/attention_tile.h"
 #include "device/cpu/kv_pages.h"
+#include "device/op_checks.h"
 
 namespace longspan {
 namespace {
@@ -52,39 +53,6 @@ const TileKernel& kernel_for(Isa isa, DType kv, int32_t dk) {
   check(isa == Isa::kPortable && dk > 0, "this build has portable kernels alone");
 #endif
   return bf16 ? kPortableKernels.bf16 : kPortableKernels.f32;
-}
-
-void check_arguments(const AttentionArgs& args, const CpuKvPool& pool) {
-  const KvShape& s = pool.shape;
-  check(s.heads_k == s.heads_v, "attention: Hk = Hv");
-  check(args.heads_q >= 1 && args.heads_q % s.heads_k == 0, "attention: Hq a multiple of Hk");
-  check(args.layer >= 0 && args.layer < s.layers, "attention: 0 <= layer < layers");
-  check(args.q.dtype == DType::kF32 && args.out.dtype == DType::kF32, "attention: q and out are f32");
-  check(args.q.cols == static_cast<int64_t>(args.heads_q) * s.dim_k, "attention: q cols = Hq * Dk");
-  check(args.out.cols == static_cast<int64_t>(args.heads_q) * s.dim_v, "attention: out cols = Hq * Dv");
-  check(args.out.rows == args.q.rows, "attention: out rows = T");
-  if (args.lse_ln.data != nullptr) {
-    check(args.lse_ln.dtype == DType::kF32 && args.lse_ln.cols == args.heads_q &&
-              args.lse_ln.rows == args.q.rows,
-          "attention: lse_ln f32 [T, Hq]");
-  }
-  const BlockTable& table = args.block_table;
-  check(table.entries.size >= static_cast<int64_t>(table.rows) * table.max_pages,
-        "attention: block table entries = rows * max_pages");
-  for (const Segment& segment : args.segments) {
-    check(segment.q_len >= 1 && segment.q_begin >= 0 &&
-              segment.q_begin + static_cast<int64_t>(segment.q_len) <= args.q.rows,
-          "attention: segment rows lie in [0, T)");
-    check(segment.kv_len >= (segment.causal ? segment.q_len : 0), "attention: kv_len >= q_len where causal");
-    check(segment.block_table_row >= 0 && segment.block_table_row < table.rows,
-          "attention: 0 <= block_table_row < rows");
-    const int64_t pages = (static_cast<int64_t>(segment.kv_len) + s.page_size - 1) / s.page_size;
-    check(pages <= table.max_pages, "attention: kv_len <= max_pages * page_size");
-    const int32_t* row = table.entries.host + static_cast<int64_t>(segment.block_table_row) * table.max_pages;
-    for (int64_t i = 0; i < pages; ++i) {
-      check(row[i] >= 0 && row[i] < s.pages, "attention: 0 <= page < pages");
-    }
-  }
 }
 
 class Planner {
@@ -207,7 +175,7 @@ std::vector<Piece> cut(std::vector<Item>& items, int threads, int64_t columns, A
 void cpu_attention(OpContext& ctx, const AttentionArgs& args, Isa isa) {
   const auto* pool = dynamic_cast<const CpuKvPool*>(args.pool);
   check(pool != nullptr, "attention: the KV pool belongs to the CPU");
-  check_arguments(args, *pool);
+  check_attention(args);
   const TileKernel& kernel = kernel_for(isa, pool->dtype, pool->shape.dim_k);
   const int32_t columns = (pool->shape.dim_v + kPanelKeys - 1) / kPanelKeys * kPanelKeys;
 

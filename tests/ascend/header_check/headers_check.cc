@@ -38,6 +38,10 @@ BACKEND(aclrtGetDeviceCount);
 BACKEND(aclrtCreateStream);
 BACKEND(aclrtDestroyStream);
 BACKEND(aclrtSynchronizeStream);
+BACKEND(aclrtCreateEventExWithFlag);
+BACKEND(aclrtDestroyEvent);
+BACKEND(aclrtRecordEvent);
+BACKEND(aclrtStreamWaitEvent);
 BACKEND(aclrtMalloc);
 BACKEND(aclrtFree);
 BACKEND(aclrtMallocHost);
@@ -50,6 +54,7 @@ BACKEND(aclrtGetMemInfo);
 BACKEND(aclrtGetSocName);
 BACKEND(aclGetRecentErrMsg);
 BACKEND(aclsysGetVersionStr);
+BACKEND(aclsysGetCANNVersion);
 
 #define SIMULATOR(f) \
   static_assert(same(static_cast<decltype(&sim::f)>(nullptr), static_cast<decltype(&::f)>(nullptr)), #f)
@@ -91,11 +96,13 @@ SIMULATOR(aclrtGetRunMode);
 SIMULATOR(aclrtGetSocName);
 SIMULATOR(aclGetRecentErrMsg);
 SIMULATOR(aclsysGetVersionStr);
+SIMULATOR(aclsysGetCANNVersion);
 
 #define VALUE(ours, theirs) static_assert(static_cast<int>(ours) == static_cast<int>(theirs), #ours)
 using namespace longspan::ascend;
 VALUE(kAclRepeatInit, ACL_ERROR_REPEAT_INITIALIZE);
 VALUE(kAclBadAlloc, ACL_ERROR_BAD_ALLOC);
+VALUE(kAclRuntimeBadAlloc, ACL_ERROR_RT_MEMORY_ALLOCATION);
 VALUE(kAclFloat, ::ACL_FLOAT);
 VALUE(kAclFloat16, ::ACL_FLOAT16);
 VALUE(kAclInt8, ::ACL_INT8);
@@ -106,8 +113,8 @@ VALUE(kAclFormatNd, ::ACL_FORMAT_ND);
 VALUE(kAclHugeFirst, ::ACL_MEM_MALLOC_HUGE_FIRST);
 VALUE(kAclHostToDevice, ::ACL_MEMCPY_HOST_TO_DEVICE);
 VALUE(kAclDeviceToHost, ::ACL_MEMCPY_DEVICE_TO_HOST);
-VALUE(kAclDeviceToDevice, ::ACL_MEMCPY_DEVICE_TO_DEVICE);
 VALUE(kAclHbm, ::ACL_HBM_MEM);
+VALUE(kAclEventSync, ACL_EVENT_SYNC);
 VALUE(sim::ACL_BF16, ::ACL_BF16);
 VALUE(sim::ACL_BOOL, ::ACL_BOOL);
 VALUE(sim::ACL_UINT8, ::ACL_UINT8);
@@ -121,6 +128,7 @@ VALUE(sim::SIM_PARAM_INVALID, ACL_ERROR_RT_PARAM_INVALID);
 VALUE(sim::SIM_INVALID_DEVICEID, ACL_ERROR_RT_INVALID_DEVICEID);
 VALUE(sim::SIM_CONTEXT_NULL, ACL_ERROR_RT_CONTEXT_NULL);
 VALUE(sim::SIM_STREAM_CONTEXT, ACL_ERROR_RT_STREAM_CONTEXT);
+VALUE(sim::SIM_MEMORY_ALLOCATION, ACL_ERROR_RT_MEMORY_ALLOCATION);
 VALUE(sim::SIM_AICORE_EXCEPTION, ACL_ERROR_RT_AICORE_EXCEPTION);
 VALUE(sim::SIM_STREAM_SYNC_TIMEOUT, ACL_ERROR_RT_STREAM_SYNC_TIMEOUT);
 VALUE(sim::HCCL_DATA_TYPE_INT8, ::HCCL_DATA_TYPE_INT8);
@@ -133,6 +141,9 @@ VALUE(sim::HCCL_DATA_TYPE_BFP16, ::HCCL_DATA_TYPE_BFP16);
 VALUE(sim::HCCL_REDUCE_MIN, ::HCCL_REDUCE_MIN);
 VALUE(sim::HCCL_E_TIMEOUT, ::HCCL_E_TIMEOUT);
 VALUE(sim::HCCL_E_RUNTIME, ::HCCL_E_RUNTIME);
+VALUE(kAclPackageCann, ::ACL_PKG_NAME_CANN);
+VALUE(sizeof(AclCannVersion), sizeof(::aclCANNPackageVersion));
+VALUE(sizeof(sim::aclCANNPackageVersion), sizeof(::aclCANNPackageVersion));
 VALUE(sizeof(sim::HcclRootInfo), sizeof(::HcclRootInfo));
 
 }  // namespace

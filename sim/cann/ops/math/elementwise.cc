@@ -1,18 +1,30 @@
 // aclnnAdd, aclnnInplaceAdd, aclnnMul, aclnnMuls, aclnnCast, aclnnInplaceCopy. Strided views are taken as
 // they are; inputs broadcast to the output.
 
+#include <algorithm>
+
 #include "core/call.h"
 
 using namespace cann_sim;
 
 namespace {
 
-// self and other broadcast against each other must give `out`.
 void check_broadcast(const Call& call, const View& in, const View& out) {
   bool fits = in.rank() <= out.rank();
   for (int64_t i = 1; fits && i <= in.rank(); ++i) fits = in.dim(-i) == 1 || in.dim(-i) == out.dim(-i);
   call.require(fits, "{} {} can't be broadcast to {} {}", in.label, text_of(in.dims), out.label,
                text_of(out.dims));
+}
+
+// Both broadcast against each other must give `out` exactly.
+void check_broadcast(const Call& call, const View& a, const View& b, const View& out) {
+  check_broadcast(call, a, out);
+  check_broadcast(call, b, out);
+  bool exact = out.rank() == std::max(a.rank(), b.rank());
+  for (int64_t i = 1; exact && i <= out.rank(); ++i)
+    exact = (i <= a.rank() && a.dim(-i) == out.dim(-i)) || (i <= b.rank() && b.dim(-i) == out.dim(-i));
+  call.require(exact, "{} {} is larger than what {} and {} broadcast to", out.label, text_of(out.dims),
+               text_of(a.dims), text_of(b.dims));
 }
 
 template <class Combine>
@@ -28,6 +40,13 @@ void binary_integers(const View& a, const View& b, const View& out, int64_t alph
   const std::vector<int64_t> y = load_integers(b.broadcast(out.dims));
   for (size_t i = 0; i < x.size(); ++i) x[i] += alpha * y[i];
   store_integers(out, x);
+}
+
+// Of a sum: one dtype, or FLOAT with one of the halves, which makes FLOAT.
+void check_sum(const Call& call, const View& a, const View& b, const View& out) {
+  const auto half = [](const View& v) { return v.dtype == ACL_FLOAT16 || v.dtype == ACL_BF16; };
+  if (!(a.dtype == ACL_FLOAT && half(b)) && !(half(a) && b.dtype == ACL_FLOAT)) call.same_dtype(a, b);
+  call.same_dtype(a.dtype == ACL_FLOAT ? a : b, out);
 }
 
 constexpr DTypes kNumbers = {ACL_FLOAT, ACL_FLOAT16, ACL_BF16, ACL_INT32, ACL_INT64};
@@ -49,10 +68,8 @@ aclnnStatus aclnnAddGetWorkspaceSize(const aclTensor* self, const aclTensor* oth
     const View to = call.out("out", out, kNumbers);
     const double factor = call.scalar("alpha", alpha);
     call.may_alias();
-    call.same_dtype(a, b);
-    call.same_dtype(a, to);
-    check_broadcast(call, a, to);
-    check_broadcast(call, b, to);
+    check_sum(call, a, b, to);
+    check_broadcast(call, a, b, to);
     call.run([=] { add(a, b, factor, to); });
   });
 }
@@ -63,7 +80,7 @@ aclnnStatus aclnnInplaceAddGetWorkspaceSize(const aclTensor* selfRef, const aclT
   return describe("aclnnInplaceAdd", workspaceSize, executor, [&](Call& call) {
     const View to = call.in_out("selfRef", selfRef, kNumbers), b = call.in("other", other, kNumbers);
     const double factor = call.scalar("alpha", alpha);
-    call.same_dtype(to, b);
+    check_sum(call, to, b, to);
     check_broadcast(call, b, to);
     call.run([=] { add(to, b, factor, to); });
   });
@@ -78,8 +95,7 @@ aclnnStatus aclnnMulGetWorkspaceSize(const aclTensor* self, const aclTensor* oth
     call.may_alias();
     call.same_dtype(a, b);
     call.same_dtype(a, to);
-    check_broadcast(call, a, to);
-    check_broadcast(call, b, to);
+    check_broadcast(call, a, b, to);
     call.run([=] { binary(a, b, to, [](float x, float y) { return x * y; }); });
   });
 }

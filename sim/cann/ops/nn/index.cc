@@ -33,6 +33,18 @@ void copy_rows(const View& from, const std::vector<int64_t>& rows, const View& t
     store_bytes(to.row(static_cast<int64_t>(i)), load_bytes(from.row(rows[i])));
 }
 
+// Row index[i] of `to` becomes row i of `from`.
+void scatter_rows(const View& from, const View& index, const View& to) {
+  const std::vector<int64_t> rows = load_indices(index, to.dim(0));
+  std::set<int64_t> seen;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (!seen.insert(rows[i]).second)
+      fail(ACL_ERROR_RT_AICORE_EXCEPTION, "{}: row {} comes twice; which write wins is not defined",
+           index.label, rows[i]);
+    store_bytes(to.row(rows[i]), load_bytes(from.row(static_cast<int64_t>(i))));
+  }
+}
+
 }  // namespace
 
 extern "C" {
@@ -81,16 +93,7 @@ aclnnStatus aclnnScatterNdUpdateGetWorkspaceSize(aclTensor* varRef, const aclTen
     call.require(index.dim(1) == 1, "indices {}: the simulator knows a depth of 1 only", text_of(index.dims));
     call.dims(from, replaced(to.dims, 0, {index.dim(0)}));
     for (const View* view : {&to, &from, &index}) call.contiguous(*view);
-    call.run([=] {
-      const std::vector<int64_t> rows = load_indices(index, to.dim(0));
-      std::set<int64_t> seen;
-      for (size_t i = 0; i < rows.size(); ++i) {
-        if (!seen.insert(rows[i]).second)
-          fail(ACL_ERROR_RT_AICORE_EXCEPTION, "{}: row {} comes twice; which write wins is not defined",
-               index.label, rows[i]);
-        store_bytes(to.row(rows[i]), load_bytes(from.row(static_cast<int64_t>(i))));
-      }
-    });
+    call.run([=] { scatter_rows(from, index, to); });
   });
 }
 CANN_SIM_LAUNCH(aclnnScatterNdUpdate)
@@ -104,16 +107,7 @@ aclnnStatus aclnnInplaceIndexCopyGetWorkspaceSize(aclTensor* selfRef, int64_t di
     call.same_dtype(to, from);
     call.rank(which, 1, 1);
     call.dims(from, replaced(to.dims, 0, {which.dim(0)}));
-    call.run([=] {
-      const std::vector<int64_t> rows = load_indices(which, to.dim(0));
-      std::set<int64_t> seen;
-      for (size_t i = 0; i < rows.size(); ++i) {
-        if (!seen.insert(rows[i]).second)
-          fail(ACL_ERROR_RT_AICORE_EXCEPTION, "{}: row {} comes twice; which write wins is not defined",
-               which.label, rows[i]);
-        store_bytes(to.row(rows[i]), load_bytes(from.row(static_cast<int64_t>(i))));
-      }
-    });
+    call.run([=] { scatter_rows(from, which, to); });
   });
 }
 CANN_SIM_LAUNCH(aclnnInplaceIndexCopy)

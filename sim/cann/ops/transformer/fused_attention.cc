@@ -14,8 +14,6 @@
 namespace cann_sim {
 namespace {
 
-constexpr int64_t kMaskSide = 2048;
-
 // 1 strictly above the diagonal, 0 elsewhere. A mask that has not been written since it was seen is trusted.
 void check_mask(const View& mask) {
   static std::mutex mutex;

@@ -7,6 +7,8 @@
 
 namespace cann_sim {
 
+constexpr int64_t kMaskSide = 2048;
+
 /// Attention in TND: query rows of several sequences one after the other, keys and values in pages or in rows
 /// likewise.
 struct FusedAttention {

@@ -13,12 +13,7 @@ using namespace cann_sim;
 
 namespace {
 
-constexpr int64_t kMostEntries = 4096, kMostTokens = 1 << 20, kMaskSide = 2048;
-
-struct Modes {
-  int64_t heads, kv_heads, sparse_mode, inner_precise, block_size;
-  bool wants_lse;
-};
+constexpr int64_t kMostEntries = 4096, kMostTokens = 1 << 20;
 
 // Which dims of q, k and v fit together, by release.
 void check_head_dims(const Call& call, int64_t key_dim, int64_t value_dim, int64_t group) {
@@ -110,6 +105,7 @@ void check_rows(const Call& call, FusedAttention& a) {
                 text_of(rows->dims), rows->dim(1), a.kv_heads);
   }
   call.tiling(a.key.dim(0) == a.value.dim(0), "key has {} rows, value has {}", a.key.dim(0), a.value.dim(0));
+  call.tiling(a.key.dim(0) <= kMostTokens, "key has {} tokens; {} at most", a.key.dim(0), kMostTokens);
   a.key_dim = a.key.dim(2);
   a.value_dim = a.value.dim(2);
   std::adjacent_difference(a.kv_lengths.begin(), a.kv_lengths.end(), a.kv_lengths.begin());
@@ -154,7 +150,7 @@ void check_outputs(Call& call, FusedAttention& a, const aclTensor* out, const ac
   a.lse = l;
 }
 
-void check_attention(Call& call, FusedAttention& a, const Modes& m) {
+void check_attention(Call& call, FusedAttention& a, int64_t heads, int64_t inner_precise) {
   call.rank(a.query, 3, 3);
   for (const View* view : {&a.query, &a.key, &a.value}) {
     call.contiguous(*view);
@@ -162,14 +158,14 @@ void check_attention(Call& call, FusedAttention& a, const Modes& m) {
   }
   call.tiling(a.query.dtype == ACL_BF16 || profile().tnd_fp16, "TND takes BF16 in CANN {}, query is {}",
               profile().version, name_of(a.query.dtype));
-  call.tiling(a.query.dim(1) == m.heads, "query {} has {} heads, numHeads says {}", text_of(a.query.dims),
-              a.query.dim(1), m.heads);
-  call.tiling(m.heads <= 256, "numHeads {} is above 256", m.heads);
-  call.tiling(m.kv_heads >= 1 && m.heads % m.kv_heads == 0 && m.heads / m.kv_heads <= 64,
-              "numHeads {} must be a multiple of numKeyValueHeads {}, 64 times it at most", m.heads,
-              m.kv_heads);
+  call.tiling(a.query.dim(1) == heads, "query {} has {} heads, numHeads says {}", text_of(a.query.dims),
+              a.query.dim(1), heads);
+  call.tiling(heads <= 256, "numHeads {} is above 256", heads);
+  call.tiling(a.kv_heads >= 1 && heads % a.kv_heads == 0 && heads / a.kv_heads <= 64,
+              "numHeads {} must be a multiple of numKeyValueHeads {}, 64 times it at most", heads,
+              a.kv_heads);
   call.tiling(a.query.dim(0) <= kMostTokens, "query has {} tokens; {} at most", a.query.dim(0), kMostTokens);
-  call.tiling(m.inner_precise == 0, "innerPrecise {} must be 0 in TND", m.inner_precise);
+  call.tiling(inner_precise == 0, "innerPrecise {} must be 0 in TND", inner_precise);
 }
 
 }  // namespace
@@ -225,7 +221,7 @@ aclnnStatus aclnnFusedInferAttentionScoreV3GetWorkspaceSize(
     a.kv_heads = numKeyValueHeads == 0 ? numHeads : numKeyValueHeads;
     a.block_size = blockSize;
     a.scale = static_cast<float>(scaleValue);
-    check_attention(call, a, {numHeads, a.kv_heads, sparseMode, innerPrecise, blockSize, softmaxLseFlag});
+    check_attention(call, a, numHeads, innerPrecise);
     call.tiling(actualSeqLengths && actualSeqLengthsKv,
                 "actualSeqLengths and actualSeqLengthsKv are mandatory in TND");
     a.query_ends = call.integers("actualSeqLengths", actualSeqLengths);

@@ -29,6 +29,7 @@ aclnnStatus aclnnMoeInitRoutingV2GetWorkspaceSize(
     call.absent("expertTokensBeforeCapacityOut", expertTokensBeforeCapacityOut);
     const View counts = call.out("expertTokensCountOrCumsumOut", expertTokensCountOrCumsumOut, {ACL_INT32});
     call.dims(counts, {expertNum});
+    call.contiguous(counts);
     call.workspace(1024);
     call.run([=] {
       std::vector<int64_t> tokens = expand_by_expert(in, ids, expertNum, expanded, places);

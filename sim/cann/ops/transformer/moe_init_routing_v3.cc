@@ -20,6 +20,7 @@ aclnnStatus aclnnMoeInitRoutingV3GetWorkspaceSize(
     const View scales = call.out("expandedScaleOut", expandedScaleOut, {ACL_FLOAT});
     check_expansion(call, in, ids, expanded, places);
     call.dims(scales, {ids.count()});
+    call.contiguous(scales);
     call.require(activeNum == ids.count(), "activeNum {} must be rows * k = {}", activeNum, ids.count());
     call.require(dropPadMode == 0, "dropPadMode {} must be 0", dropPadMode);
     call.require(expertTokensNumType == 1 || expertTokensNumType == 2,
@@ -36,6 +37,7 @@ aclnnStatus aclnnMoeInitRoutingV3GetWorkspaceSize(
                  "activeExpertRange [{}, {}): the simulator knows all experts only", range[0], range[1]);
     call.require(rowIdxType == 0, "rowIdxType {}: the simulator knows 0 (gather) only", rowIdxType);
     call.dims(counts, {expertNum});
+    call.contiguous(counts);
     call.workspace(1024);
     call.run([=] { store_integers(counts, expand_by_expert(in, ids, expertNum, expanded, places)); });
   });

@@ -23,16 +23,14 @@ void rotate(const View& x, const View& cos, const View& sin, const View& out) {
   store(out, result);
 }
 
-void check_angles(const Call& call, const View& x, const View& angles, bool over_heads) {
+void check_angles(const Call& call, const View& x, const View& angles) {
   call.same_dtype(x, angles);
   call.rank(angles, 4, 4);
   call.require(angles.dim(3) == x.dim(3), "{} must be D = {} wide, has {}", angles.label, x.dim(3),
                text_of(angles.dims));
-  for (int64_t i = 0; i < 3; ++i) {
-    const bool one = angles.dim(i) == 1;
-    call.require(one || (angles.dim(i) == x.dim(i) && (i != 2 || !over_heads)),
-                 "{} {} can't be broadcast to {}", angles.label, text_of(angles.dims), text_of(x.dims));
-  }
+  for (int64_t i = 0; i < 3; ++i)
+    call.require(angles.dim(i) == 1 || angles.dim(i) == x.dim(i), "{} {} can't be broadcast to {}",
+                 angles.label, text_of(angles.dims), text_of(x.dims));
   call.contiguous(angles);
 }
 
@@ -52,8 +50,8 @@ aclnnStatus aclnnRotaryPositionEmbeddingGetWorkspaceSize(const aclTensor* x, con
     call.require(in.dim(0) < 1000 && in.dim(2) < 1000, "B and N of {} must be below 1000", text_of(in.dims));
     call.same_dtype(in, to);
     call.dims(to, in.dims);
-    check_angles(call, in, c, false);
-    check_angles(call, in, s, false);
+    check_angles(call, in, c);
+    check_angles(call, in, s);
     call.contiguous(in);
     call.contiguous(to);
     call.run([=] { rotate(in, c, s, to); });
@@ -78,11 +76,12 @@ aclnnStatus aclnnApplyRotaryPosEmbV2GetWorkspaceSize(aclTensor* queryRef, aclTen
       call.require(view->dim(3) == 128 || (newer && view->dim(3) == 64), "D = {} of {} is not supported",
                    view->dim(3), view->label);
     }
-    call.require(q.dim(0) == k.dim(0) && q.dim(1) == k.dim(1), "B and S of query {} and key {} disagree",
-                 text_of(q.dims), text_of(k.dims));
+    call.require(q.dim(0) == k.dim(0) && q.dim(1) == k.dim(1) && q.dim(3) == k.dim(3),
+                 "B, S and D of query {} and key {} disagree", text_of(q.dims), text_of(k.dims));
     for (const View* view : {&c, &s}) {
-      check_angles(call, q, *view, true);
-      check_angles(call, k, *view, true);
+      call.same_dtype(q, *view);
+      call.dims(*view, {q.dim(0), q.dim(1), 1, q.dim(3)});
+      call.contiguous(*view);
     }
     call.run([=] {
       rotate(q, c, s, q);

@@ -1,0 +1,208 @@
+// The engine on the ascend device: what it refuses, its bits at every cp, what a step costs, where it fails.
+
+#include <gmock/gmock.h>
+#include <longspan/engine.h>
+#include <longspan/error.h>
+
+#include "ascend/simulator.h"
+#include "engine/golden_check.h"
+#include "support/golden_model.h"
+#include "support/temp_dir.h"
+
+namespace longspan {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing_support::GoldenPrompt;
+using testing_support::Simulator;
+using testing_support::TempDir;
+
+class AscendEngine : public testing::Test {
+ protected:
+  EngineOptions options(const std::string& model, int32_t cp, const char* release = "8.5") {
+    testing_support::write_golden_model(model, folder_.path());
+    EngineOptions options;
+    options.model = folder_.path().string();
+    options.backend = "ascend";
+    options.ascend.home = Simulator(release).home();
+    options.dtype = ComputeType::kBF16;
+    options.layout.cp = cp;
+    options.max_total_tokens = 4096;
+    options.threads = 1;
+    return options;
+  }
+  std::string refusal(const EngineOptions& options) {
+    try {
+      Engine::open(options);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kNotSupported) << error.what();
+      return error.what();
+    }
+    return "accepted";
+  }
+
+  TempDir folder_;
+};
+
+TEST_F(AscendEngine, RefusesWhatFusedAttentionOrTheBuildLacks) {
+  EXPECT_THAT(refusal(options("llama_llama3", 2, "8.1")),
+              AllOf(HasSubstr("CANN 8.1"), HasSubstr("head dim 64")));
+  EngineOptions small_pages = options("llama_llama3", 2);
+  small_pages.page_size = 64;
+  EXPECT_THAT(refusal(small_pages), HasSubstr("use --page-size 128"));
+  EngineOptions gathered = options("llama_llama3", 2);
+  gathered.share_kv = false;
+  EXPECT_THAT(refusal(gathered), HasSubstr("--kv-exchange shared"));
+  EngineOptions sharded = options("llama_llama3", 2);
+  sharded.shard_kv = true;
+  EXPECT_THAT(refusal(sharded), HasSubstr("use --kv replicate"));
+  EngineOptions split = options("llama_llama3", 1);
+  split.layout = {.tp = 2, .cp = 1};
+  EXPECT_THAT(refusal(split), HasSubstr("attn_tp must be 1 (is 2)"));
+}
+
+TEST_F(AscendEngine, OddHeadDimsAreRefused) {
+  EXPECT_THAT(refusal(options("llama_odd_heads", 1)), HasSubstr("head dim 24"));
+}
+
+TEST_F(AscendEngine, ExpertsOverSeveralRanksAreRefused) {
+  EngineOptions spread = options("qwen3_moe_wide_heads", 2);
+  spread.layout = {.tp = 2, .cp = 2, .moe_dp = 1, .ep = 2};
+  EXPECT_THAT(refusal(spread), HasSubstr("moe_dp must be cp 2 (is 1)"));
+}
+
+// Whatever cp, seed and cut: rows are computed one by one, keys are reduced in one order, so
+// log-probabilities are the same to the bit.
+TEST_F(AscendEngine, EveryCpGivesTheSameBits) {
+  const Simulator simulator("8.5");
+  const auto golden = testing_support::load_golden_model("qwen3_moe_wide_heads");
+  std::vector<std::vector<std::optional<float>>> expected;
+  std::vector<std::vector<int32_t>> expected_tokens;
+  TempDir folder;
+  testing_support::write_golden_model("qwen3_moe_wide_heads", folder.path());
+  for (const int32_t cp : {1, 2, 3, 4}) {
+    simulator.seed(static_cast<uint64_t>(cp));
+    EngineOptions o;
+    o.model = folder.path().string();
+    o.backend = "ascend";
+    o.ascend.home = simulator.home();
+    o.dtype = ComputeType::kBF16;
+    o.layout.cp = cp;
+    o.max_total_tokens = 4096;
+    o.threads = 1;
+    const auto engine = Engine::open(o);
+    std::vector<std::vector<std::optional<float>>> logprobs;
+    std::vector<std::vector<int32_t>> tokens;
+    for (const GoldenPrompt& prompt : golden.prompts) {
+      const Result result = engine->generate(testing_support::greedy_request(prompt, true));
+      logprobs.push_back(result.prompt_logprobs);
+      tokens.push_back(result.token_ids);
+    }
+    if (expected.empty()) {
+      expected = logprobs;
+      expected_tokens = tokens;
+    }
+    EXPECT_EQ(logprobs, expected) << "cp " << cp;
+    EXPECT_EQ(tokens, expected_tokens) << "cp " << cp;
+  }
+}
+
+/// What one step costs.
+struct Cost {
+  uint64_t launches, syncs, downloads;
+};
+
+Cost cost_of_step(const Simulator& simulator, const EngineOptions& options, size_t requests, size_t tokens) {
+  const auto engine = Engine::open(options);
+  for (size_t i = 0; i < requests; ++i) {
+    Request request;
+    request.prompt = std::vector<int32_t>(tokens, static_cast<int32_t>(7 + i));
+    request.sampling.max_tokens = 1;
+    engine->submit(std::move(request));
+  }
+  simulator.reset_counts();
+  EXPECT_TRUE(engine->step());
+  return {simulator.count("launch"), simulator.count("sync"), simulator.count("memcpy:d2h")};
+}
+
+// What a step costs, as docs/ascend.md lists it.
+TEST_F(AscendEngine, LaunchesAndWaitsOfAStep) {
+  const Simulator simulator("8.5");
+  const uint64_t layers = 3;
+  for (const int32_t cp : {1, 2}) {
+    const auto engine = Engine::open(options("qwen3_moe_wide_heads", cp));
+    Request request;
+    request.prompt = std::vector<int32_t>(300, 7);
+    request.sampling.max_tokens = 1;
+    engine->submit(std::move(request));
+    simulator.reset_counts();
+    ASSERT_TRUE(engine->step());
+    const auto ranks = static_cast<uint64_t>(cp);
+    EXPECT_EQ(simulator.count("launch:aclnnFusedInferAttentionScoreV3"), layers * ranks)
+        << "one a layer and rank";
+    EXPECT_EQ(simulator.count("launch:aclnnScatterNdUpdate"), 2 * layers * ranks) << "K and V";
+    EXPECT_EQ(simulator.count("memcpy:d2h"), 1u) << "logits";
+    EXPECT_EQ(simulator.count("sync"), ranks) << "one each, for the logits or for the end";
+    constexpr uint64_t kPerLayer = 29, kEmbedding = 2, kLogits = 6;
+    EXPECT_EQ(simulator.count("launch"), ranks * (kPerLayer * layers + kEmbedding) + kLogits);
+  }
+}
+
+// However many sequences end in a step, their logits come at once.
+TEST_F(AscendEngine, LogitsAreWaitedForOnce) {
+  const Simulator simulator("8.5");
+  const EngineOptions o = options("qwen3_moe_wide_heads", 1);
+  const Cost one = cost_of_step(simulator, o, 1, 40), three = cost_of_step(simulator, o, 3, 40);
+  EXPECT_EQ(three.downloads, 1u);
+  EXPECT_EQ(three.syncs, one.syncs);
+  EXPECT_EQ(three.launches, one.launches);
+}
+
+// 2250 rows: more than the CPU takes through a norm and the multiply behind it at a time.
+TEST_F(AscendEngine, LaunchesDoNotGrowWithRows) {
+  const Simulator simulator("8.5");
+  EngineOptions o = options("llama_yarn_mscale", 1);
+  const Cost few = cost_of_step(simulator, o, 5, 30), many = cost_of_step(simulator, o, 5, 450);
+  EXPECT_EQ(many.launches, few.launches);
+}
+
+// Wherever in a step one of these operators is refused, the error names it, nothing is left over, and no work
+// that was under way finds its memory gone.
+TEST_F(AscendEngine, StepsFailCleanly) {
+  const Simulator simulator("8.5");
+  const EngineOptions o = options("qwen3_moe_wide_heads", 2);
+  const auto fails = [&](const char* call, uint64_t after, int code) {
+    bool failed = false;
+    {
+      const auto engine = Engine::open(o);
+      Request request;
+      request.prompt = std::vector<int32_t>(40, 7);
+      request.sampling.max_tokens = 1;
+      engine->submit(std::move(request));
+      simulator.reset_counts();
+      simulator.fail(call, after, code);
+      try {
+        engine->step();
+      } catch (const Error& error) {
+        failed = true;
+        EXPECT_THAT(error.what(), HasSubstr(std::string(call) + ": fails because")) << after;
+      }
+      simulator.fail(call, 0, 0);
+    }
+    EXPECT_EQ(simulator.count("fault"), 0u) << call << ' ' << after;
+    EXPECT_EQ(simulator.leaks(), "") << call << ' ' << after;
+    return failed;
+  };
+  const auto walk = [&](const char* call, int code) {
+    uint64_t after = 0;
+    while (fails(call, after, code)) ++after;
+    return after;
+  };
+  EXPECT_EQ(walk("aclnnScatterNdUpdateGetWorkspaceSize", 561000), 2u * 3 * 2)
+      << "K and V of 3 layers on 2 ranks";
+  EXPECT_EQ(walk("aclnnFusedInferAttentionScoreV3GetWorkspaceSize", 561002), 3u * 2);
+}
+
+}  // namespace
+}  // namespace longspan

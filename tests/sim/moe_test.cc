@@ -1,0 +1,155 @@
+// Operators of a mixture of experts: a right call gives the right numbers, and each rule broken is refused.
+
+#include <functional>
+
+#include "sim/operators.h"
+
+namespace cann_test {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Pointwise;
+
+/// A grouped multiply that is right but for one thing.
+struct Grouped {
+  aclTensorList *x, *weight, *out, *bias = nullptr, *feature_out = nullptr;
+  aclTensor* groups;
+  int64_t split_item = 2, group_type = 0, list_type = 1, activation = 0;
+  aclIntArray* tuning = nullptr;
+};
+
+TEST_F(Operators, GroupedMatmulRefusals) {
+  const auto half = [&](std::vector<int64_t> dims) { return s.tensor(s.allocate(512), dims, ACL_BF16); };
+  const auto refused = [&](const std::function<void(Grouped&)>& change, const char* says) {
+    Grouped g{.x = s.list(half({4, 2})),
+              .weight = s.list(half({3, 2, 5})),
+              .out = s.list(half({4, 5})),
+              .groups = s.tensor(s.allocate(24), {3}, ACL_INT64)};
+    change(g);
+    expect_refused(RUN(s, aclnnGroupedMatmulV5, g.x, g.weight, g.bias, nullptr, nullptr, nullptr, nullptr,
+                       nullptr, g.groups, nullptr, nullptr, nullptr, g.split_item, g.group_type, g.list_type,
+                       g.activation, g.tuning, g.out, g.feature_out, nullptr),
+                   kInvalid, says);
+  };
+  refused([&](Grouped& g) { g.bias = s.list(out({5}).tensor); }, "bias must be null");
+  refused([&](Grouped& g) { g.feature_out = s.list(half({4, 5})); }, "activationFeatureOut must be null");
+  refused([&](Grouped& g) { g.tuning = s.integers({1}); }, "tuningConfigOptional must be null");
+  refused([](Grouped& g) { g.split_item = 0; }, "splitItem 0");
+  refused([](Grouped& g) { g.group_type = 2; }, "groupType 2");
+  refused([](Grouped& g) { g.list_type = 2; }, "groupListType 2");
+  refused([](Grouped& g) { g.activation = 1; }, "actType 1");
+  refused([&](Grouped& g) { g.x = s.list({half({4, 2}), half({4, 2})}); }, "x must be a list of one");
+  refused([&](Grouped& g) { g.x = s.list(half({8})); }, "2 to 2 dims");
+  refused([&](Grouped& g) { g.x = s.list(half({4, 3})); }, "inner dims disagree");
+  refused([&](Grouped& g) { g.weight = s.list(half({2, 5})); }, "3 to 3 dims");
+  refused([&](Grouped& g) { g.weight = s.list(out({3, 2, 5}).tensor); }, "must be the same");
+  refused([&](Grouped& g) { g.out = s.list(half({5, 4})); }, "must have dims [4, 5]");
+  refused([&](Grouped& g) { g.groups = s.tensor(s.allocate(32), {4}, ACL_INT64); }, "must have dims [3]");
+  refused([&](Grouped& g) { g.groups = s.tensor(s.allocate(12), {3}, ACL_INT32); }, "dtype INT32");
+  refused(
+      [&](Grouped& g) {
+        g.x = s.list(s.tensor(s.allocate(512), {4, 2}, ACL_BF16, {.strides = {4, 1}, .storage = {4, 4}}));
+      },
+      "contiguous");
+  refused(
+      [&](Grouped& g) {
+        g.weight = s.list(s.tensor(s.allocate(1025 * 20), {1025, 2, 5}, ACL_BF16));
+      },
+      "1024 at most");
+  refused(
+      [&](Grouped& g) {
+        g.weight = s.list(s.tensor(s.allocate(2 * 65536 * 2), {1, 2, 65536}, ACL_BF16));
+        g.groups = s.tensor(s.allocate(8), {1}, ACL_INT64);
+        g.out = s.list(s.tensor(s.allocate(4 * 65536 * 2), {4, 65536}, ACL_BF16));
+      },
+      "below 65536");
+}
+
+TEST_F(Operators, GatingTakesTheLargestAndTheLowestOfEquals) {
+  const Out y = out({1, 2}), ids = out({1, 2}, ACL_INT32);
+  aclTensor* x = floats({0, std::log(2.0f), std::log(2.0f), 0}, {1, 4});
+  const auto gate = [&](int64_t k, int64_t renorm) {
+    return RUN(s, aclnnMoeGatingTopKSoftmaxV2, x, nullptr, k, renorm, false, y.tensor, ids.tensor, nullptr);
+  };
+  expect_ok(gate(2, 0));
+  EXPECT_THAT(result<int32_t>(ids), ElementsAre(1, 2));
+  EXPECT_THAT(result(y), Pointwise(NearFloat(), std::vector<float>{1 / 3.0f, 1 / 3.0f}));
+  expect_ok(gate(2, 1));
+  EXPECT_THAT(result(y), Pointwise(NearFloat(), std::vector<float>{.5f, .5f}));
+  expect_refused(gate(5, 1), kInvalid, "k = 5");
+  expect_refused(gate(2, 2), kInvalid, "renorm 2");
+}
+
+// Three tokens, two of three experts each: routed, multiplied per expert by 1, 10 and 100, and summed again.
+class Routing : public Operators {
+ protected:
+  aclTensor* x = s.tensor(s.upload_bf16({1, 2, 3}), {3, 1}, ACL_BF16);
+  aclTensor* ids = ints({2, 0, 0, 1, 2, 1}, {3, 2});
+  Out expanded = out({6, 1}, ACL_BF16), places = out({6}, ACL_INT32);
+
+  void finish(aclTensor* counts) {
+    aclTensor* w = s.tensor(s.upload_bf16({1, 10, 100}), {3, 1, 1}, ACL_BF16);
+    const Out y = out({6, 1}, ACL_BF16), sum = out({3, 1}, ACL_BF16);
+    expect_ok(RUN(s, aclnnGroupedMatmulV4, s.list(expanded.tensor), s.list(w), nullptr, nullptr, nullptr,
+                  nullptr, nullptr, nullptr, counts, nullptr, nullptr, nullptr, int64_t{2}, int64_t{0},
+                  int64_t{1}, int64_t{0}, s.list(y.tensor), nullptr, nullptr));
+    aclTensor* again = s.tensor(y.data, {6, 1}, ACL_BF16);
+    aclTensor* scales = floats({.5f, 1, 1, 1, 1, 2}, {3, 2});
+    expect_ok(RUN(s, aclnnMoeFinalizeRoutingV2, again, places.tensor, nullptr, nullptr, nullptr, scales,
+                  nullptr, int64_t{2}, sum.tensor));
+    ASSERT_EQ(s.sync(), 0) << s.error();
+    EXPECT_THAT(s.download_bf16(sum.data, 3), ElementsAre(51, 22, 360));
+    expect_refused(RUN(s, aclnnMoeFinalizeRoutingV2, again, places.tensor, nullptr, nullptr, nullptr, scales,
+                       nullptr, int64_t{0}, sum.tensor),
+                   kInvalid, "dropPadMode 0");
+  }
+  int route(aclTensor* counts, std::vector<int64_t> range, int64_t active = 6, int64_t type = 1) {
+    aclTensor* scale = out({6}).tensor;
+    return RUN(s, aclnnMoeInitRoutingV3, x, ids, nullptr, nullptr, active, int64_t{0}, int64_t{3}, int64_t{0},
+               type, true, int64_t{-1}, s.integers(range), int64_t{0}, expanded.tensor, places.tensor, counts,
+               scale);
+  }
+};
+
+TEST_F(Routing, V3) {
+  const Out counts = out({3}, ACL_INT64);
+  expect_ok(route(counts.tensor, {0, 3}));
+  EXPECT_THAT(result<int32_t>(places), ElementsAre(4, 0, 1, 2, 5, 3));
+  EXPECT_THAT(result<int64_t>(counts), ElementsAre(2, 2, 2));
+  EXPECT_THAT(s.download_bf16(expanded.data, 6), ElementsAre(1, 2, 2, 3, 1, 3));
+  expect_refused(route(counts.tensor, {0, 3}, 5), kInvalid, "activeNum 5");
+  expect_refused(route(counts.tensor, {0, 3}, 6, 0), kInvalid, "expertTokensNumType 0");
+  expect_refused(route(counts.tensor, {0}), kInvalid, "activeExpertRange");
+  expect_refused(route(out({3}, ACL_INT32).tensor, {0, 3}), kInvalid, "dtype INT32");
+  aclTensor* gaps = s.tensor(s.allocate(48), {3}, ACL_INT64, {.strides = {2}, .storage = {6}});
+  expect_refused(route(gaps, {0, 3}), kInvalid, "contiguous");
+  finish(counts.tensor);
+}
+
+TEST_F(Routing, V2CountsInInt32) {
+  const Out counts = out({3}, ACL_INT32), wide = out({3}, ACL_INT64);
+  const auto v2 = [&](aclTensor* to) {
+    return RUN(s, aclnnMoeInitRoutingV2, x, ids, int64_t{0}, int64_t{0}, int64_t{3}, int64_t{0}, int64_t{2},
+               false, expanded.tensor, places.tensor, to, nullptr);
+  };
+  expect_ok(v2(counts.tensor));
+  expect_refused(v2(wide.tensor), kInvalid, "dtype INT64");
+  expect_ok(RUN(s, aclnnCast, counts.tensor, ACL_INT64, wide.tensor));
+  finish(wide.tensor);
+}
+
+TEST_F(Routing, AGroupListOfTheOtherKindIsToldWhenSynchronised) {
+  const Out counts = out({3}, ACL_INT64), y = out({6, 1}, ACL_BF16);
+  expect_ok(route(counts.tensor, {0, 3}));
+  aclTensor* w = s.tensor(s.upload_bf16({1, 10, 100}), {3, 1, 1}, ACL_BF16);
+  aclTensor* sums = s.tensor(s.upload<int64_t>({2, 4, 6}), {3}, ACL_INT64);  // given as counts
+  expect_ok(RUN(s, aclnnGroupedMatmulV5, s.list(expanded.tensor), s.list(w), nullptr, nullptr, nullptr,
+                nullptr, nullptr, nullptr, sums, nullptr, nullptr, nullptr, int64_t{2}, int64_t{0},
+                int64_t{1}, int64_t{0}, nullptr, s.list(y.tensor), nullptr, nullptr));
+  EXPECT_EQ(s.sync(), ACL_ERROR_RT_AICORE_EXCEPTION);
+  EXPECT_THAT(s.error(), HasSubstr("the groups have 12 rows, x has 6"));
+}
+
+}  // namespace
+}  // namespace cann_test
