@@ -32,7 +32,8 @@ class KvExchange {
   virtual void begin_step(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank) = 0;
 
   /// kv: this rank's new rows [T_local, Hk*Dk + Hv*Dv] f32 or Ops::inner_dtype(), K before V. Rows may travel
-  /// from here on: what start() takes from the arena stays until finish(), after which they are in their pages.
+  /// from here on: what start() takes from the arena stays until finish(), after which they are in their
+  /// pages.
   virtual void start(OpContext& ctx, int32_t layer, Matrix kv) = 0;
   virtual void finish(OpContext& ctx) = 0;
 

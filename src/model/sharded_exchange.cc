@@ -69,8 +69,11 @@ class ShardedExchange final : public KvExchange {
     const KvShape& s = pool_.shape;
     return {options_.heads_q, s.heads_k, s.dim_k, s.dim_v, size_of(pool_.dtype)};
   }
-  Launch launch_of(OpContext& ctx, const PartLaunch& part, size_t rows) const {
-    return {part.segments, {ops_.upload(ctx, part.block_table), static_cast<int32_t>(rows), part.max_pages}};
+  static Launch launch_of(const PartLaunch& part, size_t rows) {
+    return {part.segments,
+            {{.host = part.block_table.data(), .size = std::ssize(part.block_table)},
+             static_cast<int32_t>(rows),
+             part.max_pages}};
   }
   Partials make_partials(OpContext& ctx, int64_t rows, const AttendArgs& args) const {
     const int64_t cols = int64_t{args.heads_q} * (pool_.shape.dim_v + 1);
@@ -119,15 +122,15 @@ void ShardedExchange::begin_step(OpContext& ctx, const Batch& batch, const CpPla
   scratch_slots_ = ops_.upload(ctx, plan_.scratch_slots);
   query_rows_ = ops_.upload(ctx, plan_.query_rows);
   query_merge_ = ops_.upload(ctx, plan_.query_merge);
-  chunk_ = launch_of(ctx, plan_.chunk, bs);
-  queries_ = launch_of(ctx, plan_.queries, bs);
+  chunk_ = launch_of(plan_.chunk, bs);
+  queries_ = launch_of(plan_.queries, bs);
   rounds_.clear();
   for (const ShardRound& round : plan_.rounds) {
     Round& here = rounds_.emplace_back();
     here.send_slots = ops_.upload(ctx, round.send_slots);
     here.merge = ops_.upload(ctx, round.merge);
     for (const auto& slots : round.recv_slots) here.recv_slots.push_back(ops_.upload(ctx, slots));
-    for (const PartLaunch& part : round.parts) here.parts.push_back(launch_of(ctx, part, bs));
+    for (const PartLaunch& part : round.parts) here.parts.push_back(launch_of(part, bs));
   }
 }
 

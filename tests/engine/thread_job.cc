@@ -16,6 +16,10 @@ class SharedPlace final : public Communicator {
                           std::span<const int64_t> recv_bytes, std::string_view tag) override {
     place_->start_all_gather_v(send, recv, recv_bytes, tag);
   }
+  void start_shift(std::span<const std::byte> send, std::span<std::byte> recv,
+                   std::string_view tag) override {
+    place_->start_shift(send, recv, tag);
+  }
   void wait() override { place_->wait(); }
   void all_reduce(std::span<float> data, std::string_view tag) override { place_->all_reduce(data, tag); }
   void reduce_scatter_v(std::span<const float> send, std::span<float> recv, std::span<const Range> ranges,

@@ -137,7 +137,7 @@ TEST(KvExchange, StreamsGoOnBehindEachOther) {
       OpContext ctx{.arena = arena, .stream = &streams[rank]};
       const auto exchange = make_shared_pool_exchange(device->ops(), *pool, group[rank].get());
       for (int32_t layer = 0; layer < kShape.layers; ++layer) {
-        exchange->start(ctx, layer, {}, {});
+        exchange->start(ctx, layer, {});
         exchange->finish(ctx);
       }
     });

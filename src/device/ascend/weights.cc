@@ -25,8 +25,10 @@ std::vector<char> converted(const WeightView& w, DType dtype) {
     for (int64_t c = 0; c < w.cols; ++c) {
       const float value = w.at(r, c);
       const uint16_t rounded = f32_to_bf16(value);
-      std::memcpy(to, dtype == DType::kF32 ? static_cast<const void*>(&value) : &rounded,
-                  static_cast<size_t>(size_of(dtype)));
+      if (dtype == DType::kF32)
+        std::memcpy(to, &value, sizeof value);
+      else
+        std::memcpy(to, &rounded, sizeof rounded);
       to += size_of(dtype);
     }
   }
