@@ -274,6 +274,8 @@ def check_start():
     expect_equal(run.returncode, 3, "a model that is not there")
     run = subprocess.run([LONGSPAN, "serve", "--comm", "mpi"], capture_output=True, text=True)
     expect_equal(run.returncode, 2, "mpi")
+    with Server(LONGSPAN) as boxed:
+        expect_equal(boxed.ask("GET", "/v1/models")[2]["data"][0]["id"], "recall-moe", "the model in the box is the default")
     with Server(LONGSPAN, *FLAGS) as server:
         run = subprocess.run([LONGSPAN, "serve", "--port", str(server.port), *FLAGS], capture_output=True, text=True)
         expect_equal(run.returncode, 2, "a port that is taken")
