@@ -52,6 +52,7 @@ struct HttpServer::Core final : SessionHost {
   const HttpHandler handler;
   asio::io_context io;
   tcp::acceptor acceptor;
+  uint16_t port = 0;
   asio::steady_timer retry;
   asio::thread_pool workers;
   std::thread thread;
@@ -77,6 +78,7 @@ void HttpServer::Core::listen(const HttpAddress& address) {
   if (!error) acceptor.bind(endpoint, error);
   if (!error) acceptor.listen(kBacklog, error);
   if (error) fail(error.message());
+  port = acceptor.local_endpoint().port();
 }
 
 void HttpServer::Core::accept() {
@@ -115,7 +117,7 @@ HttpServer::~HttpServer() {
 }
 
 uint16_t HttpServer::port() const {
-  return core_->acceptor.local_endpoint().port();
+  return core_->port;
 }
 
 void HttpServer::start() {
