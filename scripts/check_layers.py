@@ -21,7 +21,8 @@ ALLOWED = {
     "schedule": {"plan", "kv"},
     "model": {"device", "comm", "checkpoint", "plan", "tensor"},
     "engine": {"model", "device", "comm", "checkpoint", "schedule", "plan", "kv", "text", "tensor"},
-    "cli": {"plan", "device", "checkpoint", "model"},
+    "server": {"text"},
+    "cli": {"plan", "device", "checkpoint", "model", "server"},
 }
 # The CANN simulator shares nothing with src/.
 SIMULATOR = {"abi", "core", "hccl", "ops", "sim"}
@@ -30,6 +31,7 @@ VENDOR = {
     "device/cpu": re.compile(r"^(oneapi/|dnnl|immintrin)"),
     "device/cuda": re.compile(r"^(cuda|cublas|nccl)"),
     "comm/mpi": re.compile(r"^mpi\.h"),
+    "server": re.compile(r"^(boost|prometheus)/"),
     "device/ascend": re.compile(r"^(acl/|aclnn|hccl)"),
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')

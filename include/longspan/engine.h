@@ -62,6 +62,8 @@ struct EngineInfo {
   int64_t kv_tokens = 0;     ///< that fit
   int64_t context_length = 0;
   int32_t page_size = 0;
+  bool thinks = false;          ///< answers to chats may begin with a <think> block
+  bool opens_thinking = false;  ///< which the prompt of a chat has opened already
 };
 
 struct EngineStats {
@@ -71,9 +73,22 @@ struct EngineStats {
   int64_t prefill_tokens = 0, decode_tokens = 0;  ///< computed so far
 };
 
-/// Runs requests on one model. submit and cancel may be called from any thread; step, run and the rest from
-/// one thread at a time. A request's failure is reported in its Result; Error(kRankLost) from step means that
-/// the engine is dead: every request in flight has been finished with that error.
+/// A request that has not finished, as the last step left it.
+struct RequestStatus {
+  RequestId id = 0;
+  bool running = false;  ///< else it waits for a place in the batch or for pages
+  int32_t prompt_tokens = 0;
+  int32_t cached_tokens = 0;              ///< of the prompt, found in the prefix tree
+  int32_t processed_tokens = 0;           ///< of the prompt, cached ones included
+  int32_t new_tokens = 0;                 ///< generated so far
+  int64_t pages = 0;                      ///< KV pages it holds, shared ones included
+  std::vector<int32_t> rank_tokens = {};  ///< as in Progress
+};
+
+/// Runs requests on one model. submit, cancel, tokenize, detokenize and token_bytes may be called from any
+/// thread; step, run and the rest from one thread at a time. A request's failure is reported in its Result;
+/// Error(kRankLost) from step means that the engine is dead: every request in flight has been finished with
+/// that error.
 class Engine {
  public:
   /// Loads the model. Throws Error: kUsage, kUnreadable, kNotSupported, kCapacity.
@@ -97,13 +112,18 @@ class Engine {
   /// submit + run for one request. Throws Error if it fails.
   virtual Result generate(Request request) = 0;
 
-  virtual std::vector<int32_t> tokenize(const Prompt& prompt) const = 0;
+  virtual std::vector<int32_t> tokenize(const Prompt& prompt, const ChatOptions& chat) const = 0;
+  std::vector<int32_t> tokenize(const Prompt& prompt) const { return tokenize(prompt, {}); }
   virtual std::string detokenize(const std::vector<int32_t>& token_ids) const = 0;
+  /// The bytes of one token's text, which may be a part of a character; empty for an unknown id.
+  virtual std::string token_bytes(int32_t token_id) const = 0;
 
   virtual EngineInfo info() const = 0;
   /// What the device reaches at its best on the cores of all local ranks; takes about a second of them.
   virtual HardwareLimits measure_limits() const = 0;
   virtual EngineStats stats() const = 0;
+  /// In order of arrival, those that submit has queued since the last step left out.
+  virtual std::vector<RequestStatus> requests() const = 0;
   /// Verifies page accounting; throws Error(kInternal) on the first contradiction.
   virtual void check_integrity() const = 0;
 };

@@ -19,6 +19,11 @@ struct Message {
   std::string content;
 };
 
+/// How messages become a prompt.
+struct ChatOptions {
+  bool enable_thinking = true;  ///< false: refused where the chat template can't switch it off
+};
+
 struct SamplingParams {
   int32_t max_tokens = 16;             ///< >= 0 new tokens; 0 computes the prompt only
   float temperature = 0;               ///< >= 0; 0: greedy, ties to the lowest id
@@ -27,6 +32,13 @@ struct SamplingParams {
   uint64_t seed = 0;                   ///< same seed, prompt and parameters: same tokens
   std::vector<std::string> stop = {};  ///< generation ends before the first of these; none empty
   bool ignore_eos = false;             ///< go on past end-of-sequence tokens
+  float repetition_penalty =
+      1;  ///< > 0; logits of tokens in prompt or answer are divided (< 0: multiplied) by it
+  float presence_penalty = 0;   ///< taken off the logit of every token in the answer so far
+  float frequency_penalty = 0;  ///< likewise, once for each time it is there
+  float min_p = 0;              ///< [0, 1]; tokens less likely than this share of the likeliest are left out
+  std::vector<std::pair<int32_t, float>> logit_bias =
+      {};                        ///< (id, what is added to its logit), after penalties
   int32_t logprobs = -1;         ///< alternatives to report per generated token; -1: no log-probabilities
   bool prompt_logprobs = false;  ///< log-probability of every prompt token given those before it
 };
@@ -78,6 +90,9 @@ struct Progress {
   int32_t cached = 0;
   int32_t processed = 0;  ///< cached ones included
   double elapsed_ms = 0;  ///< since the request's first step
+  /// Tokens that each context-parallel rank computed: [cp]; those of steps in which nothing was cut are in
+  /// none.
+  std::vector<int32_t> rank_tokens = {};
 };
 
 /// Callbacks run on the thread that calls Engine::step, between steps; they may call submit and cancel.
@@ -85,6 +100,7 @@ struct Request {
   Prompt prompt;
   SamplingParams sampling;
   std::function<void(const Progress&)> on_progress = {};
+  std::function<void(const TokenLogprob&)> on_logprob = {};  ///< before its token, if asked for
   std::function<void(int32_t token_id, const std::string& text_delta)> on_token =
       {};                                             ///< delta: whole characters
   std::function<void(const Result&)> on_finish = {};  ///< exactly once, also for failures and cancellation

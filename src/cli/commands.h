@@ -11,6 +11,7 @@ int run_batch(const CommonOptions& common, const BatchOptions& options, Context&
 int run_plan(const CommonOptions& common, const PlanOptions& options, Context& context);
 int run_bench(const CommonOptions& common, const BenchOptions& options, Context& context);
 int run_eval(const CommonOptions& common, const EvalOptions& options, Context& context);
+int run_serve(const CommonOptions& common, const ServeOptions& options, Context& context);
 int run_doctor(const CommonOptions& common, const DoctorOptions& options, Context& context);
 
 }  // namespace longspan::cli

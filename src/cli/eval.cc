@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/engine_report.h"
 #include "cli/pump.h"
+#include "server/remote_engine.h"
 
 namespace longspan::cli {
 namespace {
@@ -44,9 +45,16 @@ EvalScore ask_questions(const EvalRun& run, const std::string& label, size_t cou
 }
 
 int run_eval(const CommonOptions& common, const EvalOptions& options, Context& context) {
-  const auto engine = context.open_engine(common.engine);
-  context.catch_interrupts();
   const int64_t parallel = options.parallel > 0 ? options.parallel : common.engine.max_running_requests;
+  const auto engine = options.url.empty()
+                          ? context.open_engine(common.engine)
+                          : server::open_remote_engine({.url = options.url,
+                                                        .model_name = options.served_model,
+                                                        .api_key = options.api_key,
+                                                        .model_folder = common.engine.model,
+                                                        .chat_template = common.engine.chat_template,
+                                                        .parallel = static_cast<size_t>(parallel)});
+  context.catch_interrupts();
   const EvalRun run{common, options, context, *engine, static_cast<size_t>(parallel)};
   JsonObject report;
   report.set("task", options.task);

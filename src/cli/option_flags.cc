@@ -250,10 +250,30 @@ void add_eval_flags(FlagSet& flags, EvalOptions& options) {
   flags.integer("--shots", options.shots, 0, 1000, "COUNT", "gsm8k: worked examples before each question");
   flags.integer("-n,--max-tokens", options.max_tokens, 0, kMax32, "TOKENS",
                 "most new tokens per answer; 0: gsm8k 512, recall 40");
+  flags.text(
+      "--url", options.url, "URL",
+      "gsm8k, recall: ask this OpenAI-compatible server; recall needs -m all the same, to count tokens");
+  flags.text("--served-model-name", options.served_model, "NAME",
+             "what that server calls the model; the first that it lists where not given");
+  flags.text("--api-key", options.api_key, "KEY", "that server's key (better: in LONGSPAN_API_KEY)");
   flags.integer("--context", options.context, 0, kMax32, "TOKENS", "ppl: window; 0: the model's, up to 4096");
   flags.integer("--stride", options.stride, 0, kMax32, "TOKENS",
                 "ppl: from window to window; 0: half a window");
   flags.unsigned_integer("--seed", options.seed, "NUMBER", "recall: of the documents");
+}
+
+void add_serve_flags(FlagSet& flags, ServeOptions& options) {
+  flags.text("--host", options.host, "ADDRESS", "where to listen; 0.0.0.0: everywhere");
+  flags.integer("--port", options.port, 0, 65535, "NUMBER",
+                "where to listen; 0: any free one, told on stderr");
+  flags.text("--served-model-name", options.model_name, "NAME",
+             "what clients call the model; the folder's name where not given");
+  flags.texts("--api-key", options.api_keys, "KEY",
+              "clients must send it; may be given several times (better: in LONGSPAN_API_KEY)");
+  flags.integer("--max-queued-requests", options.max_queued, 0, kMax32, "REQUESTS",
+                "how many may wait; more are refused with status 429");
+  flags.number("--drain-timeout", options.drain_timeout_s, 0, true, kInfinity, "SECONDS",
+               "for answers under way after SIGTERM or SIGINT");
 }
 
 }  // namespace longspan::cli

@@ -13,5 +13,6 @@ void add_batch_flags(FlagSet& flags, BatchOptions& options);
 void add_plan_flags(FlagSet& flags, PlanOptions& options);
 void add_bench_flags(FlagSet& flags, BenchOptions& options);
 void add_eval_flags(FlagSet& flags, EvalOptions& options);
+void add_serve_flags(FlagSet& flags, ServeOptions& options);
 
 }  // namespace longspan::cli

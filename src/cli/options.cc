@@ -18,7 +18,7 @@ namespace longspan::cli {
 namespace {
 
 constexpr const char* kVersion = "0.1.0";
-const std::vector<std::string> kCommands = {"generate", "batch", "plan", "bench", "eval", "doctor"};
+const std::vector<std::string> kCommands = {"generate", "batch", "plan", "bench", "eval", "serve", "doctor"};
 
 struct CommandHelp {
   const char* summary;
@@ -36,6 +36,7 @@ const std::map<std::string, CommandHelp> kHelp = {
     {"eval",
      {"Score a model: gsm8k, recall or ppl",
       "longspan eval recall -m models/recall-moe --lengths 1024,4096"}},
+    {"serve", {"Answer over HTTP as OpenAI's API does", "longspan serve --cp 2 --port 8080"}},
     {"doctor",
      {"Check a device: what is installed, and every op against the reference",
       "longspan doctor --backend ascend"}},
@@ -53,10 +54,6 @@ std::string program_help() {
 }
 
 [[noreturn]] void unknown_command(const std::string& word) {
-  if (word == "serve") {
-    throw Error(ErrorCode::kNotSupported,
-                fmt::format("{} is not in this build; commands: {}", word, fmt::join(kCommands, ", ")));
-  }
   const std::string near = nearest(word, kCommands);
   throw Error(ErrorCode::kUsage,
               near.empty() ? fmt::format("unknown command {}; commands: {}", word, fmt::join(kCommands, ", "))
@@ -96,6 +93,8 @@ void add_command(const std::string& name, FlagSet& flags, CommandLine& line) {
     cp_list = &options.cp;
   } else if (name == "eval") {
     add_eval_flags(flags, line.command.emplace<EvalOptions>());
+  } else if (name == "serve") {
+    add_serve_flags(flags, line.command.emplace<ServeOptions>());
   } else {
     line.command.emplace<DoctorOptions>();
   }
@@ -147,8 +146,18 @@ void check_rules(const CommandLine& line) {
     if (!ok) throw Error(ErrorCode::kUsage, message);
   };
   if (std::holds_alternative<DoctorOptions>(line.command)) return;
-  require(!line.common.engine.model.empty(), "-m is missing: which model folder? (-m FOLDER)");
   check_exchange(line.common);
+  if (std::holds_alternative<ServeOptions>(line.command)) {
+    if (line.common.comm == "mpi")
+      throw Error(ErrorCode::kNotSupported, "serve --comm mpi: not in this build; use threads");
+    return;
+  }
+  const auto* asked = std::get_if<EvalOptions>(&line.command);
+  const bool remote = asked && !asked->url.empty();
+  require(!remote || asked->task != "ppl",
+          "eval ppl --url: a server's log-probabilities are not read; leave out --url");
+  require(!line.common.engine.model.empty() || (remote && asked->task == "gsm8k"),
+          "-m is missing: which model folder? (-m FOLDER)");
   if (const auto* generate = std::get_if<GenerateOptions>(&line.command)) {
     require(generate->stdin_mark.empty() || generate->stdin_mark == "-",
             fmt::format("unexpected argument \"{}\"; a prompt goes after -p, a file after -f",

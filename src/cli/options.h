@@ -59,8 +59,20 @@ struct EvalOptions {
   std::vector<int64_t> lengths{1024, 4096, 16384};  // recall: prompt tokens
   int64_t shots = 5;                                // gsm8k
   int64_t max_tokens = 0;                           // per answer; 0: the task's own
+  std::string url;                                  // ask this server; "": an engine of this process
+  std::string served_model;                         // what it calls the model; "": the first that it lists
+  std::string api_key;                              // that it wants; "": none
   int64_t context = 0;                              // ppl: tokens a window; 0: up to 4096
   int64_t stride = 0;                               // ppl: tokens between windows; 0: half the context
+};
+
+struct ServeOptions {
+  std::string host = "127.0.0.1";
+  int32_t port = 8080;                // 0: any free one
+  std::string model_name;             // "": the model folder's name
+  std::vector<std::string> api_keys;  // none: everybody may ask
+  int32_t max_queued = 256;           // requests that wait for a place in the batch
+  double drain_timeout_s = 30;        // for answers under way once told to stop
 };
 
 struct DoctorOptions {};
@@ -68,7 +80,7 @@ struct DoctorOptions {};
 struct CommandLine {
   CommonOptions common;
   std::variant<std::monostate, GenerateOptions, BatchOptions, PlanOptions, BenchOptions, EvalOptions,
-               DoctorOptions>
+               ServeOptions, DoctorOptions>
       command;
   std::string information;         // --help, --version: print this and stop
   std::vector<std::string> notes;  // one line each, for stderr

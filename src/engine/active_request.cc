@@ -6,10 +6,12 @@
 
 namespace longspan {
 
-ActiveRequest::ActiveRequest(RequestId id, Request request, double submitted_ms, const Tokenizer& tokenizer)
+ActiveRequest::ActiveRequest(RequestId id, Request request, double submitted_ms, const Tokenizer& tokenizer,
+                             int32_t cp)
     : request_(std::move(request)),
       detokenizer_(tokenizer),
       stop_matcher_(request_.sampling.stop),
+      rank_tokens_(static_cast<size_t>(cp)),
       submitted_ms_(submitted_ms) {
   result_.id = id;
 }
@@ -32,13 +34,16 @@ void ActiveRequest::note_step_begin(double now_ms) {
   if (!first_step_ms_) first_step_ms_ = now_ms;
 }
 
-void ActiveRequest::note_prefill(const Sequence& sequence, double now_ms) {
+void ActiveRequest::note_prefill(const Sequence& sequence, std::span<const int32_t> rank_tokens,
+                                 double now_ms) {
+  for (size_t rank = 0; rank < rank_tokens.size(); ++rank) rank_tokens_[rank] += rank_tokens[rank];
   result_.cached_tokens = static_cast<int32_t>(sequence.kv->cached_tokens());
   if (!request_.on_progress) return;
   request_.on_progress({.total = sequence.prompt_len,
                         .cached = result_.cached_tokens,
                         .processed = std::min(sequence.computed, sequence.prompt_len),
-                        .elapsed_ms = now_ms - *first_step_ms_});
+                        .elapsed_ms = now_ms - *first_step_ms_,
+                        .rank_tokens = rank_tokens_});
 }
 
 bool ActiveRequest::accept(int32_t token, std::span<const float> logits, bool end_token, double now_ms) {
@@ -46,6 +51,7 @@ bool ActiveRequest::accept(int32_t token, std::span<const float> logits, bool en
   result_.token_ids.push_back(token);
   if (request_.sampling.logprobs >= 0) {
     result_.logprobs.push_back(token_logprob(logits, token, request_.sampling.logprobs));
+    if (request_.on_logprob) request_.on_logprob(result_.logprobs.back());
   }
   if (end_token && !request_.sampling.ignore_eos) {
     result_.finish_reason = FinishReason::kStop;

@@ -18,7 +18,7 @@ namespace longspan {
 /// computed tokens into text, progress and the final Result; knows no batch and no device.
 class ActiveRequest {
  public:
-  ActiveRequest(RequestId id, Request request, double submitted_ms, const Tokenizer& tokenizer);
+  ActiveRequest(RequestId id, Request request, double submitted_ms, const Tokenizer& tokenizer, int32_t cp);
 
   RequestId id() const { return result_.id; }
   const SamplingParams& sampling() const { return request_.sampling; }
@@ -27,7 +27,10 @@ class ActiveRequest {
   std::unique_ptr<Sequence> start(std::vector<int32_t> prompt, int32_t new_tokens_limit);
 
   void note_step_begin(double now_ms);
-  void note_prefill(const Sequence& sequence, double now_ms);
+  /// `rank_tokens` [cp]: what each rank computed of it in this step; empty: it was not cut.
+  void note_prefill(const Sequence& sequence, std::span<const int32_t> rank_tokens, double now_ms);
+  /// [cp] of all steps so far.
+  const std::vector<int32_t>& rank_tokens() const { return rank_tokens_; }
   void note_prompt_score(int32_t position, float logprob) { result_.prompt_logprobs[position] = logprob; }
   /// Takes a generated token; `logits` [V] is what it was drawn from. True if the request is done.
   bool accept(int32_t token, std::span<const float> logits, bool end_token, double now_ms);
@@ -45,6 +48,7 @@ class ActiveRequest {
   Detokenizer detokenizer_;
   StopMatcher stop_matcher_;
   int32_t new_tokens_limit_ = 0;
+  std::vector<int32_t> rank_tokens_;
   double submitted_ms_;
   std::optional<double> first_step_ms_, first_token_ms_;
 };

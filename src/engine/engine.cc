@@ -60,13 +60,23 @@ class EngineImpl final : public Engine {
   }
   Result generate(Request request) override;
 
-  std::vector<int32_t> tokenize(const Prompt& prompt) const override;
+  using Engine::tokenize;
+  std::vector<int32_t> tokenize(const Prompt& prompt, const ChatOptions& chat) const override;
   std::string detokenize(const std::vector<int32_t>& token_ids) const override {
     return tokenizer_.decode(token_ids, /*skip_special=*/true);
   }
-  EngineInfo info() const override { return runner_.info(); }
+  std::string token_bytes(int32_t token_id) const override {
+    return std::string(tokenizer_.token_bytes(token_id));
+  }
+  EngineInfo info() const override {
+    EngineInfo info = runner_.info();
+    info.thinks = chat_template_.thinks();
+    info.opens_thinking = chat_template_.opens_thinking();
+    return info;
+  }
   HardwareLimits measure_limits() const override { return runner_.measure_limits(); }
   EngineStats stats() const override;
+  std::vector<RequestStatus> requests() const override;
   void check_integrity() const override { scheduler_.check_integrity(); }
 
  private:
@@ -112,7 +122,7 @@ class EngineImpl final : public Engine {
 RequestId EngineImpl::submit(Request request) {
   Arrival arrival;
   try {
-    check_sampling(request.sampling);
+    check_sampling(request.sampling, config_.vocab_size);
     arrival.prompt = tokenize(request.prompt);
     check_prompt(arrival.prompt, config_.vocab_size, context_length_);
   } catch (const Error& error) {
@@ -120,7 +130,8 @@ RequestId EngineImpl::submit(Request request) {
   }
   const std::lock_guard lock(inbox_mutex_);
   const RequestId id = next_id_++;
-  arrival.request = std::make_unique<ActiveRequest>(id, std::move(request), now_(), tokenizer_);
+  arrival.request =
+      std::make_unique<ActiveRequest>(id, std::move(request), now_(), tokenizer_, options_.layout.cp);
   arrivals_.push_back(std::move(arrival));
   return id;
 }
@@ -232,8 +243,12 @@ bool EngineImpl::step() {
   for (size_t row = 0; row < step->sequences.size(); ++row) {
     const int32_t count = step->batch.rows[row].new_tokens;
     (was_prompt[row] ? counters_.prefill_tokens : counters_.decode_tokens) += count;
-    if (was_prompt[row])
-      running_.at(step->sequences[row]->id).request->note_prefill(*step->sequences[row], now_());
+    if (was_prompt[row]) {
+      const size_t cp = output.rank_tokens.size() / step->sequences.size();
+      running_.at(step->sequences[row]->id)
+          .request->note_prefill(*step->sequences[row], std::span(output.rank_tokens).subspan(row * cp, cp),
+                                 now_());
+    }
     advance(*step, row, wants.score_targets, output, first_token);
     first_token += count;
   }
@@ -256,7 +271,10 @@ void EngineImpl::advance(const ScheduledStep& step, size_t row, std::span<const 
   bool done = true;
   if (request.wants_tokens()) {
     const std::vector<float>& logits = output.logits[row];
-    const int32_t token = sample(logits, request.sampling(), std::ssize(sequence.tokens));
+    std::vector<float> scratch;
+    const int32_t token =
+        sample(adjusted_logits(logits, request.sampling(), sequence.tokens, sequence.prompt_len, scratch),
+               request.sampling(), std::ssize(sequence.tokens));
     const auto& ends = config_.eos_token_ids;
     const bool is_end = std::find(ends.begin(), ends.end(), token) != ends.end();
     done = request.accept(token, logits, is_end, now_());
@@ -294,7 +312,7 @@ Result EngineImpl::generate(Request request) {
   return result;
 }
 
-std::vector<int32_t> EngineImpl::tokenize(const Prompt& prompt) const {
+std::vector<int32_t> EngineImpl::tokenize(const Prompt& prompt, const ChatOptions& chat) const {
   if (const auto* text = std::get_if<std::string>(&prompt))
     return tokenizer_.encode(*text, /*add_special=*/true);
   if (const auto* ids = std::get_if<std::vector<int32_t>>(&prompt)) return *ids;
@@ -302,7 +320,7 @@ std::vector<int32_t> EngineImpl::tokenize(const Prompt& prompt) const {
   for (const Message& message : std::get<std::vector<Message>>(prompt)) {
     turns.push_back({.role = message.role, .content = message.content});
   }
-  return tokenizer_.encode(chat_template_.render(turns), /*add_special=*/false);
+  return tokenizer_.encode(chat_template_.render(turns, chat.enable_thinking), /*add_special=*/false);
 }
 
 EngineStats EngineImpl::stats() const {
@@ -313,6 +331,23 @@ EngineStats EngineImpl::stats() const {
   stats.cached_pages = kv_.cached_pages();
   stats.total_pages = kv_.total_pages();
   return stats;
+}
+
+std::vector<RequestStatus> EngineImpl::requests() const {
+  std::vector<RequestStatus> all;
+  for (const auto& [id, entry] : running_) {
+    const Sequence& sequence = *entry.sequence;
+    RequestStatus status{.id = id, .running = sequence.kv.has_value(), .prompt_tokens = sequence.prompt_len};
+    status.processed_tokens = std::min(sequence.computed, sequence.prompt_len);
+    status.new_tokens = static_cast<int32_t>(std::ssize(sequence.tokens)) - sequence.prompt_len;
+    if (sequence.kv) {
+      status.cached_tokens = static_cast<int32_t>(sequence.kv->cached_tokens());
+      status.pages = std::ssize(sequence.kv->pages());
+    }
+    status.rank_tokens = entry.request->rank_tokens();
+    all.push_back(status);
+  }
+  return all;
 }
 
 }  // namespace

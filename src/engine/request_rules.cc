@@ -42,7 +42,7 @@ void check_options(const EngineOptions& options, const ModelConfig& config) {
                       options.context_length, config.context_length, config.context_length));
 }
 
-void check_sampling(const SamplingParams& sampling) {
+void check_sampling(const SamplingParams& sampling, int64_t vocab_size) {
   constexpr ErrorCode kCode = ErrorCode::kInvalidRequest;
   require(sampling.max_tokens >= 0, kCode,
           fmt::format("max_tokens must be at least 0; got {}", sampling.max_tokens));
@@ -54,6 +54,19 @@ void check_sampling(const SamplingParams& sampling) {
           fmt::format("top_k must be at least 0 (0: off); got {}", sampling.top_k));
   require(sampling.logprobs >= -1, kCode,
           fmt::format("logprobs must be at least 0 (-1: none); got {}", sampling.logprobs));
+  require(sampling.repetition_penalty > 0 && std::isfinite(sampling.repetition_penalty), kCode,
+          fmt::format("repetition_penalty must be above 0 (1: none); got {}", sampling.repetition_penalty));
+  require(std::isfinite(sampling.presence_penalty), kCode,
+          fmt::format("presence_penalty must be a number; got {}", sampling.presence_penalty));
+  require(std::isfinite(sampling.frequency_penalty), kCode,
+          fmt::format("frequency_penalty must be a number; got {}", sampling.frequency_penalty));
+  require(sampling.min_p >= 0 && sampling.min_p <= 1, kCode,
+          fmt::format("min_p must be from 0 to 1; got {}", sampling.min_p));
+  for (const auto& [id, bias] : sampling.logit_bias) {
+    require(id >= 0 && id < vocab_size && std::isfinite(bias), kCode,
+            fmt::format("logit_bias has {} for token {}; ids are from 0 to {}, and the bias is a number",
+                        bias, id, vocab_size - 1));
+  }
   for (const std::string& stop : sampling.stop)
     require(!stop.empty(), kCode, "stop strings must not be empty");
 }

@@ -16,7 +16,7 @@ std::chrono::milliseconds comm_timeout(double seconds);
 void check_options(const EngineOptions& options, const ModelConfig& config);
 
 /// Throws Error(kInvalidRequest) for a sampling parameter out of range.
-void check_sampling(const SamplingParams& sampling);
+void check_sampling(const SamplingParams& sampling, int64_t vocab_size);
 
 /// Throws Error(kInvalidRequest) for an empty prompt or an id outside the vocabulary, Error(kContextLength)
 /// for a prompt longer than `context_length` tokens.

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 namespace longspan {
@@ -50,7 +51,41 @@ void keep_nucleus(std::span<const float> logits, const SamplingParams& params, s
   ids.resize(std::max<size_t>(kept, 1));
 }
 
+// Tokens less likely than min_p times the likeliest go.
+void keep_likely(std::span<const float> logits, const SamplingParams& params, std::vector<int32_t>& ids) {
+  float top = -std::numeric_limits<float>::infinity();
+  for (const int32_t id : ids) top = std::max(top, logits[id]);
+  const double least = std::log(static_cast<double>(params.min_p)) * params.temperature;
+  std::erase_if(ids, [&](int32_t id) { return logits[id] - static_cast<double>(top) < least; });
+}
+
 }  // namespace
+
+std::span<const float> adjusted_logits(std::span<const float> logits, const SamplingParams& params,
+                                       std::span<const int32_t> tokens, int64_t prompt_len,
+                                       std::vector<float>& scratch) {
+  const bool repetition = params.repetition_penalty != 1;
+  const bool counted = params.presence_penalty != 0 || params.frequency_penalty != 0;
+  if (!repetition && !counted && params.logit_bias.empty()) return logits;
+  scratch.assign(logits.begin(), logits.end());
+  if (repetition) {
+    std::vector<char> seen(logits.size());
+    for (const int32_t id : tokens) {
+      if (std::exchange(seen[id], 1)) continue;
+      scratch[id] =
+          scratch[id] > 0 ? scratch[id] / params.repetition_penalty : scratch[id] * params.repetition_penalty;
+    }
+  }
+  if (counted) {
+    std::vector<char> seen(logits.size());
+    for (const int32_t id : tokens.subspan(prompt_len)) {
+      scratch[id] -= params.frequency_penalty;
+      if (!std::exchange(seen[id], 1)) scratch[id] -= params.presence_penalty;
+    }
+  }
+  for (const auto& [id, bias] : params.logit_bias) scratch[id] += bias;
+  return scratch;
+}
 
 int32_t sample(std::span<const float> logits, const SamplingParams& params, int64_t position) {
   if (params.temperature <= 0) {
@@ -67,6 +102,7 @@ int32_t sample(std::span<const float> logits, const SamplingParams& params, int6
     std::iota(ids.begin(), ids.end(), 0);
   }
   if (nucleus) keep_nucleus(logits, params, ids);
+  if (params.min_p > 0) keep_likely(logits, params, ids);
 
   int32_t best = ids.front();
   double best_score = -std::numeric_limits<double>::infinity();

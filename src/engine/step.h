@@ -18,6 +18,7 @@ struct StepWants {
 struct StepOutput {
   std::vector<std::vector<float>> logits;  // [bs] of [V], empty where not wanted
   std::vector<float> scores;               // [T] natural log-probabilities, where wanted
+  std::vector<int32_t> rank_tokens;  // [bs, cp] new tokens that each rank computed; empty: no row was cut
 };
 
 }  // namespace longspan

@@ -343,6 +343,7 @@ StepOutput StepRunner::run_here(const Batch& batch, const StepWants& wants) {
   StepOutput output;
   output.logits.resize(batch.rows.size());
   output.scores.resize(wants.score_targets.size());
+  if (plan.any_cut) output.rank_tokens = plan.tokens_of_ranks();
   const int ranks = static_cast<int>(ranks_.size()) - has_wide_rank_;
   const int first = wide ? ranks : 0;
   team_->run(

@@ -90,6 +90,16 @@ void append_block(RankPlan& plan, int32_t sequence, int32_t token, int32_t posit
 
 }  // namespace
 
+std::vector<int32_t> CpPlan::tokens_of_ranks() const {
+  const size_t n = 2 * static_cast<size_t>(cp), bs = block_len.size() / n;
+  std::vector<int32_t> tokens;
+  for (size_t s = 0; s < bs; ++s) {
+    for (size_t r = 0; r < static_cast<size_t>(cp); ++r)
+      tokens.push_back(block_len[s * n + r] + block_len[s * n + n - 1 - r]);
+  }
+  return tokens;
+}
+
 std::vector<int32_t> CpPlan::rank_counts() const {
   std::vector<int32_t> counts;
   counts.reserve(ranks.size());

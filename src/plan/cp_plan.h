@@ -47,6 +47,8 @@ struct CpPlan {
   std::vector<RowLocation> last_token;  // [bs]
   bool any_cut = false;                 // some sequence is spread over several ranks
 
+  /// New tokens of each sequence that each rank computes: [bs, cp].
+  std::vector<int32_t> tokens_of_ranks() const;
   /// Rows each rank contributes to the KV gather, in rank order: [cp] ("per_rank_actual_token").
   std::vector<int32_t> rank_counts() const;
   /// Global token index of each row of the gather's receive buffer (rank-major, exact counts): [T].

@@ -63,6 +63,7 @@ class Recognizer {
                        : rest == "}}";
     if (!literal.value.starts_with(header) || !known_end)
       refuse("ends in a generation prompt that Longspan doesn't know");
+    if (rest.find(kThinkingOff) != rest.npos) format_.thinking_off = "<think>\n\n</think>\n\n";
     format_.generation_suffix = literal.value.substr(header.size());
   }
 

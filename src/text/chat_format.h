@@ -17,7 +17,9 @@ struct ChatFormat {
   std::string system_preamble;  // Llama-3.1: what stands before the system text; not empty: a system turn is
                                 // always written, first
   std::string generation_suffix;  // what the generation prompt has after the assistant's header
-  bool drops_thinking = false;    // Qwen3: <think> blocks of turns before the last question are left out
+  std::string thinking_off;  // what it has behind that if the chat is to be answered without thinking; empty:
+                             // the template has no such switch
+  bool drops_thinking = false;  // Qwen3: <think> blocks of turns before the last question are left out
 };
 
 /// What a Jinja chat template does, told from its text. Throws Error(kNotSupported), naming `file` and

@@ -130,7 +130,7 @@ ChatTemplate ChatTemplate::load(const std::filesystem::path& folder, std::string
   return ChatTemplate(recognize_chat_template(source.jinja, source.bos_token, source.file));
 }
 
-std::string ChatTemplate::render(const std::vector<ChatTurn>& turns) const {
+std::string ChatTemplate::render(const std::vector<ChatTurn>& turns, bool thinking) const {
   const auto refuse = [](const std::string& why) { throw Error(ErrorCode::kInvalidRequest, why); };
   if (format_.kind == Kind::kNone) {
     refuse(
@@ -145,7 +145,11 @@ std::string ChatTemplate::render(const std::vector<ChatTurn>& turns) const {
       refuse(fmt::format("messages[{}].role is \"{}\"; it must be system, user or assistant", i, role));
     }
   }
-  return format_.kind == Kind::kChatMl ? render_chat_ml(format_, turns) : render_llama3(format_, turns);
+  if (!thinking && format_.thinking_off.empty())
+    refuse("the model's chat template can't switch thinking off; leave out enable_thinking");
+  const std::string text =
+      format_.kind == Kind::kChatMl ? render_chat_ml(format_, turns) : render_llama3(format_, turns);
+  return thinking ? text : text + format_.thinking_off;
 }
 
 }  // namespace longspan

@@ -33,10 +33,15 @@ class ChatTemplate {
 
   Kind kind() const { return format_.kind; }
 
+  /// The answer may begin with a <think> block.
+  bool thinks() const { return format_.drops_thinking; }
+  /// The generation prompt opens that block.
+  bool opens_thinking() const { return format_.generation_suffix.find("<think>") != std::string::npos; }
+
   /// The prompt text, generation prompt included; to be encoded without the post-processor's additions.
-  /// Throws Error(kInvalidRequest) for an empty list or an unknown role, and for kNone (naming
-  /// --chat-template).
-  std::string render(const std::vector<ChatTurn>& turns) const;
+  /// Throws Error(kInvalidRequest) for an empty list or an unknown role, for kNone (naming --chat-template),
+  /// and for `thinking` false where the template can't switch it off.
+  std::string render(const std::vector<ChatTurn>& turns, bool thinking = true) const;
 
  private:
   ChatFormat format_;

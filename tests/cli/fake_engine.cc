@@ -20,7 +20,7 @@ FakeEngine::FakeEngine(FakeScript& script, const EngineOptions& options)
   script_.opened.push_back(options);
 }
 
-std::vector<int32_t> FakeEngine::tokenize(const Prompt& prompt) const {
+std::vector<int32_t> FakeEngine::tokenize(const Prompt& prompt, const ChatOptions&) const {
   if (const auto* ids = std::get_if<std::vector<int32_t>>(&prompt)) return *ids;
   const std::string text = prompt_text(prompt);
   std::vector<int32_t> ids;

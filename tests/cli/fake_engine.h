@@ -44,11 +44,14 @@ class FakeEngine final : public Engine {
   bool step() override;
   void run() override;
   Result generate(Request request) override;
-  std::vector<int32_t> tokenize(const Prompt& prompt) const override;
+  using Engine::tokenize;
+  std::vector<int32_t> tokenize(const Prompt& prompt, const ChatOptions& chat) const override;
   std::string detokenize(const std::vector<int32_t>& token_ids) const override;
+  std::string token_bytes(int32_t token_id) const override { return detokenize({token_id}); }
   EngineInfo info() const override;
   HardwareLimits measure_limits() const override { return script_.limits; }
   EngineStats stats() const override { return {}; }
+  std::vector<RequestStatus> requests() const override { return {}; }
   void check_integrity() const override {}
 
  private:

@@ -166,7 +166,7 @@ TEST_F(GenerateTest, HelpAndVersionGoToStdout) {
   EXPECT_THAT(run({"generate", "--help"}).out, HasSubstr("--max-tokens"));
   EXPECT_THAT(run({"--version"}).out, HasSubstr("longspan "));
   EXPECT_EQ(run({}).code, 2);
-  EXPECT_EQ(run({"serve"}).code, 2);
+  EXPECT_EQ(run({"serf"}).code, 2);
 }
 
 }  // namespace

@@ -177,6 +177,29 @@ std::vector<RankPlan> brute_force(const Rows& rows, int32_t cp, int32_t min_toke
   return plans;
 }
 
+TEST(CpPlan, TokensOfRanksAddUpToTheRows) {
+  const std::vector<BatchRow> rows = {{.new_tokens = 1003, .prefix_len = 7},
+                                      {.new_tokens = 1, .prefix_len = 50}};
+  for (const int32_t cp : {1, 2, 3}) {
+    const CpPlan plan = plan_context_parallel(rows, cp, {});
+    const std::vector<int32_t> tokens = plan.tokens_of_ranks();
+    ASSERT_EQ(tokens.size(), rows.size() * static_cast<size_t>(cp));
+    std::vector<int32_t> of_rank(static_cast<size_t>(cp));
+    for (size_t row = 0; row < rows.size(); ++row) {
+      int32_t sum = 0;
+      for (int32_t rank = 0; rank < cp; ++rank) {
+        sum += tokens[row * static_cast<size_t>(cp) + static_cast<size_t>(rank)];
+        of_rank[static_cast<size_t>(rank)] +=
+            tokens[row * static_cast<size_t>(cp) + static_cast<size_t>(rank)];
+      }
+      EXPECT_EQ(sum, rows[row].new_tokens) << "cp " << cp << " row " << row;
+    }
+    for (int32_t rank = 0; rank < cp; ++rank)
+      EXPECT_EQ(of_rank[static_cast<size_t>(rank)],
+                std::ssize(plan.ranks[static_cast<size_t>(rank)].position));
+  }
+}
+
 TEST(CpPlan, OneSequenceByHand) {
   // 13 tokens after 5 cached ones at cp 2: blocks of 4, 3, 3, 3; rank 0 has the outer ones.
   const Rows rows = {{13, 5}};

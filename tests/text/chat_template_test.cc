@@ -45,6 +45,21 @@ TEST(ChatTemplate, RendersWhatTransformersRenders) {
   }
 }
 
+TEST(ChatTemplate, ThinkingIsSwitchedOffWhereTheTemplateCan) {
+  const json golden = read_golden("chats.json");
+  const std::vector<ChatTurn> hi = {{"user", "hi"}};
+  const auto load = [&](const char* name) {
+    return ChatTemplate(recognize_chat_template(golden["templates"][name].get<std::string>(), "", name));
+  };
+  const ChatTemplate qwen3 = load("qwen3"), always = load("qwen3-thinking"), llama3 = load("llama3");
+  EXPECT_EQ(qwen3.render(hi, false), qwen3.render(hi) + "<think>\n\n</think>\n\n");
+  EXPECT_THROW(always.render(hi, false), Error);
+  EXPECT_THROW(llama3.render(hi, false), Error);
+  EXPECT_TRUE(qwen3.thinks() && !qwen3.opens_thinking());
+  EXPECT_TRUE(always.thinks() && always.opens_thinking());
+  EXPECT_FALSE(llama3.thinks() || llama3.opens_thinking());
+}
+
 TEST(ChatTemplate, IsReadFromEveryPlaceThatFoldersKeepItIn) {
   const json golden = read_golden("chats.json");
   const std::string chatml = golden["templates"]["chatml"], llama3 = golden["templates"]["llama3"];

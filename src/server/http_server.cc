@@ -1,0 +1,146 @@
+#include "server/http_server.h"
+
+#include <fmt/format.h>
+#include <longspan/error.h>
+#include <sys/socket.h>
+
+#include <atomic>
+#include <cerrno>
+#include <set>
+#include <thread>
+#include <utility>
+
+#include "server/asio.h"
+#include "server/http_session.h"
+
+namespace longspan::server {
+
+namespace {
+
+constexpr size_t kWorkers = 2;
+constexpr int kBacklog = 1024;
+
+}  // namespace
+
+struct HttpServer::Core final : SessionHost {
+  Core(const HttpLimits& limits_in, HttpHandler handler_in)
+      : limits(limits_in),
+        handler(std::move(handler_in)),
+        io(1),
+        acceptor(io),
+        retry(io),
+        workers(kWorkers) {}
+
+  void listen(const HttpAddress& address);
+  void accept();
+  void close_all();
+
+  void handle(std::shared_ptr<Exchange> exchange) override {
+    if (exchange->request().body.empty()) return handler(std::move(exchange));
+    asio::post(workers, [this, exchange = std::move(exchange)]() mutable { handler(std::move(exchange)); });
+  }
+  void answered() override { --answering; }
+  void answer_begins() override { ++answering; }
+  bool draining() const override { return draining_; }
+  const HttpLimits& http_limits() const override { return limits; }
+  void closed(HttpSession& session) override {
+    sessions.erase(&session);
+    connections = static_cast<int64_t>(sessions.size());
+  }
+
+  const HttpLimits limits;
+  const HttpHandler handler;
+  asio::io_context io;
+  tcp::acceptor acceptor;
+  uint16_t port = 0;
+  asio::steady_timer retry;
+  asio::thread_pool workers;
+  std::thread thread;
+  std::set<HttpSession*> sessions;  // of the io thread
+  std::atomic<int64_t> answering{0}, connections{0};
+  std::atomic<bool> draining_{false};
+};
+
+void HttpServer::Core::listen(const HttpAddress& address) {
+  const auto fail = [&](const std::string& why) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("can't listen at {}:{}: {}; choose another with --host and --port", address.host,
+                            address.port, why));
+  };
+  error_code error;
+  tcp::resolver resolver(io);
+  const auto found = resolver.resolve(address.host, std::to_string(address.port),
+                                      tcp::resolver::passive | tcp::resolver::numeric_service, error);
+  if (error || found.empty()) fail(error.message());
+  const tcp::endpoint endpoint = *found.begin();
+  acceptor.open(endpoint.protocol(), error);
+  if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
+  if (!error) acceptor.bind(endpoint, error);
+  if (!error) acceptor.listen(kBacklog, error);
+  if (error) fail(error.message());
+  port = acceptor.local_endpoint().port();
+}
+
+void HttpServer::Core::accept() {
+  acceptor.async_accept([this](error_code error, tcp::socket socket) {
+    if (draining_ || error == asio::error::operation_aborted) return;
+    if (error) {  // out of descriptors, most likely: some will come free
+      retry.expires_after(std::chrono::milliseconds(100));
+      retry.async_wait([this](error_code stopped) {
+        if (!stopped) accept();
+      });
+      return;
+    }
+    const bool full = sessions.size() >= limits.max_connections;
+    auto session = std::make_shared<HttpSession>(std::move(socket), *this);
+    sessions.insert(session.get());
+    connections = static_cast<int64_t>(sessions.size());
+    session->start(full);
+    accept();
+  });
+}
+
+HttpServer::HttpServer(const HttpAddress& address, const HttpLimits& limits, HttpHandler handler)
+    : core_(std::make_unique<Core>(limits, std::move(handler))) {
+  core_->listen(address);
+}
+
+HttpServer::~HttpServer() {
+  drain();
+  core_->workers.join();
+  if (core_->thread.joinable()) {
+    asio::post(core_->io, [core = core_.get()] {
+      for (HttpSession* session : core->sessions) session->close();
+    });
+    core_->thread.join();
+  }
+}
+
+uint16_t HttpServer::port() const {
+  return core_->port;
+}
+
+void HttpServer::start() {
+  core_->accept();
+  core_->thread = std::thread([core = core_.get()] { core->io.run(); });
+}
+
+void HttpServer::drain() {
+  core_->draining_ = true;
+  asio::post(core_->io, [core = core_.get()] {
+    error_code ignored;
+    core->acceptor.close(ignored);
+    core->retry.cancel();
+    for (HttpSession* session : core->sessions) session->close_if_idle();
+  });
+}
+
+int64_t HttpServer::answering() const {
+  return core_->answering;
+}
+
+int64_t HttpServer::connections() const {
+  return core_->connections;
+}
+
+}  // namespace longspan::server

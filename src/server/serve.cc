@@ -1,0 +1,56 @@
+#include "server/serve.h"
+
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include "server/engine_loop.h"
+#include "server/openai_api.h"
+
+namespace longspan::server {
+namespace {
+
+constexpr auto kPoll = std::chrono::milliseconds(50);
+constexpr std::chrono::duration<double> kLastWords{2};
+
+void wait_for_answers(const HttpServer& http, std::chrono::duration<double> at_most) {
+  const auto begin = std::chrono::steady_clock::now();
+  while (http.answering() > 0 && std::chrono::steady_clock::now() - begin < at_most)
+    std::this_thread::sleep_for(kPoll);
+}
+
+}  // namespace
+
+void serve(const ServeOptions& options, const std::string& model_folder, const ServeProcess& process) {
+  OpenAiApi api({.model_name = options.model_name,
+                 .api_keys = options.api_keys,
+                 .max_requests = options.max_requests,
+                 .defaults = load_generation_defaults(model_folder),
+                 .random = process.random,
+                 .unix_now = process.unix_now,
+                 .now = process.now,
+                 .pair_work = options.pair_work});
+  HttpServer http(options.address, options.limits,
+                  [&api](std::shared_ptr<Exchange> exchange) { api.handle(exchange); });
+  http.start();
+  if (process.on_listening) process.on_listening(http.port());
+
+  const std::unique_ptr<Engine> engine = process.open_engine();
+  std::optional<Error> lost;
+  {
+    EngineLoop loop(*engine, [&api](const Error& error) { api.fail(error.what()); });
+    api.attach(*engine, loop);
+    if (process.on_ready) process.on_ready(*engine);
+    while (!process.told_to_stop() && !(lost = loop.dead())) std::this_thread::sleep_for(kPoll);
+
+    if (process.on_drain) process.on_drain();
+    api.drain();
+    http.drain();
+    wait_for_answers(http, std::chrono::duration<double>(options.drain_timeout_s));
+    api.detach();
+  }
+  wait_for_answers(http, kLastWords);  // those that were cancelled
+  if (lost) throw Error(*lost);
+}
+
+}  // namespace longspan::server
