@@ -144,10 +144,10 @@ TEST(KvPagesChecks, SlotsOutsideThePoolAreADefect) {
   OpContext ctx{arena, 1};
   auto pool = make_cpu_kv_pool({1, 2, 4, 1, 8, 1, 8}, DType::kF32);
   Rows rows = random_rows(1, 8, 1);
-  for (int32_t slot : {-1, 8}) {
+  for (int32_t slot : {-2, 8})
     EXPECT_THROW(cpu_kv_write(ctx, *pool, 0, rows.matrix(), rows.matrix(), {&slot, &slot, 1}), Error);
+  for (int32_t slot : {-1, 8})
     EXPECT_THROW(cpu_kv_read(ctx, *pool, 0, {&slot, &slot, 1}, rows.matrix(), rows.matrix()), Error);
-  }
 }
 
 TEST(CpuFeatures, NamesGoBothWaysAndAutoIsTheBest) {
