@@ -272,7 +272,7 @@ void add_serve_flags(FlagSet& flags, ServeOptions& options) {
               "clients must send it; may be given several times (better: in LONGSPAN_API_KEY)");
   flags.integer("--max-queued-requests", options.max_queued, 0, kMax32, "REQUESTS",
                 "how many may wait; more are refused with status 429");
-  flags.number("--drain-timeout", options.drain_timeout_s, 0, true, kInfinity, "SECONDS",
+  flags.number("--drain-timeout", options.drain_timeout_s, 0, true, 1e6, "SECONDS",
                "for answers under way after SIGTERM or SIGINT");
 }
 

@@ -147,7 +147,7 @@ const CpuKvPool& checked_pool(const KvPool& pool, int32_t layer, Matrix k, Matri
   check(v.cols == static_cast<int64_t>(s.heads_v) * s.dim_v, "V rows: cols = Hv * Dv");
   const int64_t slot_count = static_cast<int64_t>(s.pages) * s.page_size;
   for (int64_t t = 0; t < slots.size; ++t) {
-    check(slots.host[t] >= least_slot && slots.host[t] < slot_count, "0 <= slot < pages * page_size");
+    check(slots.host[t] >= least_slot && slots.host[t] < slot_count, "slots lie within the pool");
   }
   return *cpu;
 }
