@@ -1,0 +1,16 @@
+# cpack: a Debian package with the program, the library, the model in the box and a systemd unit.
+install(FILES packaging/longspan.service DESTINATION lib/systemd/system)
+install(FILES README.md LICENSE docs/serving.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES models/recall-moe/config.json models/recall-moe/generation_config.json models/recall-moe/model.safetensors
+              models/recall-moe/tokenizer.json models/recall-moe/tokenizer_config.json models/recall-moe/recall.json
+              models/recall-moe/filler.txt models/recall-moe/README.md
+        DESTINATION ${CMAKE_INSTALL_DATADIR}/longspan/models/recall-moe)
+set(CPACK_GENERATOR DEB)
+set(CPACK_PACKAGE_CONTACT "Longspan <longspan@localhost>")
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "Long prompts for large language models on several ranks")
+set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_PACKAGE_SECTION science)
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+set(CPACK_STRIP_FILES ON)
+include(CPack)
