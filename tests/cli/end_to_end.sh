@@ -32,6 +32,14 @@ four=$(ask --model-path "$model" --trust-remote-code --mem-fraction-static 0.7 -
   --attention-backend cpu --tp-size 4 --moe-dp-size 2 --attn-cp-size 2 --cuda-graph-max-bs-decode 32 \
   --enable-prefill-context-parallel --dtype f32)
 expect "tokens of the serving layout" "$one" "$four"
+# The same layout scores 32 documents at a time as one rank does.
+recall() {
+  "$longspan" eval recall -m "$model" --lengths 1024 --limit 32 --parallel 32 --json -q "$@" 2>"$work/err" |
+    sed 's/.*"total":32,"correct":\([0-9]*\).*/\1/'
+}
+score=$(recall)
+[ -n "$score" ] || expect "a recall score" "some" "none"
+expect "recall of the serving layout" "$score" "$(recall --tp-size 4 --moe-dp-size 2 --attn-cp-size 2)"
 expect "int8 tokens at cp 1 and cp 3" "$(ask -m "$model" --dtype int8)" "$(ask -m "$model" --dtype int8 --cp 3)"
 [ -n "$one" ] || expect "tokens" "some" "none"
 
