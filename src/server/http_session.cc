@@ -16,6 +16,7 @@ namespace longspan::server {
 namespace {
 
 constexpr size_t kReadSize = 16 << 10;
+constexpr size_t kWriteSize = 64 << 10;
 constexpr auto kLinger = std::chrono::milliseconds(2000);
 
 int status_of(const error_code& error) {
@@ -218,10 +219,15 @@ HttpSession::Task<bool> HttpSession::send_response(const HttpResponse& response)
   co_return co_await send(std::move(bytes));
 }
 
+// In pieces: a slow client has the time limit for each of them.
 HttpSession::Task<bool> HttpSession::send(std::string data) {
   error_code error;
-  stream_.expires_after(host_.http_limits().write);
-  co_await asio::async_write(stream_, asio::buffer(data), asio::redirect_error(asio::use_awaitable, error));
+  for (size_t begin = 0; begin < data.size() && !error; begin += kWriteSize) {
+    const size_t size = std::min(kWriteSize, data.size() - begin);
+    stream_.expires_after(host_.http_limits().write);
+    co_await asio::async_write(stream_, asio::buffer(data.data() + begin, size),
+                               asio::redirect_error(asio::use_awaitable, error));
+  }
   stream_.expires_never();
   co_return !error && !client_gone_;
 }
