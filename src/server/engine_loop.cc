@@ -89,7 +89,9 @@ bool EngineLoop::step() {
     first = lost && !dead_;
     if (first) {
       dead_ = lost;
-      for (const RequestId id : live_) engine_.cancel(id);  // none, unless the engine broke between steps
+      // A lost engine ends what it has, and in the next step what came meanwhile; a broken one need not.
+      if (lost->code() != ErrorCode::kRankLost)
+        for (const RequestId id : live_) engine_.cancel(id);
     }
   }
   if (first && on_dead_) on_dead_(*lost);

@@ -55,9 +55,10 @@ std::vector<float> text_logprobs(Engine& engine) {
 }
 
 TEST(Int8Quality, LogProbabilitiesOfUnseenText) {
+  if (kSlow) GTEST_SKIP() << "the bounds are those of a longer text";
   const std::vector<float> exact = text_logprobs(*open(ComputeType::kF32));
   const std::vector<float> int8 = text_logprobs(*open(ComputeType::kInt8));
-  ASSERT_GT(exact.size(), kTextBytes / 5);
+  ASSERT_GT(exact.size(), 2500u);
   ASSERT_EQ(exact.size(), int8.size());
   double shift = 0, distance = 0;
   for (size_t i = 0; i < exact.size(); ++i) {
