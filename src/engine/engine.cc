@@ -91,8 +91,7 @@ class EngineImpl final : public Engine {
     Sequence* sequence;
   };
 
-  bool take_arrivals();
-  bool take_cancellations();
+  bool take_inbox();
   void start(Arrival arrival);
   StepWants wants_of(const ScheduledStep& step) const;
   void advance(const ScheduledStep& step, size_t row, std::span<const int32_t> targets,
@@ -141,14 +140,26 @@ void EngineImpl::cancel(RequestId id) {
   cancellations_.push_back(id);
 }
 
-bool EngineImpl::take_arrivals() {
+// Arrivals and cancellations under one lock, arrivals first: a request may be cancelled before its first step,
+// and its cancellation would be lost if it were looked for among those that have started.
+bool EngineImpl::take_inbox() {
   std::vector<Arrival> arrivals;
+  std::vector<RequestId> cancelled;
   {
     const std::lock_guard lock(inbox_mutex_);
     arrivals.swap(arrivals_);
+    cancelled.swap(cancellations_);
   }
-  const bool any = !arrivals.empty();
+  bool any = !arrivals.empty();
   for (Arrival& arrival : arrivals) start(std::move(arrival));
+  for (const RequestId id : cancelled) {
+    const auto found = running_.find(id);
+    if (found == running_.end()) continue;
+    const auto request = std::move(found->second.request);
+    close(id);
+    request->fail(ErrorCode::kCancelled, "the request was cancelled");
+    any = true;
+  }
   return any;
 }
 
@@ -169,24 +180,6 @@ void EngineImpl::start(Arrival arrival) {
                                      kv_.total_pages(), options_.page_size, options_.max_total_tokens > 0);
   }
   arrival.request->fail(arrival.refusal->code(), arrival.refusal->what());
-}
-
-bool EngineImpl::take_cancellations() {
-  std::vector<RequestId> ids;
-  {
-    const std::lock_guard lock(inbox_mutex_);
-    ids.swap(cancellations_);
-  }
-  bool any = false;
-  for (const RequestId id : ids) {
-    const auto found = running_.find(id);
-    if (found == running_.end()) continue;
-    const auto request = std::move(found->second.request);
-    close(id);
-    request->fail(ErrorCode::kCancelled, "the request was cancelled");
-    any = true;
-  }
-  return any;
 }
 
 void EngineImpl::close(RequestId id) {
@@ -218,12 +211,10 @@ StepWants EngineImpl::wants_of(const ScheduledStep& step) const {
 
 bool EngineImpl::step() {
   if (dead_) {
-    take_arrivals();
+    take_inbox();
     throw Error(*dead_);
   }
-  // Arrivals first: a request may be cancelled before its first step.
-  bool worked = take_arrivals();
-  worked |= take_cancellations();
+  const bool worked = take_inbox();
   const std::optional<ScheduledStep> step = scheduler_.next();
   if (!step) return worked;
 
@@ -252,7 +243,7 @@ bool EngineImpl::step() {
     advance(*step, row, wants.score_targets, output, first_token);
     first_token += count;
   }
-  take_cancellations();
+  take_inbox();
   return true;
 }
 
@@ -294,7 +285,7 @@ void EngineImpl::die(const Error& error) {
     scheduler_.remove(*entry.sequence);
     entry.request->fail(error.code(), error.what());
   }
-  take_arrivals();
+  take_inbox();
   throw Error(error);
 }
 

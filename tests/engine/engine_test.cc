@@ -181,6 +181,22 @@ TEST(Engine, CancelledRequestsGiveTheirPagesBackAndOthersGoOn) {
   engine->check_integrity();
 }
 
+TEST(Engine, ARequestMayArriveAndBeCancelledWithinOneStep) {
+  const auto engine = Engine::open(small_options(2));
+  std::vector<Result> results;
+  Request first = request_for(prompt_ids(20, 1), 8, results);
+  first.on_token = [&, asked = false](int32_t, const std::string&) mutable {
+    if (std::exchange(asked, true)) return;
+    engine->cancel(engine->submit(request_for(prompt_ids(20, 2), 8, results)));
+  };
+  engine->submit(std::move(first));
+  engine->run();
+  ASSERT_EQ(results.size(), 2u);
+  EXPECT_EQ(results[0].error_code, ErrorCode::kCancelled);
+  EXPECT_EQ(results[1].token_ids.size(), 8u);
+  engine->check_integrity();
+}
+
 TEST(Engine, RequestsMayArriveFromOtherThreadsWhileStepping) {
   const auto engine = Engine::open(small_options(2));
   std::vector<Result> results;
