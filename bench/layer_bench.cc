@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "device/cpu/cpu_ops.h"
-#include "device/host_memory.h"
 #include "engine/open.h"
+#include "support/device_with_ops.h"
 
 /// What a layer costs beside its kernels: the time of a whole prefill of the model in the box less the time
 /// spent in ops, by layers. Planning, scheduling and logits of the step are in it.
@@ -68,19 +68,6 @@ class TimedOps final : public CpuOps {
   double spent_ms_ = 0;
 };
 
-class TimedDevice final : public Device {
- public:
-  explicit TimedDevice(std::unique_ptr<TimedOps> ops) : ops_(std::move(ops)) {}
-  BlockSource& memory() override { return memory_; }
-  TimedOps& ops() override { return *ops_; }
-  int64_t memory_bytes() const override { return host_memory_bytes(); }
-  HardwareLimits measure_limits(int) const override { return {}; }
-
- private:
-  HostMemory memory_;
-  std::unique_ptr<TimedOps> ops_;
-};
-
 void layers(benchmark::State& state) {
   const auto tokens = static_cast<int32_t>(state.range(0));
   EngineOptions options;
@@ -88,10 +75,10 @@ void layers(benchmark::State& state) {
   options.threads = static_cast<int32_t>(state.range(1));
   options.max_total_tokens = 4 * tokens;
   options.prefix_cache = false;
-  auto device =
-      std::make_unique<TimedDevice>(std::make_unique<TimedOps>(DType::kBF16, available_isas().back()));
-  TimedOps& ops = device->ops();
-  const auto engine = open_engine(options, std::move(device), milliseconds);
+  auto timed = std::make_unique<TimedOps>(DType::kBF16, available_isas().back());
+  const TimedOps& ops = *timed;
+  const auto engine =
+      open_engine(options, std::make_unique<testing_support::DeviceWithOps>(std::move(timed)), milliseconds);
   Request request;
   request.prompt = std::vector<int32_t>(static_cast<size_t>(tokens), 7);
   request.sampling.max_tokens = 1;

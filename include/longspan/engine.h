@@ -23,6 +23,12 @@ enum class ShardExchange {
   kRing       ///< keys go round, one rank's at a time
 };
 
+/// "auto", "gather-kv", "gather-q", "ring".
+inline const char* to_string(ShardExchange exchange) {
+  constexpr const char* kNames[] = {"auto", "gather-kv", "gather-q", "ring"};
+  return kNames[static_cast<int>(exchange)];
+}
+
 struct EngineOptions {
   std::string model;  ///< Hugging Face folder
   LayoutOptions layout;

@@ -122,13 +122,13 @@ void add_exchange_flags(FlagSet& flags, CommonOptions& options) {
       [&options, &engine](const std::string& flag, const std::string& text) {
         options.kv_exchange = text;
         engine.share_kv = text != "gather";
-        if (text == "gather-kv") {
-          engine.shard_exchange = ShardExchange::kGatherKv;
-        } else if (text == "gather-q") {
-          engine.shard_exchange = ShardExchange::kGatherQ;
-        } else if (text == "ring") {
-          engine.shard_exchange = ShardExchange::kRing;
-        } else if (text != "auto" && text != "shared" && text != "gather") {
+        for (const ShardExchange exchange :
+             {ShardExchange::kGatherKv, ShardExchange::kGatherQ, ShardExchange::kRing}) {
+          if (text != to_string(exchange)) continue;
+          engine.shard_exchange = exchange;
+          return;
+        }
+        if (text != "auto" && text != "shared" && text != "gather") {
           throw Error(ErrorCode::kUsage,
                       fmt::format("{} {}: must be one of auto, shared, gather, gather-kv, gather-q, ring",
                                   flag, text));

@@ -131,17 +131,9 @@ void print_layout(const Prediction& p, std::ostream& out) {
 }
 
 const char* exchange_text(ShardExchange exchange) {
-  switch (exchange) {
-    case ShardExchange::kGatherKv:
-      return "gather-kv";
-    case ShardExchange::kGatherQ:
-      return "gather-q";
-    case ShardExchange::kRing:
-      return "ring";
-    case ShardExchange::kAuto:
-      break;
-  }
-  return "gather-kv, ring or gather-q, chosen step by step from a start-up probe";
+  return exchange == ShardExchange::kAuto
+             ? "gather-kv, ring or gather-q, chosen step by step from a start-up probe"
+             : to_string(exchange);
 }
 
 void print_memory(const Prediction& p, const EngineOptions& engine, std::ostream& out) {

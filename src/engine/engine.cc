@@ -18,6 +18,7 @@
 #include "engine/together.h"
 #include "schedule/scheduler.h"
 #include "text/chat_template.h"
+#include "text/prompt_tokens.h"
 #include "text/tokenizer.h"
 
 namespace longspan {
@@ -140,8 +141,8 @@ void EngineImpl::cancel(RequestId id) {
   cancellations_.push_back(id);
 }
 
-// Arrivals and cancellations under one lock, arrivals first: a request may be cancelled before its first step,
-// and its cancellation would be lost if it were looked for among those that have started.
+// Arrivals and cancellations under one lock, arrivals first: a request may be cancelled before its first
+// step, and its cancellation would be lost if it were looked for among those that have started.
 bool EngineImpl::take_inbox() {
   std::vector<Arrival> arrivals;
   std::vector<RequestId> cancelled;
@@ -304,14 +305,7 @@ Result EngineImpl::generate(Request request) {
 }
 
 std::vector<int32_t> EngineImpl::tokenize(const Prompt& prompt, const ChatOptions& chat) const {
-  if (const auto* text = std::get_if<std::string>(&prompt))
-    return tokenizer_.encode(*text, /*add_special=*/true);
-  if (const auto* ids = std::get_if<std::vector<int32_t>>(&prompt)) return *ids;
-  std::vector<ChatTurn> turns;
-  for (const Message& message : std::get<std::vector<Message>>(prompt)) {
-    turns.push_back({.role = message.role, .content = message.content});
-  }
-  return tokenizer_.encode(chat_template_.render(turns, chat.enable_thinking), /*add_special=*/false);
+  return prompt_tokens(prompt, chat, tokenizer_, chat_template_);
 }
 
 EngineStats EngineImpl::stats() const {

@@ -27,15 +27,13 @@ void check_size(const Job& job, const Layout& layout) {
 // it, so there the device is told too.
 std::string description(const EngineOptions& options, const ModelConfig& config, std::string_view device) {
   const char* const dtypes[] = {"auto", "bf16", "f32", "int8"};
-  const char* const exchanges[] = {"auto", "gather-kv", "gather-q", "ring"};
   const Layout layout = make_layout(options.layout, layout_model(config));
   std::string text = fmt::format(
       "{} --page-size {} --min-tokens-to-cut {} --dtype {} --backend {} --comm-timeout {} --kv {}",
       to_flags(options.layout), options.page_size, options.min_tokens_to_cut,
       dtypes[static_cast<int>(options.dtype)], options.backend == "npu" ? "ascend" : options.backend,
       options.comm_timeout_s, options.shard_kv ? "shard" : "replicate");
-  if (options.shard_kv)
-    text += fmt::format(" --kv-exchange {}", exchanges[static_cast<int>(options.shard_exchange)]);
+  if (options.shard_kv) text += fmt::format(" --kv-exchange {}", to_string(options.shard_exchange));
   if (layout.attn_tp > 1 || layout.moe_group(0).size() > 1) text += fmt::format(" on {}", device);
   return text;
 }

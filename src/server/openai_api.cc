@@ -12,6 +12,7 @@
 #include "server/api_error.h"
 #include "server/api_format.h"
 #include "server/api_request.h"
+#include "server/header_text.h"
 #include "server/page.h"
 #include "server/secret.h"
 
@@ -34,11 +35,7 @@ constexpr int kRetryAfterSeconds = 1;
 
 bool is_json(std::string_view content_type) {
   constexpr std::string_view kJson = "application/json";
-  if (content_type.size() < kJson.size()) return false;
-  for (size_t i = 0; i < kJson.size(); ++i) {
-    const char c = content_type[i];
-    if ((c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c) != kJson[i]) return false;
-  }
+  if (!starts_with_any_case(content_type, kJson)) return false;
   return content_type.size() == kJson.size() || content_type[kJson.size()] == ';' ||
          content_type[kJson.size()] == ' ';
 }

@@ -17,6 +17,7 @@
 
 #include "server/http_client.h"
 #include "text/chat_template.h"
+#include "text/prompt_tokens.h"
 #include "text/tokenizer.h"
 
 namespace longspan::server {
@@ -261,11 +262,7 @@ std::vector<int32_t> RemoteEngine::tokenize(const Prompt& prompt, const ChatOpti
   if (!tokenizer_)
     throw Error(ErrorCode::kUsage,
                 "-m is missing: prompts of a given length need the model's tokenizer (-m FOLDER)");
-  if (const auto* text = std::get_if<std::string>(&prompt)) return tokenizer_->encode(*text, true);
-  std::vector<ChatTurn> turns;
-  for (const Message& message : std::get<std::vector<Message>>(prompt))
-    turns.push_back({.role = message.role, .content = message.content});
-  return tokenizer_->encode(chat_template_->render(turns, chat.enable_thinking), false);
+  return prompt_tokens(prompt, chat, *tokenizer_, *chat_template_);
 }
 
 }  // namespace

@@ -11,7 +11,7 @@
 #include <thread>
 
 #include "device/reference/reference_ops.h"
-#include "engine/device_with_ops.h"
+#include "support/device_with_ops.h"
 #include "engine/open.h"
 #include "support/golden_model.h"
 #include "support/temp_dir.h"

@@ -13,7 +13,7 @@
 #include <utility>
 
 #include "device/reference/reference_ops.h"
-#include "engine/device_with_ops.h"
+#include "support/device_with_ops.h"
 #include "engine/open.h"
 #include "engine/thread_job.h"
 #include "support/golden_model.h"

@@ -7,7 +7,7 @@
 #include <chrono>
 
 #include "device/cpu/cpu_ops.h"
-#include "engine/device_with_ops.h"
+#include "support/device_with_ops.h"
 #include "engine/open.h"
 #include "support/golden_model.h"
 #include "support/temp_dir.h"

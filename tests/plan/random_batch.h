@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <random>
 #include <vector>
@@ -18,6 +19,20 @@ inline std::vector<BatchRow> random_rows(std::mt19937& random, int32_t max_rows,
     row.prefix_len = below(2) == 0 ? 0 : below(longest);
   }
   return rows;
+}
+
+/// Without a block table, with room for the longest row's pages.
+inline Batch batch_of_rows(const std::vector<BatchRow>& rows, int32_t page_size) {
+  Batch batch{.rows = rows,
+              .token_ids = {},
+              .block_table = {},
+              .page_owner = {},
+              .max_pages = 0,
+              .page_size = page_size};
+  for (const BatchRow& row : rows)
+    batch.max_pages =
+        std::max(batch.max_pages, (row.prefix_len + row.new_tokens + page_size - 1) / page_size);
+  return batch;
 }
 
 inline int64_t token_count(const std::vector<BatchRow>& rows) {

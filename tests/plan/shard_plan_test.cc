@@ -18,17 +18,8 @@ using Token = std::pair<int32_t, int32_t>;  // sequence, position
 /// Pages dealt out at random, so that a sequence's pages lie on owners unevenly and out of order.
 Batch random_sharded_batch(std::mt19937& random, const std::vector<BatchRow>& rows, int32_t cp,
                            int32_t page_size) {
-  Batch batch{.rows = rows,
-              .token_ids = {},
-              .block_table = {},
-              .page_owner = {},
-              .max_pages = 0,
-              .page_size = page_size};
-  for (const BatchRow& row : rows) {
-    batch.token_ids.resize(batch.token_ids.size() + row.new_tokens);
-    batch.max_pages =
-        std::max(batch.max_pages, (row.prefix_len + row.new_tokens + page_size - 1) / page_size);
-  }
+  Batch batch = batch_of_rows(rows, page_size);
+  batch.token_ids.resize(token_count(rows));
   std::vector<int32_t> next(cp, 1);
   for (const BatchRow& row : rows) {
     for (int32_t i = 0; i < batch.max_pages; ++i) {

@@ -12,15 +12,7 @@ namespace {
 
 /// Every page on the next owner.
 Batch dealt_batch(const std::vector<BatchRow>& rows, int32_t cp, int32_t page_size) {
-  Batch batch{.rows = rows,
-              .token_ids = {},
-              .block_table = {},
-              .page_owner = {},
-              .max_pages = 0,
-              .page_size = page_size};
-  for (const BatchRow& row : rows)
-    batch.max_pages =
-        std::max(batch.max_pages, (row.prefix_len + row.new_tokens + page_size - 1) / page_size);
+  Batch batch = batch_of_rows(rows, page_size);
   for (int32_t page = 0; page < batch.max_pages * std::ssize(rows); ++page) {
     batch.page_owner.push_back(page % cp);
     batch.block_table.push_back(1 + page / cp);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "server/raw_client.h"
+#include "server/soon.h"
 
 namespace longspan::server {
 namespace {
@@ -20,15 +21,6 @@ using testing::EndsWith;
 using testing::HasSubstr;
 using testing::Not;
 using namespace std::chrono_literals;
-
-template <class F>
-bool soon(F condition) {
-  for (int i = 0; i < 1000; ++i) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(10ms);
-  }
-  return false;
-}
 
 /// A server whose exchanges are kept until a test answers them, unless the path says what to do.
 class HttpServerTest : public testing::Test {

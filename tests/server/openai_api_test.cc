@@ -14,6 +14,7 @@
 
 #include "server/http_exchange.h"
 #include "server/scripted_engine.h"
+#include "server/soon.h"
 
 namespace longspan::server {
 namespace {
@@ -21,15 +22,6 @@ namespace {
 using nlohmann::json;
 using testing::HasSubstr;
 using namespace std::chrono_literals;
-
-template <class F>
-bool soon(F condition) {
-  for (int i = 0; i < 1000; ++i) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(10ms);
-  }
-  return false;
-}
 
 /// A request as a connection would hand it over, and its answer.
 class Asked {
