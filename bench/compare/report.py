@@ -9,6 +9,7 @@ import sys
 
 from plot import plot
 
+QUIET = 0.2  # cores that others keep busy, below which a machine counts as quiet
 ROLES = ["longspan bf16", "longspan int8", "llama.cpp float", "llama.cpp q8_0", "transformers"]
 
 
@@ -108,9 +109,9 @@ class Report:
 
 Prefill of one prompt on CPU, Longspan beside llama.cpp and transformers. Written by `bench/compare/run`{' with `--quick`' if r['quick'] else ''} on {r['date']}.
 
-These numbers come from a small, shared and noisy machine: while the samples ran, other processes kept {median:.1f} of its {m['cores']} cores busy
-(median; {most:.1f} at worst), so absolute rates are lower than the machine's. All engines run in turn within one run, so read the
-ratios. Each cell is the median of {r['rounds']} samples ({r['long_rounds']} over 8,192 tokens and for context parallelism), with the least and the most.
+While the samples ran, other processes kept {median:.1f} of the machine's {m['cores']} cores busy (median; {most:.1f} at worst){
+    ", so absolute rates are lower than the machine's" if median >= QUIET else ""}.
+All engines run in turn within one run, so read the ratios. Each cell is the median of {r['rounds']} samples ({r['long_rounds']} over 8,192 tokens and for context parallelism), with the least and the most.
 
 - machine: {m['cpu']}, {m['cores']} cores, {m['memory'] / 2**30:.0f} GiB, {', '.join(m['flags'])}; {m['system']}
 - versions: {versions}
@@ -138,8 +139,8 @@ Peak resident memory of the process, GiB (mapped checkpoint pages included):
 
 ## Context parallelism
 
-One rank on one core, two ranks on two cores, and one rank with two threads; bf16, cores fixed by taskset. Where others keep one of the two cores busy
-this says little about a quiet machine: two cores then have hardly more than one to give.
+One rank on one core, two ranks on two cores, and one rank with two threads; bf16, cores fixed by taskset.{
+    " Others kept cores busy, so this says little about a quiet machine: two cores then have hardly more than one to give." if median >= QUIET else ""}
 
 {self.context_parallel() if r['cp'] else 'Not run.'}
 

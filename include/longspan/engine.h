@@ -50,9 +50,12 @@ struct EngineOptions {
   bool shard_kv = false;  ///< every KV page on one cp rank only, a pool each: cp times the tokens
   ShardExchange shard_exchange = ShardExchange::kAuto;  ///< with shard_kv
   int32_t min_tokens_to_cut = 0;  ///< prompts with fewer new tokens stay on one rank; 0: 2 * cp
-  double comm_timeout_s = 60;     ///< 0.001 .. 1e6; a collective that takes longer means a lost rank
-  AscendOptions ascend;           ///< of the ascend backend
-  std::string chat_template;      ///< "": the folder's; "chatml", "llama3"
+  int32_t min_tokens_per_rank =
+      512;                     ///< steps with fewer new tokens for each cp rank run uncut on all cores, where
+                               ///< ranks share a KV pool and each has all heads and experts; 0: none
+  double comm_timeout_s = 60;  ///< 0.001 .. 1e6; a collective that takes longer means a lost rank
+  AscendOptions ascend;        ///< of the ascend backend
+  std::string chat_template;   ///< "": the folder's; "chatml", "llama3"
   /// The layout's ranks are the processes of this job, one each; null: threads of this process.
   std::shared_ptr<Job> job = {};
 };

@@ -55,6 +55,8 @@ void add_schedule_flags(FlagSet& flags, EngineOptions& engine) {
               });
   flags.integer("--min-tokens-to-cut", engine.min_tokens_to_cut, 0, kMax32, "TOKENS",
                 "prompts with fewer new tokens stay on one rank; 0: 2 x cp");
+  flags.integer("--min-tokens-per-rank", engine.min_tokens_per_rank, 0, kMax32, "TOKENS",
+                "steps with fewer new tokens for each cp rank run uncut, on all cores; 0: none do");
   flags.toggle("--disable-radix-cache", engine.prefix_cache, false,
                "keep no KV of finished prompts for later ones");
 }

@@ -21,7 +21,8 @@ constexpr int32_t kWidth = 100;  // columns
 
 struct Prediction {
   ModelConfig config;
-  bool mpi = false;  // a process for every rank, all on this machine
+  bool mpi = false;   // a process for every rank, all on this machine
+  bool wide = false;  // steps of few tokens run as one rank on all cores
   Layout layout;
   std::string device;
   std::vector<RankBytes> ranks;
@@ -102,7 +103,10 @@ Prediction predict(const CommonOptions& common, const PlanOptions& options) {
   const int64_t pages = room / page_bytes - 1;  // page 0 is never handed out
   p.fitting_tokens = room < 0 ? -1 : std::max<int64_t>(pages, 0) * p.owners * engine.page_size;
 
-  p.plan = plan_context_parallel(p.rows, p.layout.cp, {.min_tokens_to_cut = engine.min_tokens_to_cut});
+  p.wide = p.layout.cp > 1 && share_kv && has_whole_ranks(p.layout, layout_model(p.config));
+  p.plan = plan_context_parallel(p.rows, p.layout.cp,
+                                 {.min_tokens_to_cut = engine.min_tokens_to_cut,
+                                  .min_tokens_per_rank = p.wide ? engine.min_tokens_per_rank : 0});
   p.cost = plan_cost(p.plan, cost_shape(p.config, p.layout));
   return p;
 }
@@ -169,6 +173,11 @@ void print_plan(const Prediction& p, const EngineOptions& engine, std::ostream& 
   if (engine.chunked_prefill_size > 0 && tokens > engine.chunked_prefill_size) {
     out << fmt::format(" (run in steps of at most {} new tokens, each cut the same way)",
                        engine.chunked_prefill_size);
+  }
+  if (p.wide && tokens < int64_t{engine.min_tokens_per_rank} * p.layout.cp) {
+    out << fmt::format(
+        " (fewer than {} new tokens for each rank, --min-tokens-per-rank: all cores take it as one)",
+        engine.min_tokens_per_rank);
   }
   out << ":\n\n" << draw_plan(p.rows, p.plan, p.cost, kWidth);
 }

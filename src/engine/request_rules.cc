@@ -31,6 +31,7 @@ void check_options(const EngineOptions& options, const ModelConfig& config) {
   at_least("context_length", options.context_length, int64_t{0});
   at_least("max_total_tokens", options.max_total_tokens, int64_t{0});
   at_least("min_tokens_to_cut", options.min_tokens_to_cut, 0);
+  at_least("min_tokens_per_rank", options.min_tokens_per_rank, 0);
   require(options.chunked_prefill_size == -1 || options.chunked_prefill_size >= 1, ErrorCode::kUsage,
           fmt::format("chunked_prefill_size must be at least 1, or -1 for no limit; got {}",
                       options.chunked_prefill_size));

@@ -121,8 +121,7 @@ StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, 
       job_(options.job.get()),
       shard_kv_(options.shard_kv && layout_.cp > 1),
       share_kv_(options.share_kv && !job_ && !shard_kv_),
-      has_wide_rank_(layout_.cp > 1 && layout_.attn_tp == 1 && share_kv_ &&
-                     (config.num_experts == 0 || layout_.moe_dp == layout_.cp)),
+      has_wide_rank_(layout_.cp > 1 && share_kv_ && has_whole_ranks(layout_, layout_model(config))),
       device_(std::move(device)) {
   together(job_, "what ranks exchange", [&] {
     check_exchange(options, layout_, config, share_kv_, *device_);
@@ -336,7 +335,9 @@ void StepRunner::follow() {
 
 StepOutput StepRunner::run_here(const Batch& batch, const StepWants& wants) {
   CpPlan plan =
-      plan_context_parallel(batch.rows, layout_.cp, {.min_tokens_to_cut = options_.min_tokens_to_cut});
+      plan_context_parallel(batch.rows, layout_.cp,
+                            {.min_tokens_to_cut = options_.min_tokens_to_cut,
+                             .min_tokens_per_rank = has_wide_rank_ ? options_.min_tokens_per_rank : 0});
   const bool wide = has_wide_rank_ && !plan.any_cut;
   if (wide) plan = plan_context_parallel(batch.rows, 1, {});
 

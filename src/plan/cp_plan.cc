@@ -10,7 +10,7 @@
 namespace longspan {
 namespace {
 
-void check_rows(std::span<const BatchRow> rows) {
+int64_t check_rows(std::span<const BatchRow> rows) {
   int64_t total = 0;
   for (const BatchRow& row : rows) {
     check(row.new_tokens >= 1, "a row computes at least one token");
@@ -19,6 +19,7 @@ void check_rows(std::span<const BatchRow> rows) {
     total += row.new_tokens;
   }
   check(total <= std::numeric_limits<int32_t>::max(), "token indices fit in int32");
+  return total;
 }
 
 /// [bs, n]: sequences long enough are cut, the others placed whole, heaviest first.
@@ -119,13 +120,16 @@ std::vector<int32_t> CpPlan::gather_order() const {
 
 CpPlan plan_context_parallel(std::span<const BatchRow> rows, int32_t cp, const CpPolicy& policy) {
   check(cp >= 1 && cp <= std::numeric_limits<int32_t>::max() / 2, "cp is at least 1");
-  check_rows(rows);
+  const int64_t tokens_of_step = check_rows(rows);
   const int32_t n = 2 * cp;
   const int32_t bs = static_cast<int32_t>(rows.size());
 
   CpPlan plan;
   plan.cp = cp;
-  plan.block_len = choose_blocks(rows, cp, std::max(policy.min_tokens_to_cut, n));
+  const int32_t min_tokens_to_cut = tokens_of_step < int64_t{policy.min_tokens_per_rank} * cp
+                                        ? std::numeric_limits<int32_t>::max()
+                                        : std::max(policy.min_tokens_to_cut, n);
+  plan.block_len = choose_blocks(rows, cp, min_tokens_to_cut);
   plan.ranks.resize(cp);
   plan.last_token.resize(bs);
   const BlockStarts starts = block_starts(rows, plan.block_len, n);

@@ -15,6 +15,8 @@ namespace longspan {
 struct CpPolicy {
   /// A sequence with fewer new tokens is placed whole on the least-loaded rank. Never below 2*cp.
   int32_t min_tokens_to_cut = 0;
+  /// Where a step has fewer new tokens than this for each rank, every sequence is placed whole.
+  int32_t min_tokens_per_rank = 0;
 };
 
 /// What one rank does in a step. Its local rows lie [all prev halves | all next halves], sequences ascending

@@ -165,6 +165,10 @@ std::vector<int32_t> Layout::moe_tp_group(int32_t rank) const {
   return ranks_from(rank - coordinates(rank).moe_tp_rank, moe_tp, 1);
 }
 
+bool has_whole_ranks(const Layout& layout, const LayoutModel& model) {
+  return layout.attn_tp == 1 && (model.experts == 0 || layout.moe_dp == layout.cp);
+}
+
 Layout make_layout(const LayoutOptions& options, const LayoutModel& model) {
   const Rule rule = broken_rule(options, model);
   if (rule == Rule::kNone) return resolve(options);

@@ -51,6 +51,10 @@ struct Layout {
   bool operator==(const Layout&) const = default;
 };
 
+/// Whether one rank could take a step alone, in a process whose ranks share their KV pools: each holds all
+/// heads and all experts.
+bool has_whole_ranks(const Layout& layout, const LayoutModel& model);
+
 inline constexpr int32_t kMaxRanks = 1024;
 
 /// The grid a user asked for, with what was left open filled in. Throws Error(kUsage) that names the broken

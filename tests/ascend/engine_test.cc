@@ -28,6 +28,7 @@ class AscendEngine : public testing::Test {
     options.ascend.home = Simulator(release).home();
     options.dtype = ComputeType::kBF16;
     options.layout.cp = cp;
+    options.min_tokens_per_rank = 0;
     options.max_total_tokens = 4096;
     options.threads = 1;
     return options;
@@ -89,6 +90,7 @@ TEST_F(AscendEngine, EveryCpGivesTheSameBits) {
     o.ascend.home = simulator.home();
     o.dtype = ComputeType::kBF16;
     o.layout.cp = cp;
+    o.min_tokens_per_rank = 0;
     o.max_total_tokens = 4096;
     o.threads = 1;
     const auto engine = Engine::open(o);

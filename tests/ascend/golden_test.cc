@@ -73,6 +73,7 @@ EngineOptions options_for(const Configuration& c, const std::string& model, cons
   options.ascend.home = simulator.home();
   options.dtype = ComputeType::kBF16;
   options.layout.cp = c.cp;
+  options.min_tokens_per_rank = 0;
   options.chunked_prefill_size = c.chunk;
   options.max_total_tokens = 4096;
   options.threads = 1;

@@ -126,6 +126,8 @@ TEST(Options, ReadsTheOthers) {
                                         "avx2",
                                         "--min-tokens-to-cut",
                                         "5",
+                                        "--min-tokens-per-rank",
+                                        "6",
                                         "--max-total-tokens",
                                         "4096",
                                         "--chat-template",
@@ -142,6 +144,7 @@ TEST(Options, ReadsTheOthers) {
   EXPECT_EQ(e.dtype, ComputeType::kF32);
   EXPECT_EQ(e.isa, "avx2");
   EXPECT_EQ(e.min_tokens_to_cut, 5);
+  EXPECT_EQ(e.min_tokens_per_rank, 6);
   EXPECT_EQ(e.max_total_tokens, 4096);
   EXPECT_EQ(e.chat_template, "llama3");
 }

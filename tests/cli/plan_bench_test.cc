@@ -5,7 +5,9 @@
 namespace longspan::cli {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 const std::string kModel = LONGSPAN_SOURCE_DIR "/models/recall-moe";
 
@@ -19,20 +21,21 @@ class PlanTest : public CliTest {
 };
 
 TEST_F(PlanTest, NeedsNoWeights) {
-  const CliResult r = run({"plan", "-m", config_only(), "--cp", "2", "--lengths", "1000,3"});
+  const CliResult r = run({"plan", "-m", config_only(), "--cp", "2", "--lengths", "2000,3"});
   EXPECT_EQ(r.code, 0) << r.err;
   EXPECT_THAT(r.out, HasSubstr("layout: legal: tp 2 = cp 2 x attn_tp 1 = moe_dp 2 x ep 1 x moe_tp 1"));
   EXPECT_THAT(r.out, HasSubstr("predicted, all ranks in one process"));
   EXPECT_THAT(r.out, HasSubstr("KV tokens fit"));
-  EXPECT_THAT(r.out, HasSubstr("sequence 0: 1000 new"));
+  EXPECT_THAT(r.out, HasSubstr("sequence 0: 2000 new"));
   EXPECT_THAT(r.out, HasSubstr("sequence 1: 3 new + 0 cached, whole on rank"));
   EXPECT_THAT(r.out, HasSubstr("imbalance"));
   EXPECT_TRUE(script_.opened.empty());
 }
 
 TEST_F(PlanTest, Json) {
-  const CliResult r = run({"plan", "-m", kModel, "--cp", "2", "--lengths", "10", "--dtype", "f32",
-                           "--backend", "reference", "--page-size", "16", "--json"});
+  const CliResult r =
+      run({"plan", "-m", kModel, "--cp", "2", "--lengths", "10", "--dtype", "f32", "--backend", "reference",
+           "--page-size", "16", "--min-tokens-per-rank", "0", "--json"});
   EXPECT_EQ(r.code, 0) << r.err;
   EXPECT_EQ(json_at(r.out, "/layout/tp"), "2");
   EXPECT_EQ(json_at(r.out, "/runs_in_this_build"), "true");
@@ -47,6 +50,20 @@ TEST_F(PlanTest, Json) {
   EXPECT_EQ(json_at(r.out, "/ranks/0/owns"),
             R"([{"begin":0,"end":3,"sequence":0},{"begin":8,"end":10,"sequence":0}])");
   EXPECT_EQ(json_at(r.out, "/ranks/1/tokens"), "5");
+}
+
+TEST_F(PlanTest, StepsOfFewTokensAreNotCutWhereOneRankCanTakeThem) {
+  const auto plan = [&](std::vector<std::string> more) {
+    std::vector<std::string> args = {
+        "plan", "-m", kModel, "--cp", "2", "--lengths", "100,99", "--min-tokens-per-rank", "100"};
+    args.insert(args.end(), more.begin(), more.end());
+    return run(args).out;
+  };
+  constexpr const char* kNote =
+      "(fewer than 100 new tokens for each rank, --min-tokens-per-rank: all cores take it as one)";
+  EXPECT_THAT(plan({}), AllOf(HasSubstr(kNote), HasSubstr("100 new + 0 cached, whole on rank")));
+  EXPECT_THAT(plan({"--lengths", "100,100"}), Not(HasSubstr("whole on rank")));
+  EXPECT_THAT(plan({"--kv-exchange", "gather"}), Not(HasSubstr("whole on rank")));
 }
 
 TEST_F(PlanTest, EachRankItsOwnPool) {

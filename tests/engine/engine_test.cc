@@ -11,8 +11,8 @@
 #include <thread>
 
 #include "device/reference/reference_ops.h"
-#include "support/device_with_ops.h"
 #include "engine/open.h"
+#include "support/device_with_ops.h"
 #include "support/golden_model.h"
 #include "support/temp_dir.h"
 
@@ -25,6 +25,7 @@ EngineOptions small_options(int32_t cp = 1) {
   EngineOptions options;
   options.model = LONGSPAN_SOURCE_DIR "/models/recall-moe";
   options.layout.cp = cp;
+  options.min_tokens_per_rank = 0;
   options.dtype = ComputeType::kF32;
   options.page_size = 16;
   options.max_total_tokens = 2048;

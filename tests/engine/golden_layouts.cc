@@ -56,6 +56,7 @@ EngineOptions golden_options(const LayoutCase& test, const std::filesystem::path
   options.model = folder.string();
   options.dtype = ComputeType::kF32;
   options.layout = test.layout;
+  options.min_tokens_per_rank = 0;
   options.share_kv = test.share_kv;
   options.shard_kv = test.shard.has_value();
   options.shard_exchange = test.shard.value_or(ShardExchange::kAuto);

@@ -36,6 +36,7 @@ std::unique_ptr<Engine> open(ComputeType dtype, int32_t cp = 1, bool share_kv = 
   options.model = kModel;
   options.dtype = dtype;
   options.layout.cp = cp;
+  options.min_tokens_per_rank = 0;
   options.share_kv = share_kv;
   options.max_total_tokens = 16384;
 #if defined(__SANITIZE_THREAD__)

@@ -239,6 +239,14 @@ TEST(CpPlan, TheThresholdIsTheRowsOwn) {
   EXPECT_EQ(low.block_len, (std::vector<int32_t>{1, 1, 1, 1, 3, 0, 0, 0})) << "never an empty block by a cut";
 }
 
+TEST(CpPlan, AStepOfFewTokensForEachRankIsNotCut) {
+  const Rows rows = {{100, 0}, {99, 7}};
+  const CpPlan whole = plan_context_parallel(rows, 2, {.min_tokens_per_rank = 100});
+  EXPECT_FALSE(whole.any_cut);
+  EXPECT_EQ(whole, plan_context_parallel(rows, 2, {.min_tokens_to_cut = 101}));
+  EXPECT_EQ(plan_context_parallel(rows, 2, {.min_tokens_per_rank = 99}), plan_context_parallel(rows, 2, {}));
+}
+
 TEST(CpPlan, OneRankIsPlainVarlen) {
   const Rows rows = {{70, 0}, {1, 30}, {5, 2}};
   const CpPlan plan = plan_context_parallel(rows, 1, {});

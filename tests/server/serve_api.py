@@ -15,7 +15,7 @@ from live_server import KEY, Server, batch, expect, expect_equal
 
 SOURCE, LONGSPAN, CP = sys.argv[1:4]
 MODEL = os.path.join(SOURCE, "models/recall-moe")
-FLAGS = ["-m", MODEL, "--dtype", "f32", "--cp", CP, "--context-length", "4096", "--max-total-tokens", "8192"]
+FLAGS = ["-m", MODEL, "--dtype", "f32", "--cp", CP, "--min-tokens-per-rank", "0", "--context-length", "4096", "--max-total-tokens", "8192"]
 WORDS = (pathlib.Path(MODEL) / "demo/document.txt").read_text().split()
 M = {"model": "recall-moe"}
 
