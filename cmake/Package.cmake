@@ -1,4 +1,15 @@
-# cpack: a Debian package with the program, the library, the model in the box and a systemd unit.
+# cpack: a Debian package with the program, the library, the model in the box, a systemd unit, and what the program says of
+# its own flags: a man page and a completion script.
+add_custom_command(TARGET longspan POST_BUILD
+                   COMMAND longspan help man > ${CMAKE_BINARY_DIR}/longspan.1
+                   COMMAND gzip -9nf ${CMAKE_BINARY_DIR}/longspan.1
+                   COMMAND longspan help bash > ${CMAKE_BINARY_DIR}/longspan.bash
+                   BYPRODUCTS ${CMAKE_BINARY_DIR}/longspan.1.gz ${CMAKE_BINARY_DIR}/longspan.bash
+                   VERBATIM)
+install(FILES ${CMAKE_BINARY_DIR}/longspan.1.gz DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES ${CMAKE_BINARY_DIR}/longspan.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
+        RENAME longspan)
+install(FILES packaging/grafana-dashboard.json DESTINATION ${CMAKE_INSTALL_DATADIR}/longspan)
 install(FILES packaging/longspan.service DESTINATION lib/systemd/system)
 install(FILES README.md LICENSE docs/serving.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(FILES models/recall-moe/config.json models/recall-moe/generation_config.json models/recall-moe/model.safetensors

@@ -9,7 +9,7 @@ import sys
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 # `src/plan/cp_plan.h`, `scripts/demo`, `docs/cp.md`: a path in code font that starts with a folder of ours.
-PATH = re.compile(r"`((?:src|include|tests|bench|tools|scripts|docs|models|examples|eval|cmake)/[\w./{},*-]+)`")
+PATH = re.compile(r"`((?:src|include|tests|bench|tools|scripts|docs|models|examples|eval|cmake|packaging)/[\w./{},*-]+)`")
 
 
 def expand(path):

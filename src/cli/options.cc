@@ -13,12 +13,15 @@
 
 #include "base/nearest.h"
 #include "cli/option_flags.h"
+#include "cli/reference.h"
 
 namespace longspan::cli {
 namespace {
 
 constexpr const char* kVersion = "0.1.0";
 const std::vector<std::string> kCommands = {"generate", "batch", "plan", "bench", "eval", "serve", "doctor"};
+
+const std::vector<std::string> kEvalTasks = {"gsm8k", "recall", "ppl"};
 
 struct CommandHelp {
   const char* summary;
@@ -50,7 +53,8 @@ std::string program_help() {
   }
   return text +
          "\nlongspan COMMAND --help lists a command's flags; each has an environment form, "
-         "LONGSPAN_<FLAG>.\n";
+         "LONGSPAN_<FLAG>.\nlongspan help man and longspan help bash print a man page and a completion "
+         "script.\n";
 }
 
 [[noreturn]] void unknown_command(const std::string& word) {
@@ -79,7 +83,7 @@ std::string program_help() {
 }
 
 // Declares the command's flags and gives it its place in `line`.
-void add_command(const std::string& name, FlagSet& flags, CommandLine& line) {
+void add_command(const std::string& name, FlagSet& flags, CommandLine& line, bool& version) {
   std::vector<int64_t>* cp_list = nullptr;
   if (name == "generate") {
     add_generate_flags(flags, line.command.emplace<GenerateOptions>());
@@ -99,6 +103,41 @@ void add_command(const std::string& name, FlagSet& flags, CommandLine& line) {
     line.command.emplace<DoctorOptions>();
   }
   add_common_flags(flags, line.common, cp_list);
+  flags.toggle("-V,--version", version, true, "print the version");
+}
+
+FlagReference flag_reference(const CLI::Option& option) {
+  FlagReference flag;
+  for (const std::string& name : option.get_snames()) flag.names.push_back("-" + name);
+  for (const std::string& name : option.get_lnames()) flag.names.push_back("--" + name);
+  if (option.get_type_size() != 0) flag.unit = option.get_type_name();
+  flag.default_text = option.get_default_str();
+  flag.help = option.get_description();
+  flag.variable = option.get_envname();
+  return flag;
+}
+
+// What the flags' own declarations say.
+std::vector<CommandReference> command_reference() {
+  std::vector<CommandReference> commands;
+  for (const std::string& name : kCommands) {
+    CLI::App app;
+    CommandLine scratch;
+    std::vector<std::string> without_effect;
+    bool version = false;
+    FlagSet flags(app, without_effect);
+    add_command(name, flags, scratch, version);
+    commands.push_back({.name = name,
+                        .summary = kHelp.at(name).summary,
+                        .example = kHelp.at(name).footer,
+                        .words = name == "eval" ? kEvalTasks : std::vector<std::string>(),
+                        .flags = {}});
+    for (const CLI::Option* option : app.get_options()) {
+      const bool hidden = option->get_group().empty() || option->get_positional();
+      if (!hidden) commands.back().flags.push_back(flag_reference(*option));
+    }
+  }
+  return commands;
 }
 
 // A variable that looks like a flag's and is none's does nothing: most likely a slip.
@@ -114,8 +153,9 @@ void note_unknown_variables(CommandLine& line) {
     CLI::App app;
     CommandLine scratch;
     std::vector<std::string> without_effect;
+    bool version = false;
     FlagSet flags(app, without_effect);
-    add_command(command, flags, scratch);
+    add_command(command, flags, scratch, version);
     for (const CLI::Option* option : app.get_options()) known.push_back(option->get_envname());
   }
   for (const std::string& name : set) {
@@ -173,9 +213,8 @@ void check_rules(const CommandLine& line) {
     require(!line.common.json || batch->output != "-",
             "--json and -o - both write to standard output; give -o FILE");
   } else if (const auto* eval = std::get_if<EvalOptions>(&line.command)) {
-    const std::vector<std::string> tasks = {"gsm8k", "recall", "ppl"};
-    if (std::find(tasks.begin(), tasks.end(), eval->task) == tasks.end()) {
-      const std::string near = nearest(eval->task, tasks);
+    if (std::find(kEvalTasks.begin(), kEvalTasks.end(), eval->task) == kEvalTasks.end()) {
+      const std::string near = nearest(eval->task, kEvalTasks);
       throw Error(ErrorCode::kUsage,
                   eval->task.empty()
                       ? "no task: longspan eval gsm8k, recall or ppl"
@@ -206,6 +245,13 @@ CommandLine parse_command_line(const std::vector<std::string>& args) {
   read_ascend_environment(line.common.engine.ascend);
   if (args.empty()) throw Error(ErrorCode::kUsage, "no command; longspan --help lists them");
   const std::string& name = args[0];
+  if (name == "help" && args.size() > 1) {
+    const std::string& topic = args[1];
+    if (topic != "man" && topic != "bash") return parse_command_line({topic, "--help"});
+    line.information =
+        topic == "man" ? man_page(command_reference(), kVersion) : bash_completion(command_reference());
+    return line;
+  }
   if (name == "--help" || name == "-h" || name == "help") {
     line.information = program_help();
     return line;
@@ -223,8 +269,7 @@ CommandLine parse_command_line(const std::vector<std::string>& args) {
   std::vector<std::string> without_effect;
   FlagSet flags(app, without_effect);
   bool version = false;
-  add_command(name, flags, line);
-  flags.toggle("-V,--version", version, true, "print the version");
+  add_command(name, flags, line, version);
   try {
     app.parse(std::vector<std::string>(args.rbegin(), args.rend() - 1));
   } catch (const CLI::CallForHelp&) {
