@@ -12,6 +12,7 @@ int run_plan(const CommonOptions& common, const PlanOptions& options, Context& c
 int run_bench(const CommonOptions& common, const BenchOptions& options, Context& context);
 int run_eval(const CommonOptions& common, const EvalOptions& options, Context& context);
 int run_serve(const CommonOptions& common, const ServeOptions& options, Context& context);
+int run_bench_serve(const CommonOptions& common, const BenchServeOptions& options, Context& context);
 int run_doctor(const CommonOptions& common, const DoctorOptions& options, Context& context);
 
 }  // namespace longspan::cli

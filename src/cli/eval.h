@@ -3,6 +3,7 @@
 #include <longspan/engine.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
@@ -56,14 +57,26 @@ int64_t eval_gsm8k(const EvalRun& run, JsonObject& report);
 int64_t eval_recall(const EvalRun& run, JsonObject& report);
 int64_t eval_ppl(const EvalRun& run, JsonObject& report);
 
+/// GSM8K's problems, with worked examples before each.
+struct Gsm8kTask {
+  std::string examples;
+  std::vector<GsmProblem> problems;
+  std::string prompt(size_t i) const;
+};
+
+/// `data`: folder, "" for the one that comes with the program. Throws Error: kUsage for more shots than it
+/// has examples, kUnreadable.
+Gsm8kTask load_gsm8k_task(const std::string& data, int64_t shots, const std::filesystem::path& executable);
+
 /// The last number of a text as GSM8K is scored: without "$", "," and a closing ".", and with equal values
 /// spelled the same ("18.00" -> "18"). Empty if there is none.
 std::optional<std::string> last_number(const std::string& text);
 
 /// A recall document's prompt and answer; the same for the same (seed, index). Prompts are as long as whole
-/// sentences make them without passing `tokens`. Throws Error(kUsage) if `tokens` is too short for the facts.
+/// sentences make them without passing `tokens`. Throws Error(kUsage) if `tokens` is too short for the facts
+/// or over the context, naming `flag`.
 EvalQuestion make_recall_question(const RecallData& data, const Engine& engine, int64_t tokens, uint64_t seed,
-                                  uint64_t index);
+                                  uint64_t index, const std::string& flag = "--lengths");
 
 /// What one window of a perplexity run covers: tokens [begin, end), of which [first_scored, end) count.
 struct PplWindow {

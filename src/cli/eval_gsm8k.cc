@@ -53,33 +53,39 @@ std::optional<std::string> last_number(const std::string& text) {
   return canonical(plain.substr(begin, end - begin));
 }
 
-int64_t eval_gsm8k(const EvalRun& run, JsonObject& report) {
-  const std::filesystem::path folder = run.options.data.empty()
-                                           ? find_eval_folder("gsm8k", run.context.executable)
-                                           : std::filesystem::path(run.options.data);
-  const std::vector<GsmProblem> problems = load_gsm8k(folder / "test.jsonl");
-  std::string examples;
-  if (run.options.shots > 0) {
-    const std::vector<GsmProblem> fewshot = load_gsm8k(folder / "fewshot.jsonl");
-    if (run.options.shots > static_cast<int64_t>(fewshot.size())) {
-      throw Error(ErrorCode::kUsage,
-                  fmt::format("--shots {}: {} holds {}; nearest: {}", run.options.shots,
-                              (folder / "fewshot.jsonl").string(), fewshot.size(), fewshot.size()));
-    }
-    for (int64_t i = 0; i < run.options.shots; ++i)
-      examples += worked_example(fewshot[static_cast<size_t>(i)]);
+std::string Gsm8kTask::prompt(size_t i) const {
+  return fmt::format("{}Question: {}\nAnswer:", examples, problems[i].question);
+}
+
+Gsm8kTask load_gsm8k_task(const std::string& data, int64_t shots, const std::filesystem::path& executable) {
+  const std::filesystem::path folder =
+      data.empty() ? find_eval_folder("gsm8k", executable) : std::filesystem::path(data);
+  Gsm8kTask task;
+  task.problems = load_gsm8k(folder / "test.jsonl");
+  if (shots == 0) return task;
+  const std::vector<GsmProblem> fewshot = load_gsm8k(folder / "fewshot.jsonl");
+  if (shots > static_cast<int64_t>(fewshot.size())) {
+    throw Error(ErrorCode::kUsage,
+                fmt::format("--shots {}: {} holds {}; nearest: {}", shots,
+                            (folder / "fewshot.jsonl").string(), fewshot.size(), fewshot.size()));
   }
-  size_t count = problems.size();
+  for (int64_t i = 0; i < shots; ++i) task.examples += worked_example(fewshot[static_cast<size_t>(i)]);
+  return task;
+}
+
+int64_t eval_gsm8k(const EvalRun& run, JsonObject& report) {
+  const Gsm8kTask task = load_gsm8k_task(run.options.data, run.options.shots, run.context.executable);
+  size_t count = task.problems.size();
   if (run.options.limit > 0) count = std::min(count, static_cast<size_t>(run.options.limit));
 
   const auto make = [&](size_t i) {
     EvalQuestion question;
-    question.request.prompt = fmt::format("{}Question: {}\nAnswer:", examples, problems[i].question);
+    question.request.prompt = task.prompt(i);
     question.request.sampling.max_tokens =
         run.options.max_tokens > 0 ? static_cast<int32_t>(run.options.max_tokens) : kMaxTokens;
     question.request.sampling.stop = {
         "Question:"};  // a model without chat training goes on with the next one
-    question.expected = last_number(problems[i].answer).value_or("");
+    question.expected = last_number(task.problems[i].answer).value_or("");
     return question;
   };
   const auto is_right = [](const std::string& answer, const std::string& expected) {

@@ -110,10 +110,10 @@ std::string trimmed(const std::string& text) {
 }  // namespace
 
 EvalQuestion make_recall_question(const RecallData& data, const Engine& engine, int64_t tokens, uint64_t seed,
-                                  uint64_t index) {
+                                  uint64_t index, const std::string& flag) {
   if (const int64_t longest = engine.info().context_length; tokens > longest) {
     throw Error(ErrorCode::kUsage,
-                fmt::format("--lengths {}: over the model's context; nearest: {}", tokens, longest));
+                fmt::format("{} {}: over the model's context; nearest: {}", flag, tokens, longest));
   }
   Random random(seed, index);
   const std::vector<Fact> facts = draw_facts(data, random);
@@ -129,8 +129,8 @@ EvalQuestion make_recall_question(const RecallData& data, const Engine& engine, 
 
   const int64_t least = tokens_of(prompt_of(1));
   if (least > tokens) {
-    throw Error(ErrorCode::kUsage, fmt::format("--lengths {}: too short for {} facts; nearest: {}", tokens,
-                                               facts.size(), least));
+    throw Error(ErrorCode::kUsage,
+                fmt::format("{} {}: too short for {} facts; nearest: {}", flag, tokens, facts.size(), least));
   }
   // The most sentences that fit: token counts grow with sentences.
   size_t fits = 1, too_many = 2;

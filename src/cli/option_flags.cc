@@ -278,4 +278,32 @@ void add_serve_flags(FlagSet& flags, ServeOptions& options) {
                "for answers under way after SIGTERM or SIGINT");
 }
 
+void add_bench_serve_flags(FlagSet& flags, BenchServeOptions& options) {
+  flags.text("--url", options.url, "URL", "the server, at an http:// address");
+  flags.text("--served-model-name", options.served_model, "NAME",
+             "what the server calls the model; the first that it lists where not given");
+  flags.text("--api-key", options.api_key, "KEY", "the server's key (better: in LONGSPAN_API_KEY)");
+  flags.integer("--requests", options.requests, 1, 1'000'000, "COUNT", "requests in all");
+  flags.number("--rate", options.rate, 0, true, 1e6, "PER-SECOND",
+               "requests that arrive in a second (Poisson); 0: all at once");
+  flags.value(
+      "--mix", "gsm8k=1", "KIND=WEIGHT,...",
+      "prompts: gsm8k, or a number of tokens for documents of that length (these need -m)",
+      [&options](const std::string& flag, const std::string& text) { options.mix = parse_mix(flag, text); });
+  flags.integer("--parallel", options.parallel, 1, 65536, "CONNECTIONS", "connections at most");
+  flags.integer("-n,--max-tokens", options.max_tokens, 1, kMax32, "TOKENS", "most new tokens per answer");
+  flags.toggle("--ignore-eos", options.ignore_eos, true,
+               "ask for all of --max-tokens; not every server knows the field");
+  flags.text("--data", options.data, "PATH", "gsm8k: folder, instead of the one that comes along");
+  flags.integer("--shots", options.shots, 0, 1000, "COUNT", "gsm8k: worked examples before each question");
+  flags.unsigned_integer("--seed", options.seed, "NUMBER", "of arrivals, kinds and documents");
+  const auto limit = [&flags](const std::string& names, double& target, const std::string& help) {
+    flags.number(names, target, 0, true, 1e9, "MILLISECONDS", "a good answer: " + help + "; 0: no limit");
+  };
+  limit("--slo-ttft", options.limits.ttft_ms, "most until the first text");
+  limit("--slo-inter-token", options.limits.token_ms, "most between texts, in the mean");
+  limit("--slo-e2e", options.limits.e2e_ms, "most until the end");
+  flags.number("--timeout", options.timeout_s, 0.001, true, 1e6, "SECONDS", "for one answer");
+}
+
 }  // namespace longspan::cli

@@ -14,5 +14,6 @@ void add_plan_flags(FlagSet& flags, PlanOptions& options);
 void add_bench_flags(FlagSet& flags, BenchOptions& options);
 void add_eval_flags(FlagSet& flags, EvalOptions& options);
 void add_serve_flags(FlagSet& flags, ServeOptions& options);
+void add_bench_serve_flags(FlagSet& flags, BenchServeOptions& options);
 
 }  // namespace longspan::cli

@@ -19,7 +19,8 @@ namespace longspan::cli {
 namespace {
 
 constexpr const char* kVersion = "0.1.0";
-const std::vector<std::string> kCommands = {"generate", "batch", "plan", "bench", "eval", "serve", "doctor"};
+const std::vector<std::string> kCommands = {"generate", "batch", "plan",        "bench",
+                                            "eval",     "serve", "bench-serve", "doctor"};
 
 const std::vector<std::string> kEvalTasks = {"gsm8k", "recall", "ppl"};
 
@@ -40,6 +41,9 @@ const std::map<std::string, CommandHelp> kHelp = {
      {"Score a model: gsm8k, recall or ppl",
       "longspan eval recall -m models/recall-moe --lengths 1024,4096"}},
     {"serve", {"Answer over HTTP as OpenAI's API does", "longspan serve --cp 2 --port 8080"}},
+    {"bench-serve",
+     {"Measure an OpenAI-compatible server under load",
+      "longspan bench-serve --url http://127.0.0.1:8080 -m models/recall-moe --mix gsm8k=3,8192=1 --rate 2"}},
     {"doctor",
      {"Check a device: what is installed, and every op against the reference",
       "longspan doctor --backend ascend"}},
@@ -49,7 +53,7 @@ std::string program_help() {
   std::string text =
       "Longspan: long prompts on several ranks\n\nUsage: longspan COMMAND [flags]\n\nCommands:\n";
   for (const std::string& command : kCommands) {
-    text += fmt::format("  {:<10} {}\n", command, kHelp.at(command).summary);
+    text += fmt::format("  {:<12} {}\n", command, kHelp.at(command).summary);
   }
   return text +
          "\nlongspan COMMAND --help lists a command's flags; each has an environment form, "
@@ -99,6 +103,8 @@ void add_command(const std::string& name, FlagSet& flags, CommandLine& line, boo
     add_eval_flags(flags, line.command.emplace<EvalOptions>());
   } else if (name == "serve") {
     add_serve_flags(flags, line.command.emplace<ServeOptions>());
+  } else if (name == "bench-serve") {
+    add_bench_serve_flags(flags, line.command.emplace<BenchServeOptions>());
   } else {
     line.command.emplace<DoctorOptions>();
   }
@@ -190,6 +196,14 @@ void check_rules(const CommandLine& line) {
   if (std::holds_alternative<ServeOptions>(line.command)) {
     if (line.common.comm == "mpi")
       throw Error(ErrorCode::kNotSupported, "serve --comm mpi: not in this build; use threads");
+    return;
+  }
+  if (const auto* load = std::get_if<BenchServeOptions>(&line.command)) {
+    const bool documents =
+        std::any_of(load->mix.begin(), load->mix.end(), [](const LoadKind& kind) { return kind.tokens > 0; });
+    require(
+        !documents || !line.common.engine.model.empty(),
+        "-m is missing: documents in --mix need a model folder with recall data, such as models/recall-moe");
     return;
   }
   const auto* asked = std::get_if<EvalOptions>(&line.command);

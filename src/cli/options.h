@@ -8,6 +8,9 @@
 #include <variant>
 #include <vector>
 
+#include "cli/load_plan.h"
+#include "cli/load_stats.h"
+
 namespace longspan::cli {
 
 /// Flags that every command takes.
@@ -75,12 +78,30 @@ struct ServeOptions {
   double drain_timeout_s = 30;        // for answers under way once told to stop
 };
 
+struct BenchServeOptions {
+  std::string url = "http://127.0.0.1:8080";
+  std::string served_model;  // what the server calls the model; "": the first that it lists
+  std::string api_key;
+  int64_t requests = 100;
+  double rate = 1;  // that arrive in a second; 0: all at once
+  std::vector<LoadKind> mix =
+      std::vector<LoadKind>(1);  // documents need the folder of a model that has recall data
+  int64_t parallel = 256;        // connections at most
+  int32_t max_tokens = 64;       // per answer
+  bool ignore_eos = false;       // answers of max_tokens, from servers that know the field
+  std::string data;              // folder of gsm8k; "": the one that comes with the program
+  int64_t shots = 5;             // gsm8k
+  uint64_t seed = 0;             // of arrivals, kinds and documents
+  double timeout_s = 600;        // for one answer
+  LoadLimits limits;             // of the goodput
+};
+
 struct DoctorOptions {};
 
 struct CommandLine {
   CommonOptions common;
   std::variant<std::monostate, GenerateOptions, BatchOptions, PlanOptions, BenchOptions, EvalOptions,
-               ServeOptions, DoctorOptions>
+               ServeOptions, BenchServeOptions, DoctorOptions>
       command;
   std::string information;         // --help, --version: print this and stop
   std::vector<std::string> notes;  // one line each, for stderr

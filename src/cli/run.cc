@@ -41,6 +41,7 @@ int dispatch(const CommandLine& line, Context& context) {
           [&](const BenchOptions& options) { return run_bench(common, options, context); },
           [&](const EvalOptions& options) { return run_eval(common, options, context); },
           [&](const ServeOptions& options) { return run_serve(common, options, context); },
+          [&](const BenchServeOptions& options) { return run_bench_serve(common, options, context); },
           [&](const DoctorOptions& options) { return run_doctor(common, options, context); },
       },
       line.command);

@@ -1,7 +1,6 @@
 #include "server/http_client.h"
 
 #include <fmt/format.h>
-#include <longspan/error.h>
 
 #include <atomic>
 #include <chrono>
@@ -42,10 +41,15 @@ HttpUrl parse_url(const std::string& url) {
   return parsed;
 }
 
+using OnBody = std::function<void(std::string_view)>;
+using Parser = http::response_parser<http::string_body>;
+
 struct HttpClient::Impl {
-  asio::awaitable<HttpAnswer> ask(http::verb verb, std::string path, std::string body);
+  asio::awaitable<HttpAnswer> ask(http::verb verb, std::string path, std::string body, const OnBody* on_body);
   asio::awaitable<error_code> connect();
-  HttpAnswer run(http::verb verb, const std::string& path, const std::string& body);
+  asio::awaitable<error_code> read(Parser& parser, const OnBody* on_body);
+  HttpAnswer run(http::verb verb, const std::string& path, const std::string& body,
+                 const OnBody* on_body = nullptr);
 
   HttpUrl url;
   std::string api_key;
@@ -69,7 +73,28 @@ asio::awaitable<error_code> HttpClient::Impl::connect() {
   co_return error;
 }
 
-asio::awaitable<HttpAnswer> HttpClient::Impl::ask(http::verb verb, std::string path, std::string body) {
+// The whole answer, or what of a body goes to `on_body` bit by bit.
+asio::awaitable<error_code> HttpClient::Impl::read(Parser& parser, const OnBody* on_body) {
+  error_code error;
+  parser.body_limit(std::numeric_limits<uint64_t>::max());
+  co_await http::async_read_header(*stream, buffer, parser, asio::redirect_error(asio::use_awaitable, error));
+  if (error) co_return error;
+  if (!on_body || parser.get().result_int() != 200) {
+    co_await http::async_read(*stream, buffer, parser, asio::redirect_error(asio::use_awaitable, error));
+    co_return error;
+  }
+  parser.eager(true);
+  while (!error && !parser.is_done()) {
+    co_await http::async_read_some(*stream, buffer, parser, asio::redirect_error(asio::use_awaitable, error));
+    std::string& piece = parser.get().body();
+    if (!piece.empty()) (*on_body)(piece);
+    piece.clear();
+  }
+  co_return error;
+}
+
+asio::awaitable<HttpAnswer> HttpClient::Impl::ask(http::verb verb, std::string path, std::string body,
+                                                  const OnBody* on_body) {
   http::request<http::string_body> request(verb, url.base + path, 11);
   request.set(http::field::host, url.host + ":" + url.port);
   if (!api_key.empty()) request.set(http::field::authorization, "Bearer " + api_key);
@@ -86,27 +111,26 @@ asio::awaitable<HttpAnswer> HttpClient::Impl::ask(http::verb verb, std::string p
     }
     stream->expires_after(timeout);
     co_await http::async_write(*stream, request, asio::redirect_error(asio::use_awaitable, error));
-    http::response_parser<http::string_body> parser;
-    parser.body_limit(std::numeric_limits<uint64_t>::max());
-    if (!error)
-      co_await http::async_read(*stream, buffer, parser, asio::redirect_error(asio::use_awaitable, error));
+    Parser parser;
+    if (!error) error = co_await read(parser, on_body);
     if (!error) {
       HttpAnswer answer{static_cast<int>(parser.get().result_int()), std::move(parser.get().body())};
       if (!parser.get().keep_alive()) stream.reset();
       co_return answer;
     }
     stream.reset();
-    if (kept && error == boost::beast::error::timeout) break;
+    if (kept && (parser.is_header_done() || error == boost::beast::error::timeout)) break;
   }
-  throw Error(ErrorCode::kUnreadable,
-              fmt::format("http://{}:{}{}{}: {}", url.host, url.port, url.base, path, error.message()));
+  throw NoAnswer(fmt::format("http://{}:{}{}{}: {}", url.host, url.port, url.base, path, error.message()),
+                 error.message());
 }
 
-HttpAnswer HttpClient::Impl::run(http::verb verb, const std::string& path, const std::string& body) {
+HttpAnswer HttpClient::Impl::run(http::verb verb, const std::string& path, const std::string& body,
+                                 const OnBody* on_body) {
   std::optional<HttpAnswer> answer;
   std::exception_ptr failure;
   io.restart();
-  asio::co_spawn(io, ask(verb, path, body), [&](std::exception_ptr error, HttpAnswer got) {
+  asio::co_spawn(io, ask(verb, path, body, on_body), [&](std::exception_ptr error, HttpAnswer got) {
     failure = error;
     answer = std::move(got);
   });
@@ -128,6 +152,9 @@ HttpAnswer HttpClient::get(const std::string& path) {
 }
 HttpAnswer HttpClient::post(const std::string& path, const std::string& json) {
   return impl_->run(http::verb::post, path, json);
+}
+HttpAnswer HttpClient::post_stream(const std::string& path, const std::string& json, const OnBody& on_body) {
+  return impl_->run(http::verb::post, path, json, &on_body);
 }
 void HttpClient::stop() {
   impl_->stopped = true;

@@ -1,7 +1,11 @@
 #pragma once
 
+#include <longspan/error.h>
+
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 namespace longspan::server {
 
@@ -16,16 +20,31 @@ struct HttpAnswer {
   std::string body;
 };
 
+/// A server that can't be reached, or that breaks off.
+class NoAnswer : public Error {
+ public:
+  NoAnswer(const std::string& message, std::string reason)
+      : Error(ErrorCode::kUnreadable, message), reason_(std::move(reason)) {}
+  /// In a few words, the same for each such case: "Connection refused".
+  const std::string& reason() const { return reason_; }
+
+ private:
+  std::string reason_;
+};
+
 /// Asks one server, one request at a time, over a connection that is kept.
 class HttpClient {
  public:
   HttpClient(HttpUrl url, std::string api_key, double timeout_s);
   ~HttpClient();
 
-  /// Throws Error(kUnreadable) where there is no answer within the time limit, Error(kCancelled) after
-  /// stop().
+  /// Throws NoAnswer where there is none within the time limit, Error(kCancelled) after stop().
   HttpAnswer get(const std::string& path);
   HttpAnswer post(const std::string& path, const std::string& json);
+  /// `on_body` gets the body of an answer with status 200 piece by piece as it comes, and must not throw;
+  /// what is returned then has none.
+  HttpAnswer post_stream(const std::string& path, const std::string& json,
+                         const std::function<void(std::string_view)>& on_body);
   /// From any thread: what is under way and what comes later ends at once.
   void stop();
 

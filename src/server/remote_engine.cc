@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "server/client_body.h"
 #include "server/http_client.h"
 #include "text/chat_template.h"
 #include "text/prompt_tokens.h"
@@ -44,26 +45,6 @@ json parsed(const HttpAnswer& answer) {
       body["error"].contains("message"))
     reason = body["error"]["message"].dump();
   unreadable(fmt::format("the server answered with status {} {}", answer.status, reason));
-}
-
-json request_body(const std::string& model, const Request& request) {
-  const SamplingParams& sampling = request.sampling;
-  json body = {{"model", model},
-               {"max_tokens", sampling.max_tokens},
-               {"temperature", sampling.temperature},
-               {"top_p", sampling.top_p},
-               {"seed", sampling.seed}};
-  if (!sampling.stop.empty()) body["stop"] = sampling.stop;
-  if (const auto* messages = std::get_if<std::vector<Message>>(&request.prompt)) {
-    body["messages"] = json::array();
-    for (const Message& message : *messages)
-      body["messages"].push_back({{"role", message.role}, {"content", message.content}});
-  } else if (const auto* ids = std::get_if<std::vector<int32_t>>(&request.prompt)) {
-    body["prompt"] = *ids;
-  } else {
-    body["prompt"] = std::get<std::string>(request.prompt);
-  }
-  return body;
 }
 
 Result result_of(const json& body, bool chat) {
@@ -230,9 +211,8 @@ Result RemoteEngine::answer(HttpClient& client, const Job& job) const {
   try {
     if (job.request.sampling.logprobs >= 0 || job.request.sampling.prompt_logprobs)
       throw Error(ErrorCode::kNotSupported, "log-probabilities from a server are not in this build");
-    const bool chat = std::holds_alternative<std::vector<Message>>(job.request.prompt);
-    const std::string body =
-        request_body(model_, job.request).dump(-1, ' ', false, json::error_handler_t::replace);
+    const bool chat = is_chat(job.request);
+    const std::string body = body_text(client_body(model_, job.request));
     Result result = result_of(parsed(client.post(chat ? "/chat/completions" : "/completions", body)), chat);
     result.id = job.id;
     result.ttft_ms = now_ms() - begin;

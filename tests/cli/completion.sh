@@ -28,7 +28,7 @@ expect() {  # what must be offered, the words
 }
 
 complete -p longspan | grep -q _longspan
-expect "batch bench" longspan b
+expect "batch bench bench-serve" longspan b
 expect "--help" longspan --h
 expect "gsm8k" longspan eval g
 expect "--max-queued-requests" longspan serve --max-q
