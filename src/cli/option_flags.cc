@@ -276,6 +276,8 @@ void add_serve_flags(FlagSet& flags, ServeOptions& options) {
                 "how many may wait; more are refused with status 429");
   flags.number("--drain-timeout", options.drain_timeout_s, 0, true, 1e6, "SECONDS",
                "for answers under way after SIGTERM or SIGINT");
+  flags.toggle("--check-integrity", options.check_integrity, true,
+               "check the page accounting after every step; a contradiction ends the server");
 }
 
 void add_bench_serve_flags(FlagSet& flags, BenchServeOptions& options) {

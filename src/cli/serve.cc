@@ -60,6 +60,7 @@ int run_serve(const CommonOptions& common, const ServeOptions& options, Context&
   serve_options.max_requests = int64_t{engine_options.max_running_requests} + options.max_queued;
   serve_options.pair_work = pair_work(engine_options.model);
   serve_options.drain_timeout_s = options.drain_timeout_s;
+  serve_options.check_integrity = options.check_integrity;
 
   const auto say = [&](const std::string& text) {
     if (!common.quiet) context.err << text << std::endl;

@@ -5,9 +5,9 @@
 
 namespace longspan::server {
 
-EngineLoop::EngineLoop(Engine& engine, std::function<void(const Error&)> on_dead)
-    : engine_(engine), on_dead_(std::move(on_dead)) {
-  snapshot_ = {engine_.stats(), {}};
+EngineLoop::EngineLoop(Engine& engine, std::function<void(const Error&)> on_dead, bool check_integrity)
+    : engine_(engine), on_dead_(std::move(on_dead)), check_integrity_(check_integrity) {
+  snapshot_ = {engine_.stats(), {}, 0};
   thread_ = std::thread([this] { run(); });
 }
 
@@ -76,12 +76,16 @@ bool EngineLoop::step() {
   bool worked = false;
   try {
     worked = engine_.step();
+    if (check_integrity_) {
+      engine_.check_integrity();
+      ++integrity_checks_;
+    }
   } catch (const Error& error) {
     lost = error;
   } catch (const std::exception& error) {
     lost = Error(ErrorCode::kInternal, error.what());
   }
-  Snapshot now{engine_.stats(), engine_.requests()};
+  Snapshot now{engine_.stats(), engine_.requests(), integrity_checks_};
   bool first = false;
   {
     const std::lock_guard lock(mutex_);

@@ -3,6 +3,7 @@
 #include <longspan/engine.h>
 
 #include <condition_variable>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -18,8 +19,9 @@ namespace longspan::server {
 class EngineLoop {
  public:
   /// `on_dead` is called once, on the loop's thread, if the engine is lost: what was in flight has got its
-  /// error by then, and so does whatever is submitted later.
-  EngineLoop(Engine& engine, std::function<void(const Error&)> on_dead);
+  /// error by then, and so does whatever is submitted later. `check_integrity`: after every step; a
+  /// contradiction in the engine's page accounting loses it.
+  EngineLoop(Engine& engine, std::function<void(const Error&)> on_dead, bool check_integrity = false);
   /// Cancels what is in flight and waits for its end.
   ~EngineLoop();
 
@@ -30,6 +32,7 @@ class EngineLoop {
   struct Snapshot {
     EngineStats stats;
     std::vector<RequestStatus> requests;
+    int64_t integrity_checks = 0;  // passed so far
   };
   Snapshot snapshot() const;
   std::optional<Error> dead() const;
@@ -40,6 +43,8 @@ class EngineLoop {
 
   Engine& engine_;
   const std::function<void(const Error&)> on_dead_;
+  const bool check_integrity_;
+  int64_t integrity_checks_ = 0;  // of the loop's thread
 
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable wake_;

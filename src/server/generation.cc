@@ -42,7 +42,12 @@ void Generation::start() {
     if (const auto self = weak.lock()) self->on_gone();
   });
   const std::lock_guard lock(mutex_);
-  if (over_) return;
+  if (over_) {  // its client has gone already: it counts all the same
+    Result gone;
+    gone.finish_reason = FinishReason::kError;
+    gone.error_code = ErrorCode::kCancelled;
+    return host_.metrics.on_result(gone);
+  }
   for (size_t choice = 0; choice < choices_.size(); choice += static_cast<size_t>(request_.n)) submit(choice);
 }
 

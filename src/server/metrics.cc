@@ -58,6 +58,8 @@ struct Metrics::Families {
   Counter& steps = counter("longspan_engine_steps_total", "Forward steps");
   Counter& computed_prompt = counter("longspan_engine_prefill_tokens_total", "Prompt tokens computed");
   Counter& computed_new = counter("longspan_engine_decode_tokens_total", "Decode tokens computed");
+  Counter& integrity = counter("longspan_integrity_checks_total",
+                               "Checks of the page accounting that passed (with --check-integrity)");
   Histogram& ttft =
       histogram("longspan_time_to_first_token_seconds", "From arrival to the first token", kLong);
   Histogram& prefill =
@@ -106,6 +108,7 @@ std::string Metrics::text(const EngineLoop::Snapshot* snapshot) {
     follow(f.steps, stats.steps);
     follow(f.computed_prompt, stats.prefill_tokens);
     follow(f.computed_new, stats.decode_tokens);
+    follow(f.integrity, snapshot->integrity_checks);
   }
   return prometheus::TextSerializer().Serialize(f.registry.Collect());
 }

@@ -38,7 +38,8 @@ void serve(const ServeOptions& options, const std::string& model_folder, const S
   const std::unique_ptr<Engine> engine = process.open_engine();
   std::optional<Error> lost;
   {
-    EngineLoop loop(*engine, [&api](const Error& error) { api.fail(error.what()); });
+    EngineLoop loop(
+        *engine, [&api](const Error& error) { api.fail(error.what()); }, options.check_integrity);
     api.attach(*engine, loop);
     if (process.on_ready) process.on_ready(*engine);
     while (!process.told_to_stop() && !(lost = loop.dead())) std::this_thread::sleep_for(kPoll);

@@ -20,6 +20,7 @@ struct ServeOptions {
   int64_t max_requests = 288;         // in the engine at a time, running and waiting
   double pair_work = 0;               // attention's work for a (token, key) pair over a token's other work
   double drain_timeout_s = 30;        // for answers under way once it is told to stop
+  bool check_integrity = false;       // after every step; a contradiction ends serve() with Error(kInternal)
 };
 
 /// What the server needs from the process around it.

@@ -163,6 +163,21 @@ TEST_F(OpenAiApiTest, AClientThatGoesFreesItsPlaces) {
   EXPECT_EQ(json::parse(get("/v1/requests").body())["data"].size(), 0u);
 }
 
+TEST_F(OpenAiApiTest, AClientThatIsGoneBeforeItsRequestIsReadCountsAsCancelled) {
+  attach();
+  const auto exchange =
+      std::make_shared<HttpExchange>(HttpRequest{.method = "POST",
+                                                 .path = "/v1/completions",
+                                                 .content_type = "application/json",
+                                                 .body = R"({"model": "m", "prompt": "p"})"},
+                                     1 << 20, [] {});
+  exchange->leave();
+  api_.handle(HttpExchange::handle(exchange));
+  EXPECT_THAT(get("/metrics").body(),
+              HasSubstr("longspan_requests_total{model=\"m\",reason=\"cancelled\"} 1"));
+  EXPECT_EQ(ask(",\"n\":3").status(), 200);  // and holds no place
+}
+
 TEST_F(OpenAiApiTest, FurtherChoicesWaitForTheFirst) {
   attach();
   engine_.go = false;

@@ -16,6 +16,7 @@ class ScriptedEngine final : public Engine {
  public:
   std::atomic<bool> go{true};
   std::atomic<bool> die{false};  // the next step loses a rank
+  std::atomic<bool> contradicts{false};
   EngineInfo described{.architecture = "Scripted",
                        .device = "none",
                        .ranks = 1,
@@ -44,7 +45,9 @@ class ScriptedEngine final : public Engine {
   HardwareLimits measure_limits() const override { return {}; }
   EngineStats stats() const override;
   std::vector<RequestStatus> requests() const override { return {}; }
-  void check_integrity() const override {}
+  void check_integrity() const override {
+    if (contradicts) throw Error(ErrorCode::kInternal, "a page is nobody's");
+  }
 
  private:
   struct Live {

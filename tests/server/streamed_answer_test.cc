@@ -19,7 +19,7 @@ using testing::ElementsAre;
 
 TEST(EventReader, TakesEventsApartHoweverTheyAreCut) {
   const std::string stream =
-      ": a comment\n\ndata: one\n\nevent: x\r\ndata: two\r\ndata:three\r\n\r\nid: 5\n\ndata\n\ndata: cut";
+      ": a comment\n\ndata: one\n\nevent: x\r\ndata: two\r\ndata:three\r\n\r\nid: 5\n\nretry: 1\n\ndata: cut";
   for (size_t piece = 1; piece <= stream.size(); ++piece) {
     EventReader reader;
     std::vector<std::string> events;
