@@ -31,7 +31,7 @@ VENDOR = {
     "device/cpu": re.compile(r"^(oneapi/|dnnl|immintrin)"),
     "device/cuda": re.compile(r"^(cuda|cublas|nccl)"),
     "comm/mpi": re.compile(r"^mpi\.h"),
-    "server": re.compile(r"^(boost|prometheus)/"),
+    "server": re.compile(r"^(boost|openssl|prometheus)/"),
     "device/ascend": re.compile(r"^(acl/|aclnn|hccl)"),
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')

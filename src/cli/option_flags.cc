@@ -272,6 +272,9 @@ void add_serve_flags(FlagSet& flags, ServeOptions& options) {
              "what clients call the model; the folder's name where not given");
   flags.texts("--api-key", options.api_keys, "KEY",
               "clients must send it; may be given several times (better: in LONGSPAN_API_KEY)");
+  flags.text("--tls-cert", options.tls_cert, "FILE",
+             "answer over TLS: the certificate in PEM format, with those above it, if any, after it");
+  flags.text("--tls-key", options.tls_key, "FILE", "its key in PEM format, without a passphrase");
   flags.integer("--max-queued-requests", options.max_queued, 0, kMax32, "REQUESTS",
                 "how many may wait; more are refused with status 429");
   flags.number("--drain-timeout", options.drain_timeout_s, 0, true, 1e6, "SECONDS",

@@ -193,7 +193,11 @@ void check_rules(const CommandLine& line) {
   };
   if (std::holds_alternative<DoctorOptions>(line.command)) return;
   check_exchange(line.common);
-  if (std::holds_alternative<ServeOptions>(line.command)) {
+  if (const auto* serve = std::get_if<ServeOptions>(&line.command)) {
+    require(serve->tls_cert.empty() == serve->tls_key.empty(),
+            fmt::format("{} needs {}: TLS takes a certificate and its key",
+                        serve->tls_key.empty() ? "--tls-cert" : "--tls-key",
+                        serve->tls_key.empty() ? "--tls-key" : "--tls-cert"));
     if (line.common.comm == "mpi")
       throw Error(ErrorCode::kNotSupported, "serve --comm mpi: not in this build; use threads");
     return;

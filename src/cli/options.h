@@ -74,6 +74,7 @@ struct ServeOptions {
   int32_t port = 8080;                // 0: any free one
   std::string model_name;             // "": the model folder's name
   std::vector<std::string> api_keys;  // none: everybody may ask
+  std::string tls_cert, tls_key;      // PEM files; "": plain HTTP
   int32_t max_queued = 256;           // requests that wait for a place in the batch
   double drain_timeout_s = 30;        // for answers under way once told to stop
   bool check_integrity = false;       // of the page accounting, after every step

@@ -57,6 +57,8 @@ int run_serve(const CommonOptions& common, const ServeOptions& options, Context&
   serve_options.address = {options.host, static_cast<uint16_t>(options.port)};
   serve_options.model_name = options.model_name.empty() ? name_of(engine_options.model) : options.model_name;
   serve_options.api_keys = options.api_keys;
+  serve_options.tls_cert = options.tls_cert;
+  serve_options.tls_key = options.tls_key;
   serve_options.max_requests = int64_t{engine_options.max_running_requests} + options.max_queued;
   serve_options.pair_work = pair_work(engine_options.model);
   serve_options.drain_timeout_s = options.drain_timeout_s;
@@ -82,7 +84,8 @@ int run_serve(const CommonOptions& common, const ServeOptions& options, Context&
   };
   process.on_listening = [&](uint16_t port) {
     const bool v6 = options.host.find(':') != std::string::npos;
-    say(fmt::format("listening at http://{}{}{}:{}", v6 ? "[" : "", options.host, v6 ? "]" : "", port));
+    say(fmt::format("listening at {}://{}{}{}:{}", options.tls_cert.empty() ? "http" : "https", v6 ? "[" : "",
+                    options.host, v6 ? "]" : "", port));
   };
   process.on_ready = [&](const Engine& engine) {
     context.catch_interrupts();

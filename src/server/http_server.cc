@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <longspan/error.h>
-#include <sys/socket.h>
 
 #include <atomic>
 #include <cerrno>
@@ -12,6 +11,7 @@
 
 #include "server/asio.h"
 #include "server/http_session.h"
+#include "server/tls.h"
 
 namespace longspan::server {
 
@@ -23,9 +23,10 @@ constexpr int kBacklog = 1024;
 }  // namespace
 
 struct HttpServer::Core final : SessionHost {
-  Core(const HttpLimits& limits_in, HttpHandler handler_in)
+  Core(const HttpLimits& limits_in, HttpHandler handler_in, std::shared_ptr<Tls> tls_in)
       : limits(limits_in),
         handler(std::move(handler_in)),
+        tls(std::move(tls_in)),
         io(1),
         acceptor(io),
         retry(io),
@@ -50,6 +51,7 @@ struct HttpServer::Core final : SessionHost {
 
   const HttpLimits limits;
   const HttpHandler handler;
+  const std::shared_ptr<Tls> tls;
   asio::io_context io;
   tcp::acceptor acceptor;
   uint16_t port = 0;
@@ -92,7 +94,10 @@ void HttpServer::Core::accept() {
       return;
     }
     const bool full = sessions.size() >= limits.max_connections;
-    auto session = std::make_shared<HttpSession>(std::move(socket), *this);
+    error_code ignored;
+    socket.set_option(tcp::no_delay(true), ignored);
+    auto session = std::make_shared<HttpSession>(
+        tls ? tls->stream(std::move(socket)) : plain_stream(std::move(socket)), *this);
     sessions.insert(session.get());
     connections = static_cast<int64_t>(sessions.size());
     session->start(full);
@@ -100,8 +105,9 @@ void HttpServer::Core::accept() {
   });
 }
 
-HttpServer::HttpServer(const HttpAddress& address, const HttpLimits& limits, HttpHandler handler)
-    : core_(std::make_unique<Core>(limits, std::move(handler))) {
+HttpServer::HttpServer(const HttpAddress& address, const HttpLimits& limits, HttpHandler handler,
+                       std::shared_ptr<Tls> tls)
+    : core_(std::make_unique<Core>(limits, std::move(handler), std::move(tls))) {
   core_->listen(address);
 }
 

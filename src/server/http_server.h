@@ -10,6 +10,8 @@
 
 namespace longspan::server {
 
+class Tls;
+
 struct HttpLimits {
   uint32_t max_header = 16 << 10;          // bytes
   uint64_t max_body = uint64_t{64} << 20;  // bytes
@@ -27,13 +29,14 @@ struct HttpAddress {
   uint16_t port = 8080;            // 0: any free one
 };
 
-/// HTTP/1.1 over TCP: one thread for all connections, a few for handlers. What it hands to handlers must be
-/// gone before it is destroyed.
+/// HTTP/1.1 over TCP, or over TLS if given what that needs: one thread for all connections, a few for
+/// handlers. What it hands to handlers must be gone before it is destroyed.
 class HttpServer {
  public:
   /// Listens from here on; connections are served once start() was called. Throws Error(kUsage) if the
   /// address can't be listened at.
-  HttpServer(const HttpAddress& address, const HttpLimits& limits, HttpHandler handler);
+  HttpServer(const HttpAddress& address, const HttpLimits& limits, HttpHandler handler,
+             std::shared_ptr<Tls> tls = nullptr);
   /// Closes every connection.
   ~HttpServer();
 

@@ -1,11 +1,9 @@
 #include "server/http_session.h"
 
 #include <fmt/format.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <cctype>
-#include <cerrno>
 #include <string_view>
 
 #include "server/api_error.h"
@@ -39,21 +37,18 @@ std::string text_of(boost::beast::string_view text) {
 
 }  // namespace
 
-HttpSession::HttpSession(tcp::socket socket, SessionHost& host)
-    : stream_(std::move(socket)), host_(host), wake_(stream_.get_executor()) {
-  error_code ignored;
-  stream_.socket().set_option(tcp::no_delay(true), ignored);
-}
+HttpSession::HttpSession(std::unique_ptr<ByteStream> stream, SessionHost& host)
+    : stream_(std::move(stream)), host_(host), wake_(stream_->get_executor()) {}
 
 void HttpSession::start(bool refuse) {
   asio::co_spawn(
-      stream_.get_executor(), [self = shared_from_this(), refuse] { return self->run(refuse); },
+      stream_->get_executor(), [self = shared_from_this(), refuse] { return self->run(refuse); },
       asio::detached);
 }
 
 void HttpSession::close() {
   client_gone_ = true;
-  stream_.close();
+  stream_->close();
   wake_.cancel();
 }
 
@@ -62,6 +57,9 @@ void HttpSession::close_if_idle() {
 }
 
 HttpSession::Task<> HttpSession::run(bool refuse) {
+  stream_->expires_after(host_.http_limits().header);
+  const error_code failed = co_await stream_->open();
+  if (failed) co_return stream_->close();
   if (refuse) {
     co_await refuse_and_close(503, "too many connections");
     co_return;
@@ -73,18 +71,17 @@ HttpSession::Task<> HttpSession::run(bool refuse) {
     idle_ = true;
     if (host_.draining()) break;
   }
-  error_code ignored;
-  stream_.socket().shutdown(tcp::socket::shutdown_both, ignored);
-  stream_.close();
+  co_await stream_->end();
+  stream_->close();
 }
 
 // Until the first byte of a request is there.
 HttpSession::Task<bool> HttpSession::wait_for_data() {
   if (buffer_.size() > 0) co_return true;
   error_code error;
-  stream_.expires_after(host_.http_limits().idle);
-  const size_t count = co_await stream_.async_read_some(buffer_.prepare(kReadSize),
-                                                        asio::redirect_error(asio::use_awaitable, error));
+  stream_->expires_after(host_.http_limits().idle);
+  const size_t count = co_await stream_->async_read_some(buffer_.prepare(kReadSize),
+                                                         asio::redirect_error(asio::use_awaitable, error));
   buffer_.commit(count);
   co_return !error && !client_gone_;
 }
@@ -100,8 +97,8 @@ HttpSession::Task<bool> HttpSession::serve_one() {
   head_only_ = false;
 
   error_code error;
-  stream_.expires_after(limits.header);
-  co_await http::async_read_header(stream_, buffer_, parser,
+  stream_->expires_after(limits.header);
+  co_await http::async_read_header(*stream_, buffer_, parser,
                                    asio::redirect_error(asio::use_awaitable, error));
   if (!error && parser.content_length() && *parser.content_length() > limits.max_body)
     error = http::error::body_limit;
@@ -112,8 +109,8 @@ HttpSession::Task<bool> HttpSession::serve_one() {
       const bool sent = co_await send("HTTP/1.1 100 Continue\r\n\r\n");
       if (!sent) co_return false;
     }
-    stream_.expires_after(limits.body);
-    co_await http::async_read(stream_, buffer_, parser, asio::redirect_error(asio::use_awaitable, error));
+    stream_->expires_after(limits.body);
+    co_await http::async_read(*stream_, buffer_, parser, asio::redirect_error(asio::use_awaitable, error));
   }
   // A time-out has closed the socket already.
   if (client_gone_ || error == http::error::end_of_stream || error == http::error::partial_message ||
@@ -123,7 +120,7 @@ HttpSession::Task<bool> HttpSession::serve_one() {
     co_await refuse_and_close(status_of(error), reason_of(error, limits));
     co_return false;
   }
-  stream_.expires_never();
+  stream_->expires_never();
 
   auto message = parser.release();
   keep_alive_ = message.keep_alive();
@@ -138,7 +135,7 @@ HttpSession::Task<bool> HttpSession::serve_one() {
   request.body = std::move(message.body());
 
   const std::weak_ptr<HttpSession> weak = weak_from_this();
-  const auto executor = stream_.get_executor();
+  const auto executor = stream_->get_executor();
   auto exchange = std::make_shared<HttpExchange>(std::move(request), limits.max_unread, [weak, executor] {
     asio::post(executor, [weak] {
       if (const auto self = weak.lock()) self->wake();
@@ -155,14 +152,11 @@ void HttpSession::wake() {
 HttpSession::Task<bool> HttpSession::answer(std::shared_ptr<HttpExchange> exchange) {
   exchange_ = exchange;
   host_.answer_begins();
-  watch_client();
   host_.handle(HttpExchange::handle(exchange));
   const bool complete = co_await send_answer(*exchange);
   if (!complete) exchange->leave();
   exchange_ = nullptr;
-  ++watch_;
-  error_code ignored;
-  stream_.socket().cancel(ignored);
+  co_await stop_watching();
   host_.answered();
   co_return complete&& keep_alive_;
 }
@@ -174,6 +168,7 @@ HttpSession::Task<bool> HttpSession::send_answer(HttpExchange& exchange) {
     HttpExchange::Outgoing out = exchange.take();
     if (client_gone_ || exchange.broken()) co_return false;
     if (out.empty()) {
+      if (!watching_) watch_client();
       wake_.expires_after(streaming ? host_.http_limits().keep_alive : std::chrono::hours(24));
       error_code woken;
       co_await wake_.async_wait(asio::redirect_error(asio::use_awaitable, woken));
@@ -222,13 +217,13 @@ HttpSession::Task<bool> HttpSession::send_response(const HttpResponse& response)
 // In pieces: a slow client has the time limit for each of them.
 HttpSession::Task<bool> HttpSession::send(std::string data) {
   error_code error;
-  for (size_t begin = 0; begin < data.size() && !error; begin += kWriteSize) {
+  for (size_t begin = 0; begin < data.size() && !error;) {
     const size_t size = std::min(kWriteSize, data.size() - begin);
-    stream_.expires_after(host_.http_limits().write);
-    co_await asio::async_write(stream_, asio::buffer(data.data() + begin, size),
-                               asio::redirect_error(asio::use_awaitable, error));
+    stream_->expires_after(host_.http_limits().write);
+    begin += co_await stream_->async_write_some(asio::buffer(data.data() + begin, size),
+                                                asio::redirect_error(asio::use_awaitable, error));
   }
-  stream_.expires_never();
+  stream_->expires_never();
   co_return !error && !client_gone_;
 }
 
@@ -238,28 +233,38 @@ HttpSession::Task<> HttpSession::refuse_and_close(int status, std::string messag
   keep_alive_ = false;
   const bool sent = co_await send_response(response);
   error_code error;
-  stream_.socket().shutdown(tcp::socket::shutdown_send, error);
-  stream_.expires_after(kLinger);
+  stream_->stop_sending();
+  stream_->expires_after(kLinger);
   while (sent && !error) {
     buffer_.clear();
-    co_await stream_.async_read_some(buffer_.prepare(kReadSize),
-                                     asio::redirect_error(asio::use_awaitable, error));
+    co_await stream_->async_read_some(buffer_.prepare(kReadSize),
+                                      asio::redirect_error(asio::use_awaitable, error));
   }
-  stream_.close();
+  stream_->close();
 }
 
-// While an answer is under way nothing is read, so the client's end shows only here.
+// While an answer is waited for nothing else is read: the client's end shows here, or its next request, early.
+// Of that no more is read than a connection may keep.
 void HttpSession::watch_client() {
-  stream_.socket().async_wait(
-      tcp::socket::wait_read, [self = shared_from_this(), watch = watch_](const error_code& error) {
-        if (error || watch != self->watch_) return;
-        char byte;
-        const ssize_t got = ::recv(self->stream_.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-        if (got > 0) return;  // the next request, early: it waits
-        if (got < 0 && (errno == EAGAIN || errno == EINTR)) return self->watch_client();
-        self->client_gone_ = true;
-        self->wake_.cancel();
-      });
+  if (buffer_.size() >= kReadSize) return;
+  watching_ = true;
+  stream_->read_some(buffer_.prepare(kReadSize),
+                     [self = shared_from_this()](const error_code& error, size_t count) {
+                       self->watching_ = false;
+                       self->buffer_.commit(count);
+                       if (error && self->exchange_) self->client_gone_ = true;
+                       if (!error && self->exchange_) self->watch_client();
+                       self->wake_.cancel();
+                     });
+}
+
+HttpSession::Task<> HttpSession::stop_watching() {
+  if (watching_) stream_->stop_reading();
+  while (watching_) {
+    wake_.expires_after(std::chrono::hours(24));
+    error_code woken;
+    co_await wake_.async_wait(asio::redirect_error(asio::use_awaitable, woken));
+  }
 }
 
 }  // namespace longspan::server

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "server/asio.h"
+#include "server/byte_stream.h"
 #include "server/http_exchange.h"
 #include "server/http_server.h"
 
@@ -29,7 +30,7 @@ class SessionHost {
 /// coroutine; all functions on the io thread.
 class HttpSession : public std::enable_shared_from_this<HttpSession> {
  public:
-  HttpSession(asio::ip::tcp::socket socket, SessionHost& host);
+  HttpSession(std::unique_ptr<ByteStream> stream, SessionHost& host);
   ~HttpSession() { host_.closed(*this); }
 
   /// `refuse`: says 503 and closes.
@@ -53,9 +54,10 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   std::string head(int status, const std::string& content_type, bool last) const;
   std::string framed(const std::string& data) const;
   void watch_client();
+  Task<> stop_watching();
   void wake();
 
-  boost::beast::tcp_stream stream_;
+  const std::unique_ptr<ByteStream> stream_;
   SessionHost& host_;
   boost::beast::flat_buffer buffer_;
   asio::steady_timer wake_;
@@ -65,7 +67,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   bool idle_ = true;  // none is
   bool keep_alive_ = true, chunked_ = true, head_only_ = false;
   bool client_gone_ = false;
-  uint64_t watch_ = 0;  // tells a wait for the client's end from that of an earlier request
+  bool watching_ = false;  // a read is under way beside the answer
 };
 
 }  // namespace longspan::server

@@ -6,6 +6,7 @@
 
 #include "server/engine_loop.h"
 #include "server/openai_api.h"
+#include "server/tls.h"
 
 namespace longspan::server {
 namespace {
@@ -30,8 +31,11 @@ void serve(const ServeOptions& options, const std::string& model_folder, const S
                  .unix_now = process.unix_now,
                  .now = process.now,
                  .pair_work = options.pair_work});
-  HttpServer http(options.address, options.limits,
-                  [&api](std::shared_ptr<Exchange> exchange) { api.handle(exchange); });
+  std::shared_ptr<Tls> tls;
+  if (!options.tls_cert.empty()) tls = std::make_shared<Tls>(options.tls_cert, options.tls_key);
+  HttpServer http(
+      options.address, options.limits, [&api](std::shared_ptr<Exchange> exchange) { api.handle(exchange); },
+      std::move(tls));
   http.start();
   if (process.on_listening) process.on_listening(http.port());
 

@@ -17,6 +17,7 @@ struct ServeOptions {
   HttpLimits limits;
   std::string model_name;             // what clients call the model
   std::vector<std::string> api_keys;  // none: everybody may ask
+  std::string tls_cert, tls_key;      // PEM files; "": plain HTTP
   int64_t max_requests = 288;         // in the engine at a time, running and waiting
   double pair_work = 0;               // attention's work for a (token, key) pair over a token's other work
   double drain_timeout_s = 30;        // for answers under way once it is told to stop
@@ -37,7 +38,7 @@ struct ServeProcess {
 
 /// Listens, opens the engine and answers until told to stop; then takes nothing new, lets answers under way
 /// end, cancels those that take longer than drain_timeout_s, and returns. Throws Error: kUsage for an address
-/// that can't be listened at, what opening the engine throws, and what the engine was lost with.
+/// that can't be listened at, what Tls() and opening the engine throws, and what the engine was lost with.
 void serve(const ServeOptions& options, const std::string& model_folder, const ServeProcess& process);
 
 }  // namespace longspan::server

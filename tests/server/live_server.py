@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -30,13 +31,16 @@ def finish(name):
 
 
 class Server:
-    """`longspan serve` at a free port; the model in the box unless flags say otherwise."""
+    """`longspan serve` at a free port; the model in the box unless flags say otherwise. `certificate`: what a client trusts,
+    of a server that is given it to speak TLS."""
 
-    def __init__(self, longspan, *flags, env=None, ready=True):
+    def __init__(self, longspan, *flags, env=None, ready=True, certificate=None):
+        self.certificate = certificate
+        self.tls = ssl.create_default_context(cafile=certificate) if certificate else None
         self.process = subprocess.Popen([longspan, "serve", "--port", "0", *flags], stderr=subprocess.PIPE, text=True,
                                         env={**os.environ, **(env or {})})
         line = self.process.stderr.readline()
-        if "listening at http://" not in line:
+        if f"listening at {self.scheme()}://" not in line:
             self.process.kill()
             raise RuntimeError(f"the server did not start: {line}{self.process.stderr.read()}")
         self.port = int(line.rsplit(":", 1)[1])
@@ -49,10 +53,15 @@ class Server:
             self.process.kill()
             raise RuntimeError(f"the server did not become ready: {line}{self.process.stderr.read()}")
 
+    def scheme(self):
+        return "https" if self.tls else "http"
+
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme()}://127.0.0.1:{self.port}"
 
     def connect(self):
+        if self.tls:
+            return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE, context=self.tls)
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
 
     def ask(self, method, path, body=None, key=None, headers=None):
@@ -114,13 +123,15 @@ def events(response):
             yield data if data == "[DONE]" else json.loads(data)
 
 
-def open_stream(port, path, body, receive_buffer=None):
+def open_stream(port, path, body, receive_buffer=None, tls=None):
     """A socket on which a stream was asked for and nothing read."""
     connection = socket.socket()
     if receive_buffer:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     connection.settimeout(PATIENCE)
     connection.connect(("127.0.0.1", port))
+    if tls:
+        connection = tls.wrap_socket(connection, server_hostname="127.0.0.1")
     data = json.dumps(body).encode()
     connection.sendall(f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
                        f"Content-Length: {len(data)}\r\n\r\n".encode() + data)
