@@ -69,6 +69,7 @@ struct EngineInfo {
   int64_t weight_bytes = 0;  ///< resident, all ranks of this process together
   int64_t kv_bytes = 0;      ///< reserved in this process
   int64_t kv_tokens = 0;     ///< that fit
+  int64_t message_bytes = 0;  ///< held in this process for messages to others of a job, so far
   int64_t context_length = 0;
   int32_t page_size = 0;
   bool thinks = false;          ///< answers to chats may begin with a <think> block

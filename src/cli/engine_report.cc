@@ -37,6 +37,7 @@ JsonObject engine_json(const EngineInfo& info, const LayoutOptions& layout) {
       .set("weight_bytes", info.weight_bytes)
       .set("kv_bytes", info.kv_bytes)
       .set("kv_tokens", info.kv_tokens)
+      .set("message_bytes", info.message_bytes)
       .set("context_length", info.context_length)
       .set("page_size", info.page_size);
   return object;

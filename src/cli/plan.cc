@@ -9,6 +9,7 @@
 #include "cli/model_cost.h"
 #include "device/engine_device.h"
 #include "model/layout_model.h"
+#include "model/message_memory.h"
 #include "model/shard_shape.h"
 #include "plan/cp_plan.h"
 #include "plan/plan_text.h"
@@ -30,6 +31,7 @@ struct Prediction {
   int64_t budget = 0;          // bytes for weights and KV
   int32_t owners = 1;          // ranks that each keep some of the KV pages
   int64_t workspace = 0;       // bytes that sharded KV takes beside its pages
+  int64_t messages = 0;        // bytes that a process of a job keeps for messages
   double keys_share = 0;       // share_from_which_keys_travel
   int64_t fitting_tokens = 0;  // of KV; negative: not even the weights fit
   std::vector<BatchRow> rows;
@@ -96,10 +98,11 @@ Prediction predict(const CommonOptions& common, const PlanOptions& options) {
   p.process =
       p.mpi ? largest_rank(p.ranks) : process_bytes(p.config, p.layout, engine.page_size, share_kv, ops);
   if (sharded) predict_shards(p, engine, ops);
+  if (p.mpi) p.messages = message_bytes(engine, p.config, p.layout, ops);
   const int64_t memory = device->memory_bytes() / (p.mpi ? p.layout.tp : 1);
   p.budget = static_cast<int64_t>(engine.mem_fraction * static_cast<double>(memory));
   const int64_t page_bytes = p.process.kv_per_token * engine.page_size;
-  const int64_t room = p.budget - p.process.weights - p.workspace;
+  const int64_t room = p.budget - p.process.weights - p.workspace - p.messages;
   const int64_t pages = room / page_bytes - 1;  // page 0 is never handed out
   p.fitting_tokens = room < 0 ? -1 : std::max<int64_t>(pages, 0) * p.owners * engine.page_size;
 
@@ -157,10 +160,12 @@ void print_memory(const Prediction& p, const EngineOptions& engine, std::ostream
         "tokens or more are new, else as queries\n",
         exchange_text(engine.shard_exchange), 100 * p.keys_share);
   }
+  if (p.messages > 0)
+    out << fmt::format("  {} at most for messages to and from the others\n", bytes_text(p.messages));
   out << fmt::format("  memory {} (--mem-fraction-static {}): ", bytes_text(p.budget), engine.mem_fraction);
   if (p.fitting_tokens < 0) {
-    out << (p.owners > 1 ? "the weights and what travels alone don't fit\n"
-                         : "the weights alone don't fit\n");
+    out << (p.workspace + p.messages > 0 ? "the weights and what travels alone don't fit\n"
+                                         : "the weights alone don't fit\n");
   } else {
     out << fmt::format("{} KV tokens fit\n", p.fitting_tokens);
   }
@@ -222,6 +227,7 @@ std::string ranks_json(const Prediction& p) {
                         .set("experts", slice.experts.count)
                         .set("weight_bytes", bytes.weights)
                         .set("kv_bytes_per_token", bytes.kv_per_token)
+                        .set("message_bytes", p.messages)
                         .set("tokens", plan.token_index.size())
                         .set("causal_work", plan.causal_work)
                         .set("flops", p.cost.ranks[cp_rank].total())
@@ -249,6 +255,7 @@ std::string plan_json(const Prediction& p, const std::string& exchange) {
       .set("kv_exchange", exchange)
       .set("kv_owners", p.owners)
       .set("workspace_bytes", p.workspace)
+      .set("message_bytes", p.messages)
       .set("memory_bytes", p.budget)
       .set("weights_fit", p.fitting_tokens >= 0)
       .set("kv_tokens", std::max<int64_t>(p.fitting_tokens, 0))

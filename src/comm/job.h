@@ -37,6 +37,9 @@ class Job {
   virtual std::unique_ptr<Communicator> make_group(std::vector<int32_t> ranks, int32_t channel,
                                                    std::optional<std::chrono::milliseconds> limit) = 0;
 
+  /// Bytes that this process holds for messages, of all groups.
+  virtual int64_t staging_bytes() const = 0;
+
   /// Throws Error(kRankLost) if the job is lost.
   virtual void require_alive() = 0;
 

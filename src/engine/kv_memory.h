@@ -10,7 +10,7 @@ namespace longspan {
 struct KvMemory {
   int64_t memory_bytes = 0;  // of the device, for this process; options.mem_fraction of it may be used
   int64_t weight_bytes = 0;
-  int64_t workspace_bytes = 0;  // that sharded KV takes beside its pages
+  int64_t workspace_bytes = 0;  // of what travels between ranks, beside the pages
   int64_t page_bytes = 0;       // one page in every pool
   int32_t owners = 1;           // ranks that each keep some of the pages
 };

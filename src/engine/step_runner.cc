@@ -13,6 +13,7 @@
 #include "engine/request_rules.h"
 #include "engine/together.h"
 #include "model/layout_model.h"
+#include "model/message_memory.h"
 #include "model/shard_shape.h"
 #include "model/sharded_exchange.h"
 #include "model/transfer_probe.h"
@@ -195,6 +196,7 @@ void StepRunner::make_pools(int32_t processes_on_host) {
     scratch.pages = static_cast<int32_t>(shard_scratch_pages(workspace));
     memory.workspace_bytes = pools * shard_workspace_bytes(workspace, shape, ops);
   }
+  if (job_) memory.workspace_bytes += message_bytes(options_, config_, layout_, ops);
   pages_ = together(job_, "counting KV pages", [&] { return count_pages(options_, config_, memory); });
   if (job_) {
     for (const std::string& pages : exchange_texts(*job_, std::to_string(pages_), "KV pages"))
@@ -425,6 +427,7 @@ EngineInfo StepRunner::info() const {
       .page_size = options_.page_size};
   for (const auto* pools : {&pools_, &scratch_pools_})
     for (const auto& pool : *pools) info.kv_bytes += pool->bytes;
+  if (job_) info.message_bytes = job_->staging_bytes();
   return info;
 }
 

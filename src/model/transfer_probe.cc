@@ -10,7 +10,7 @@ namespace {
 constexpr double kLongEnough = 0.02;  // seconds: above the noise of clocks and of waking up
 constexpr int kRepeats = 3;
 constexpr int32_t kRows = 64;  // queries
-constexpr int64_t kMostKeys = 4096, kLeastBytes = 64 << 10, kMostBytes = 16 << 20;
+constexpr int64_t kMostKeys = 4096, kLeastBytes = 64 << 10;
 
 template <class Body>
 double fastest(Communicator& comm, const std::function<double()>& seconds, Body body) {
@@ -64,7 +64,7 @@ TransferFigures measure_transfer(OpContext& ctx, Ops& ops, KvPool& scratch, int3
                           .bytes_per_second = 0,
                           .latency_s = 0,
                           .overlaps = overlaps};
-  std::vector<std::byte> send(kMostBytes), recv(kMostBytes);
+  std::vector<std::byte> send(kMostProbeBytes), recv(kMostProbeBytes);
   const auto shift = [&](int64_t bytes) {
     return fastest(comm, seconds, [&] {
       comm.start_shift(std::span(send).first(bytes), std::span(recv).first(bytes), "probe");
@@ -74,7 +74,7 @@ TransferFigures measure_transfer(OpContext& ctx, Ops& ops, KvPool& scratch, int3
   figures.latency_s = shift(0);
   for (int64_t bytes = kLeastBytes;; bytes *= 4) {
     const double took = shift(bytes);
-    if (took < kLongEnough && bytes < kMostBytes) continue;
+    if (took < kLongEnough && bytes < kMostProbeBytes) continue;
     figures.bytes_per_second = static_cast<double>(bytes) / std::max(took - figures.latency_s, took / 2);
     return figures;
   }

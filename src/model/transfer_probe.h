@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
 
 #include "comm/communicator.h"
@@ -7,6 +8,9 @@
 #include "plan/transfer_cost.h"
 
 namespace longspan {
+
+/// The largest message that measure_transfer sends or gets.
+inline constexpr int64_t kMostProbeBytes = 16 << 20;
 
 /// What choose_transfer needs to know of a cp group: all its ranks attend at the same time, then all send to
 /// the next one, each for some tens of milliseconds. `scratch`: a pool of the rank's slice that holds nothing

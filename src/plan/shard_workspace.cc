@@ -16,12 +16,21 @@ int64_t whole_rows(const ShardWorkspaceShape& s) {
   return std::min(s.max_rows, s.max_sequences * std::max(s.min_tokens_to_cut, 2 * s.cp));
 }
 
-/// Rows of one rank: its two blocks of each sequence that is cut, and whole ones.
-int64_t local_rows(const ShardWorkspaceShape& s) {
-  return std::min(s.max_rows, s.max_rows / s.cp + 2 * s.max_sequences + whole_rows(s));
+int64_t key_bytes(const ShardWorkspaceShape& s) {  // [K | V] of a row
+  return int64_t{s.heads_kv} * (s.dim_k + s.dim_v) * s.kv_bytes;
+}
+int64_t query_bytes(const ShardWorkspaceShape& s) {
+  return int64_t{s.heads_q} * s.dim_k * kFloat;
+}
+int64_t partial_bytes(const ShardWorkspaceShape& s) {
+  return int64_t{s.heads_q} * (s.dim_v + 1) * kFloat;
 }
 
 }  // namespace
+
+int64_t most_local_rows(const ShardWorkspaceShape& s) {
+  return std::min(s.max_rows, s.max_rows / s.cp + 2 * s.max_sequences + whole_rows(s));
+}
 
 int32_t shard_round_pages(const ShardWorkspaceShape& shape) {
   return static_cast<int32_t>(std::max<int64_t>(1, pages_of(shape.max_rows, shape.page_size) / shape.cp));
@@ -37,26 +46,46 @@ int64_t shard_scratch_pages(const ShardWorkspaceShape& s) {
 
 int64_t shard_arena_bytes(const ShardWorkspaceShape& s) {
   const int64_t kv_cols = int64_t{s.heads_kv} * (s.dim_k + s.dim_v);
-  const int64_t query_bytes = int64_t{s.heads_q} * s.dim_k * kFloat;
-  const int64_t partial_bytes = int64_t{s.heads_q} * (s.dim_v + 1) * kFloat;
-  const int64_t local = local_rows(s), whole = whole_rows(s);
+  const int64_t partial = partial_bytes(s);
+  const int64_t local = most_local_rows(s), whole = whole_rows(s);
 
   // [K | V] of this step: what a rank sends, and what comes from all.
-  const int64_t chunk = (local + s.max_rows) * kv_cols * s.kv_bytes;
+  const int64_t chunk = (local + s.max_rows) * key_bytes(s);
   // Queries: what a rank sends, what comes from all, and what their own keys make of them.
   const auto queries = [&](int64_t mine, int64_t all) {
-    return mine * query_bytes + all * (query_bytes + partial_bytes);
+    return mine * query_bytes(s) + all * (query_bytes(s) + partial);
   };
   // Earlier keys: a rank's own as read and as sent, and what comes; partial results of every owner.
   const int64_t round_rows = int64_t{shard_round_pages(s)} * s.page_size;
   const int64_t keys = round_rows * kv_cols * (kFloat + s.kv_bytes * (1 + s.cp));
   const int64_t with_keys =
-      (local * (1 + s.cp) + whole * s.cp) * partial_bytes + std::max(keys, queries(whole, whole));
-  const int64_t with_queries = local * (1 + s.cp) * partial_bytes + queries(local, s.max_rows);
+      (local * (1 + s.cp) + whole * s.cp) * partial + std::max(keys, queries(whole, whole));
+  const int64_t with_queries = local * (1 + s.cp) * partial + queries(local, s.max_rows);
   const int64_t attend = s.transfer == KvTransfer::kGatherQ ? with_queries
                          : s.transfer                       ? with_keys
                                                             : std::max(with_keys, with_queries);
   return std::max(chunk, attend);
+}
+
+ShardMessages largest_shard_messages(const ShardWorkspaceShape& s) {
+  const int64_t local = most_local_rows(s), whole = whole_rows(s);
+  ShardMessages most;
+  const auto add = [&](int64_t sent, int64_t received) {
+    most.sent = std::max(most.sent, sent);
+    most.received = std::max(most.received, received);
+  };
+  const auto add_queries = [&](int64_t mine, int64_t all) {
+    add(mine * query_bytes(s), all * query_bytes(s));
+    add(all * partial_bytes(s), mine * s.cp * partial_bytes(s));
+  };
+  add(local * key_bytes(s), s.max_rows * key_bytes(s));
+  add_queries(whole, whole);
+  if (s.transfer != KvTransfer::kGatherQ) {
+    const int64_t round = int64_t{shard_round_pages(s)} * s.page_size * key_bytes(s);
+    add(round, s.transfer == KvTransfer::kRing ? round : s.cp * round);
+  }
+  if (!s.transfer || s.transfer == KvTransfer::kGatherQ) add_queries(local, s.max_rows);
+  return most;
 }
 
 }  // namespace longspan

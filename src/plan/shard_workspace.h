@@ -19,6 +19,9 @@ struct ShardWorkspaceShape {
   std::optional<KvTransfer> transfer = {};                  // empty: any, step by step
 };
 
+/// Rows of one cp rank in a step: its two blocks of each sequence that is cut, and whole ones.
+int64_t most_local_rows(const ShardWorkspaceShape& shape);
+
 /// Pages of each owner that travel at a time: in all as many rows as a step has, so that earlier keys take no
 /// more memory than the step itself, however many they are.
 int32_t shard_round_pages(const ShardWorkspaceShape& shape);
@@ -28,5 +31,11 @@ int64_t shard_scratch_pages(const ShardWorkspaceShape& shape);
 
 /// Bytes of a step's arena at most: rows, queries and partial results that travel or wait to be merged.
 int64_t shard_arena_bytes(const ShardWorkspaceShape& shape);
+
+/// What one collective of a step brings from a rank and to it at most, in bytes.
+struct ShardMessages {
+  int64_t sent = 0, received = 0;
+};
+ShardMessages largest_shard_messages(const ShardWorkspaceShape& shape);
 
 }  // namespace longspan

@@ -46,6 +46,7 @@ class FakeJob final : public Job {
                                            std::optional<std::chrono::milliseconds>) override {
     return nullptr;
   }
+  int64_t staging_bytes() const override { return 0; }
   void require_alive() override {}
   void abort(std::string_view) noexcept override {}
   void leave() override {}

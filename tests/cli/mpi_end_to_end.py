@@ -23,6 +23,7 @@ SERVING = ("--trust-remote-code --mem-fraction-static 0.7 --max-running-requests
 FEW = ["--tp 2 --cp 2", "--tp 2 --cp 1 --ep 2", "--tp 3 --cp 3 --moe-dp 1 --ep 3", "--tp 4 --cp 2 --moe-dp 1 --ep 2",
        "--tp 4 --cp 4 --moe-dp 2 --ep 2", "--tp 4 --cp 1 --moe-dp 1", "--tp 2 --cp 2 --kv shard",
        "--tp 3 --cp 3 --kv shard --kv-exchange ring", "--tp 4 --cp 2 --moe-dp 2 --kv shard --kv-exchange gather-q"]
+COMPUTE = ("--dtype f32 --chunked-prefill-size 150 --page-size 16 --max-total-tokens 4096 --threads 1").split()
 failures = []
 
 
@@ -58,9 +59,8 @@ def answer(work, launcher, flags):
     """The closing object's text and the results of a batch."""
     results = work / "results.jsonl"
     results.unlink(missing_ok=True)
-    return run(launcher + [LONGSPAN, "batch", "-m", MODEL, "-i", str(work / "in.jsonl"), "-o", str(results), "--dtype", "f32",
-                           "--chunked-prefill-size", "150", "--page-size", "16", "--max-total-tokens", "4096", "--json",
-                           "--threads", "1"] + flags)
+    return run(launcher + [LONGSPAN, "batch", "-m", MODEL, "-i", str(work / "in.jsonl"), "-o", str(results), "--json"] +
+               COMPUTE + flags)
 
 
 def compare_layout(work, flags, ranks, expected, code=0):
@@ -68,6 +68,9 @@ def compare_layout(work, flags, ranks, expected, code=0):
     done = answer(work, [MPIRUN, "-n", str(ranks)], ["--comm", "mpi"] + flags)
     expect(done.returncode == code, f"{name}: exit code {done.returncode}: {done.stderr}")
     expect(len(done.stdout.splitlines()) == 1, f"{name}: standard output is rank 0's line alone: {done.stdout!r}")
+    plan = run([LONGSPAN, "plan", "-m", MODEL, "--lengths", "10", "--comm", "mpi", "--json"] + COMPUTE + flags)
+    predicted, held = json.loads(plan.stdout)["message_bytes"], json.loads(done.stdout)["engine"]["message_bytes"]
+    expect(0 < held <= predicted, f"{name}: {held} bytes held for messages, {predicted} predicted")
     got = [json.loads(line) for line in (work / "results.jsonl").read_text().splitlines()]
     expect(len(got) == len(expected), f"{name}: {len(got)} lines")
     for mine, wanted in zip(got, expected):

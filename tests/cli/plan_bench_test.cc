@@ -115,6 +115,28 @@ TEST_F(PlanTest, EachRankItsOwnProcess) {
   EXPECT_THAT(with({"--comm", "mpi"}).out, HasSubstr("predicted, each of the processes"));
 }
 
+// What travels between processes is copied: those copies' memory is not there for KV.
+TEST_F(PlanTest, MessagesBetweenProcessesTakeMemory) {
+  const auto plan = [&](std::vector<std::string> more) {
+    std::vector<std::string> args = {"plan", "-m", kModel, "--cp", "2", "--lengths", "64", "--json"};
+    args.insert(args.end(), more.begin(), more.end());
+    return run(args).out;
+  };
+  EXPECT_EQ(json_at(plan({}), "/message_bytes"), "0");
+  const std::string large = plan({"--comm", "mpi"});
+  const std::string small = plan({"--comm", "mpi", "--chunked-prefill-size", "512"});
+  const auto number = [](const std::string& json, const char* field) { return std::stoll(json_at(json, field)); };
+  // A step's rows [K | V] of 2 kv heads x 128 in bf16 come from all, and half of them go out.
+  EXPECT_GE(number(large, "/message_bytes"), 8192 * 1024 * 3 / 2);
+  EXPECT_EQ(json_at(large, "/ranks/1/message_bytes"), json_at(large, "/message_bytes"));
+  const int64_t saved = number(large, "/message_bytes") - number(small, "/message_bytes");
+  const int64_t tokens = number(small, "/kv_tokens") - number(large, "/kv_tokens");
+  EXPECT_NEAR(static_cast<double>(tokens * number(large, "/kv_bytes_per_token")), static_cast<double>(saved),
+              static_cast<double>(128 * number(large, "/kv_bytes_per_token")));
+  EXPECT_THAT(run({"plan", "-m", kModel, "--cp", "2", "--comm", "mpi"}).out,
+              HasSubstr("at most for messages to and from the others"));
+}
+
 TEST_F(PlanTest, SlicesOfASplitModel) {
   const CliResult r = run({"plan", "-m", kModel, "--tp", "4", "--cp", "2", "--moe-dp", "2", "--ep", "2",
                            "--lengths", "64", "--json"});

@@ -27,6 +27,7 @@ class ThreadJob final : public Job {
   int32_t size() const override { return size_; }
   std::unique_ptr<Communicator> make_group(std::vector<int32_t> ranks, int32_t channel,
                                            std::optional<std::chrono::milliseconds> limit) override;
+  int64_t staging_bytes() const override { return 0; }
   void require_alive() override {}
   void abort(std::string_view reason) noexcept override;
   void leave() override {}

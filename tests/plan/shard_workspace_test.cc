@@ -37,6 +37,24 @@ int64_t arena_bytes(const ShardPlan& plan, const ShardWorkspaceShape& s, int64_t
   return std::max((local + all) * kv_cols * s.kv_bytes, plan.partial_rows * partial + travels);
 }
 
+/// What the collectives of a step bring from a rank and to it, counted from its plan.
+void expect_messages_within(const ShardMessages& most, const ShardPlan& plan, const ShardWorkspaceShape& s,
+                            int64_t local, int64_t all) {
+  const int64_t key = int64_t{s.heads_kv} * (s.dim_k + s.dim_v) * s.kv_bytes;
+  const int64_t query = int64_t{s.heads_q} * s.dim_k * 4, partial = int64_t{s.heads_q} * (s.dim_v + 1) * 4;
+  const int64_t queries = std::accumulate(plan.query_counts.begin(), plan.query_counts.end(), int64_t{0});
+  const int64_t mine = std::ssize(plan.query_rows);
+  EXPECT_LE(std::max({local * key, mine * query, queries * partial}), most.sent);
+  EXPECT_LE(std::max({all * key, queries * query, mine * s.cp * partial}), most.received);
+  for (const ShardRound& round : plan.rounds) {
+    const int64_t rows = std::accumulate(round.counts.begin(), round.counts.end(), int64_t{0});
+    const int64_t longest = *std::max_element(round.counts.begin(), round.counts.end());
+    const bool ring = s.transfer == KvTransfer::kRing;
+    EXPECT_LE((ring ? longest : std::ssize(round.send_slots)) * key, most.sent);
+    EXPECT_LE((ring ? longest : rows) * key, most.received);
+  }
+}
+
 TEST(ShardWorkspace, HoldsEveryStep) {
   std::mt19937 random(23);
   for (int trial = 0; trial < 300; ++trial) {
@@ -66,6 +84,9 @@ TEST(ShardWorkspace, HoldsEveryStep) {
         EXPECT_LE(arena_bytes(shards, shape, std::ssize(plan.ranks[rank].position), shape.max_rows),
                   shard_arena_bytes(shape))
             << "trial " << trial << ", transfer " << static_cast<int>(transfer);
+        expect_messages_within(largest_shard_messages(shape), shards, shape,
+                               std::ssize(plan.ranks[rank].position), shape.max_rows);
+        EXPECT_LE(std::ssize(plan.ranks[rank].position), most_local_rows(shape));
       }
     }
   }

@@ -8,15 +8,10 @@
 #include "comm/collective_rules.h"
 #include "comm/job.h"
 #include "comm/mpi/transport.h"
+#include "comm/staging.h"
 
 namespace longspan {
 namespace {
-
-// A sum of up to so many bytes from every rank is taken on every rank, which spares the second round of
-// messages.
-constexpr int64_t kSmallSum = 64 << 10;
-// Larger sums are taken in rounds, in which a rank sends and receives up to so many bytes.
-constexpr int64_t kSumRound = 8 << 20;
 
 void copy_bytes(std::byte* to, const std::byte* from, int64_t bytes) {
   if (bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
@@ -34,7 +29,7 @@ class MpiCommunicator final : public Communicator {
         ranks_(std::move(ranks)),
         channel_(channel),
         limit_(limit),
-        exchange_(std::make_shared<Exchange>(channel)) {
+        exchange_(transport_->make_exchange(channel)) {
     const auto mine = std::find(ranks_.begin(), ranks_.end(), transport_->rank());
     check(mine != ranks_.end() && std::is_sorted(ranks_.begin(), ranks_.end()),
           "a group lists its ranks in order");
@@ -194,7 +189,7 @@ class MpiCommunicator final : public Communicator {
     check(!started_, "nothing else between start and wait");
     what_ = fmt::format("{} \"{}\"", collective, tag);
     transport_->require_alive(what_);
-    if (!exchange_->ended()) exchange_ = std::make_shared<Exchange>(channel_);  // the last one was called off
+    if (!exchange_->ended()) exchange_ = transport_->make_exchange(channel_);  // the last one was called off
     exchange_->messages.clear();
   }
 
@@ -300,6 +295,7 @@ class MpiJob final : public Job {
   }
 
   void require_alive() override { transport_->require_alive("the wait for work"); }
+  int64_t staging_bytes() const override { return transport_->staging_bytes(); }
   void abort(std::string_view reason) noexcept override { transport_->abort(reason); }
   void leave() override { transport_->leave(); }
 

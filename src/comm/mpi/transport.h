@@ -17,6 +17,7 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "comm/job.h"
@@ -27,19 +28,26 @@ namespace longspan {
 /// a collective while a message is still on its way.
 class StagingBuffer {
  public:
+  /// `held` counts the bytes of all buffers.
+  explicit StagingBuffer(std::atomic<int64_t>& held) : held_(held) {}
+  ~StagingBuffer() { held_ -= capacity_; }
+  StagingBuffer(const StagingBuffer&) = delete;
+  StagingBuffer& operator=(const StagingBuffer&) = delete;
+
   /// At least `bytes`; what was in it is gone.
   std::byte* resize(int64_t bytes) {
     if (bytes > capacity_) {
       data_.reset();  // before there is more
-      capacity_ = 0;
+      held_ -= std::exchange(capacity_, 0);
       data_ = std::make_unique_for_overwrite<std::byte[]>(static_cast<size_t>(bytes));
-      capacity_ = bytes;
+      held_ += capacity_ = bytes;
     }
     return data_.get();
   }
   std::byte* data() const { return data_.get(); }
 
  private:
+  std::atomic<int64_t>& held_;
   std::unique_ptr<std::byte[]> data_;
   int64_t capacity_ = 0;
 };
@@ -55,7 +63,8 @@ struct WireMessage {
 /// until it has ended; it can be used again after that.
 class Exchange {
  public:
-  explicit Exchange(int32_t channel) : channel_(channel) {}
+  Exchange(int32_t channel, std::atomic<int64_t>& held)
+      : outgoing(held), incoming(held), channel_(channel) {}
   bool ended() const { return ended_; }
 
   std::vector<WireMessage> messages;
@@ -90,6 +99,13 @@ class Transport {
 
   int32_t rank() const { return rank_; }
   int32_t size() const { return size_; }
+
+  /// One that nobody has filled in yet; it lives no longer than the transport.
+  std::shared_ptr<Exchange> make_exchange(int32_t channel) {
+    return std::make_shared<Exchange>(channel, staging_bytes_);
+  }
+  /// Of all exchanges.
+  int64_t staging_bytes() const { return staging_bytes_; }
 
   void start(std::shared_ptr<Exchange> exchange);
   /// Until all messages have arrived; `what` names the collective. Throws as Job::make_group says.
@@ -146,6 +162,7 @@ class Transport {
   const JobOptions options_;
   int32_t rank_ = 0, size_ = 1;
   std::thread thread_;
+  std::atomic<int64_t> staging_bytes_ = 0;
 
   // Of the serving thread.
   MPI_Comm comm_ = MPI_COMM_NULL;

@@ -17,6 +17,7 @@
 
 #include "comm/contract.h"
 #include "comm/job.h"
+#include "comm/staging.h"
 
 namespace longspan {
 namespace {
@@ -85,6 +86,38 @@ TEST(MpiComm, GroupsOfSomeRanksKeepTheirMessagesApart) {
 // More floats than one round takes, and exactly as many.
 TEST(MpiComm, LargeReductionsAddInRankOrder) {
   reductions_of_sizes_add_in_rank_order(*everyone(), {2'097'152, 4'200'003});
+}
+
+// What `longspan plan` counts with: small sums, sums of one round and of several with a small rest.
+TEST(MpiComm, MessagesTakeTheMemoryThatIsPredicted) {
+  const int32_t size = g_job->size();
+  const int64_t round = kSumRound / 4;
+  const auto held_by = [](auto collective) {
+    everyone()->barrier("nothing of an earlier group is under way");
+    const int64_t before = g_job->staging_bytes();
+    collective();
+    return g_job->staging_bytes() - before;
+  };
+  for (const int64_t floats : {int64_t{0}, int64_t{5}, kSmallSum / 4, int64_t{100'003}, round, 2 * round + 7}) {
+    const auto comm = everyone(), parts = everyone();
+    std::vector<float> data(static_cast<size_t>(floats)), part(data.size());
+    const int64_t sums = held_by([&] { comm->all_reduce(data, "sum"); });
+    // The rank's part may be a float shorter than the longest.
+    const int64_t predicted = all_reduce_staging(floats, size).bytes();
+    EXPECT_LE(sums, predicted) << floats;
+    if (floats <= kSmallSum / 4 || floats == round) {
+      EXPECT_GE(sums, predicted - 4 * (size + 1)) << floats;
+    }
+    const std::vector<Communicator::Range> ranges(static_cast<size_t>(size), {0, floats});
+    EXPECT_EQ(held_by([&] { parts->reduce_scatter_v(data, part, ranges, "parts"); }),
+              reduce_scatter_staging(floats, size).bytes())
+        << floats;
+  }
+  const auto comm = everyone();
+  const std::vector<std::byte> send(1000);
+  std::vector<std::byte> recv(1000 * static_cast<size_t>(size));
+  const std::vector<int64_t> bytes(static_cast<size_t>(size), 1000);
+  EXPECT_EQ(held_by([&] { comm->all_gather_v(send, recv, bytes, "rows"); }), 1000 + 1000 * size);
 }
 
 TEST(MpiComm, BarrierWaitsForTheLast) {

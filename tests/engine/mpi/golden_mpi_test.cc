@@ -4,7 +4,11 @@
 #include <gtest/gtest.h>
 #include <longspan/job.h>
 
+#include "checkpoint/model_config.h"
+#include "device/device.h"
 #include "engine/golden_layouts.h"
+#include "model/layout_model.h"
+#include "model/message_memory.h"
 #include "support/temp_dir.h"
 
 namespace longspan {
@@ -43,6 +47,11 @@ TEST(GoldenMpi, MatchesTheOracle) {
       } else {
         const auto engine = Engine::open(options);
         expect_goldens(*engine, load_golden_model(name));
+        const auto device = make_device({.backend = "cpu", .compute = DType::kF32});
+        const ModelConfig config = load_model_config(folder.path());
+        const Layout layout = make_layout(options.layout, layout_model(config));
+        EXPECT_LE(engine->info().message_bytes, message_bytes(options, config, layout, device->ops()));
+        EXPECT_GT(engine->info().message_bytes, 0);
       }
     }
   }
