@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """A rank that is stopped or killed, at load, in prefill, in decode, while rank 0 waits for requests: the job ends, says who
-it was and in which collective the others were, keeps what was done, and leaves nobody behind. A job that is stopped as a
-whole for longer than its time limit goes on.
+it was and in which collective the others were, keeps what was done, and leaves nobody behind; also while KV that is on one
+rank each meets the queries (ring, gather-q). A job that is stopped as a whole for longer than its time limit goes on.
 
-usage: mpi_failure.py SOURCE_DIR LONGSPAN PRELOAD MPIRUN [CASE...]   CASE: {stop,kill}-{load,prefill,decode,idle}-RANK, freeze
+usage: mpi_failure.py SOURCE_DIR LONGSPAN PRELOAD MPIRUN [CASE...]
+CASE: {stop,kill}-{load,prefill,decode,idle,ring,gather_q}-RANK, freeze
 Without cases: every deed at every moment to one rank, with FULL_TESTS=1 to every rank; freeze.
 """
 import json
@@ -26,6 +27,10 @@ MPIRUN_PATIENCE = 2
 SHORT = {"id": "short", "prompt": "a", "max_tokens": 1}
 LONG_PROMPT = {"id": "long", "prompt_token_ids": [100 + i % 900 for i in range(30000)], "max_tokens": 1}
 LONG_ANSWER = {"id": "long", "prompt": "b", "max_tokens": 30000, "ignore_eos": True}
+# With the first as a start that is found in the cache, every step of the second meets earlier keys.
+SHARDED = [dict(LONG_PROMPT, id="short", prompt_token_ids=LONG_PROMPT["prompt_token_ids"][:1024]), LONG_PROMPT]
+SHARD_EXCHANGES = {"ring": "ring", "gather_q": "gather-q"}
+SHARD_COLLECTIVE = re.compile(r'"(kv|earlier kv|queries|partial attention) of layer \d+"')
 SOME_ANSWER = dict(LONG_ANSWER, max_tokens=500)
 # What a survivor says when mpirun, which has seen a process die, tells it to stop.
 TOLD_TO_STOP = re.compile(r'^longspan: error: .*rank (\d) left \w+ ".+": rank \1 was told to stop while it waited for rank', re.M)
@@ -89,7 +94,7 @@ def run_case(case, work):
     number = {"stop": signal.SIGSTOP, "kill": signal.SIGKILL}.get(deed)
     results, requests, errors = work / "results.jsonl", work / "requests.jsonl", work / "stderr"
     second = SOME_ANSWER if deed == "freeze" else LONG_PROMPT if moment == "prefill" else LONG_ANSWER
-    asked = [SHORT] if moment in ("load", "idle") else [SHORT, second]
+    asked = SHARDED if moment in SHARD_EXCHANGES else [SHORT] if moment in ("load", "idle") else [SHORT, second]
     requests.write_text("".join(json.dumps(r) + "\n" for r in asked))
     name = f"{work.parent.name}/{work.name}"
     marker = f"MPI_FAILURE_CASE={name}"
@@ -101,6 +106,8 @@ def run_case(case, work):
     # One token a step and a chunk of 512: a step takes long enough to be hit, and the limit is not.
     command += [LONGSPAN, "batch", "-m", MODEL, "-i", "-", "-o", str(results), "--comm", "mpi", "--cp", str(RANKS),
                 "--comm-timeout", str(COMM_TIMEOUT if deed != "kill" else PATIENCE), "--chunked-prefill-size", "512", "--threads", "1"]
+    if moment in SHARD_EXCHANGES:
+        command += ["--kv", "shard", "--kv-exchange", SHARD_EXCHANGES[moment], "--max-running-requests", "1"]
     with open(errors, "wb") as stderr:
         job = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
     try:
@@ -130,6 +137,9 @@ def run_case(case, work):
             said = [line for line in text.splitlines() if line.startswith("longspan: error:") and f"rank {rank}" in line]
             assert said, f"no line of ours names rank {rank}"
             assert any(' "' in line for line in said), f"no collective is named: {said}"
+            # Without rank 0 they may have come to the end of the step and wait for the next one.
+            shown = moment not in SHARD_EXCHANGES or rank == 0 or any(map(SHARD_COLLECTIVE.search, said))
+            assert shown, f"no exchange of KV is named: {said}"
         else:
             assert code != 0, "exit code 0"
             assert f"rank {rank}" in text, f"stderr does not name rank {rank}"
@@ -150,9 +160,11 @@ def run_case(case, work):
 
 def default_cases():
     deeds = [f"{deed}-{moment}" for moment in ("load", "prefill", "decode", "idle") for deed in ("stop", "kill")]
+    sharded = [f"{deed}-{moment}" for moment in SHARD_EXCHANGES for deed in ("stop", "kill")]
     if os.environ.get("FULL_TESTS") == "1":
-        return [f"{deed}-{rank}" for deed in deeds for rank in range(RANKS)] + ["freeze"]
-    return [f"{deed}-{(2 * i + 1) % RANKS}" for i, deed in enumerate(deeds)] + ["freeze"]
+        return [f"{deed}-{rank}" for deed in deeds + sharded for rank in range(RANKS)] + ["freeze"]
+    return ([f"{deed}-{(2 * i + 1) % RANKS}" for i, deed in enumerate(deeds)] +
+            [f"{deed}-{1 + i % 2}" for i, deed in enumerate(sharded)] + ["freeze"])
 
 
 def main():
