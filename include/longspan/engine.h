@@ -49,6 +49,7 @@ struct EngineOptions {
   bool share_kv = true;                 ///< ranks in one process use one pool; false: one each, merged gather
   bool shard_kv = false;  ///< every KV page on one cp rank only, a pool each: cp times the tokens
   ShardExchange shard_exchange = ShardExchange::kAuto;  ///< with shard_kv
+  std::string cache_folder;  ///< keeps what that probe found for later starts; "": measured at every start
   int32_t min_tokens_to_cut = 0;  ///< prompts with fewer new tokens stay on one rank; 0: 2 * cp
   int32_t min_tokens_per_rank =
       512;                     ///< steps with fewer new tokens for each cp rank run uncut on all cores, where
@@ -66,9 +67,9 @@ struct EngineInfo {
   std::string device;  ///< device, instruction set and arithmetic
   int32_t ranks = 1;
   int32_t threads_per_rank = 1;
-  int64_t weight_bytes = 0;  ///< resident, all ranks of this process together
-  int64_t kv_bytes = 0;      ///< reserved in this process
-  int64_t kv_tokens = 0;     ///< that fit
+  int64_t weight_bytes = 0;   ///< resident, all ranks of this process together
+  int64_t kv_bytes = 0;       ///< reserved in this process
+  int64_t kv_tokens = 0;      ///< that fit
   int64_t message_bytes = 0;  ///< held in this process for messages to others of a job, so far
   int64_t context_length = 0;
   int32_t page_size = 0;

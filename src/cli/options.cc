@@ -9,16 +9,17 @@
 #include <CLI/Formatter.hpp>
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
 #include <map>
 
 #include "base/nearest.h"
+#include "base/version.h"
 #include "cli/option_flags.h"
 #include "cli/reference.h"
 
 namespace longspan::cli {
 namespace {
 
-constexpr const char* kVersion = "0.1.0";
 const std::vector<std::string> kCommands = {"generate", "batch", "plan",        "bench",
                                             "eval",     "serve", "bench-serve", "doctor"};
 
@@ -256,11 +257,23 @@ void read_ascend_environment(AscendOptions& ascend) {
   }
 }
 
+// Where programs keep what they can find out again; nowhere without a home.
+std::string cache_folder() {
+  const auto absolute = [](const char* name) -> std::filesystem::path {
+    const char* value = std::getenv(name);
+    return value != nullptr && value[0] == '/' ? value : "";
+  };
+  if (const auto cache = absolute("XDG_CACHE_HOME"); !cache.empty()) return cache / "longspan";
+  if (const auto home = absolute("HOME"); !home.empty()) return home / ".cache/longspan";
+  return "";
+}
+
 }  // namespace
 
 CommandLine parse_command_line(const std::vector<std::string>& args) {
   CommandLine line;
   read_ascend_environment(line.common.engine.ascend);
+  line.common.engine.cache_folder = cache_folder();
   if (args.empty()) throw Error(ErrorCode::kUsage, "no command; longspan --help lists them");
   const std::string& name = args[0];
   if (name == "help" && args.size() > 1) {

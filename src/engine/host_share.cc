@@ -36,12 +36,31 @@ HostShare share_host(std::span<const HostPlace> places, int32_t rank) {
   return share;
 }
 
-std::string this_host() {
+namespace {
+
+std::string host_name() {
   char name[256] = {};
   gethostname(name, sizeof(name) - 1);
+  return name;
+}
+
+std::string cpu_model() {
+  std::ifstream in("/proc/cpuinfo");
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with("model name")) return line.substr(std::min(line.find(':') + 2, line.size()));
+  return "unknown CPU";
+}
+
+}  // namespace
+
+std::string machine_text(size_t cores) {
+  return fmt::format("{}, {}, {} cores", host_name(), cpu_model(), cores);
+}
+
+std::string this_host() {
   std::string boot;
   std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
-  return fmt::format("{}/{}", name, boot);
+  return fmt::format("{}/{}", host_name(), boot);
 }
 
 HostPlace this_place(std::vector<int> cores) {

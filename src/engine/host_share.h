@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -24,6 +25,9 @@ struct HostShare {
 /// Processes of one host with the same cores divide them, in order of rank; a launcher that bound them to
 /// different cores has done so already. `places` is of every process of the job.
 HostShare share_host(std::span<const HostPlace> places, int32_t rank);
+
+/// "NAME, CPU MODEL, 16 cores": what a measurement on this machine depends on.
+std::string machine_text(size_t cores);
 
 /// The name and the boot of the machine this runs on.
 std::string this_host();

@@ -1,6 +1,7 @@
 #include "engine/step_runner.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -8,8 +9,10 @@
 #include <type_traits>
 
 #include "base/check.h"
+#include "base/version.h"
 #include "device/cpu/parallel.h"
 #include "engine/kv_memory.h"
+#include "engine/probe_cache.h"
 #include "engine/request_rules.h"
 #include "engine/together.h"
 #include "model/layout_model.h"
@@ -251,7 +254,7 @@ void StepRunner::make_groups() {
   }
   weights_.clear();
   TransferFigures figures;
-  if (shard_kv_ && options_.shard_exchange == ShardExchange::kAuto) figures = measure_figures();
+  if (shard_kv_ && options_.shard_exchange == ShardExchange::kAuto) figures = transfer_figures();
   for (size_t i = 0; i < ranks_.size(); ++i) ranks_[i].exchange = make_exchange(i, figures);
 }
 
@@ -273,7 +276,45 @@ std::unique_ptr<KvExchange> StepRunner::make_exchange(size_t index, const Transf
                             : make_merged_gather_exchange(ops, *pools_[pool], *comm);
 }
 
-// Every rank takes part; what rank 0 finds holds for all.
+// All that the figures depend on, the same text on every rank.
+std::string StepRunner::probe_key() const {
+  const std::string machine = machine_text(usable_cores().size());
+  const std::vector<std::string> machines =
+      job_ ? exchange_texts(*job_, machine, "machines") : std::vector<std::string>{machine};
+  const KvShape kv = kv_pool_shape(config_, layout_, options_.page_size);
+  return fmt::format(
+      "longspan {}; {} over {}, {} threads a rank; {}; {} query and {} kv heads of {}, pages of {}; {}",
+      kVersion, to_flags(options_.layout), job_ ? "mpi" : "threads", ranks_[0].threads, device_->ops().name(),
+      kv.heads_q, kv.heads_k, kv.dim_k, kv.page_size, fmt::join(machines, "; "));
+}
+
+// As rank 0 remembers them from an earlier start, else measured.
+TransferFigures StepRunner::transfer_figures() {
+  static_assert(std::is_trivially_copyable_v<TransferFigures>);
+  const bool decides = !job_ || job_->rank() == 0;
+  const std::string key = probe_key();
+  const std::optional<TransferFigures> kept = decides ? read_probe(options_.cache_folder, key) : std::nullopt;
+  TransferFigures figures = kept.value_or(TransferFigures{});  // all zeros: nothing is kept
+  const auto share = [&] {
+    if (job_)
+      everyone(*job_, kOrders)
+          ->broadcast(std::as_writable_bytes(std::span(&figures, 1)), 0, "measuring the exchange");
+  };
+  share();
+  const bool measures = figures.attention_flops == 0;
+  if (measures) {
+    figures = measure_figures();
+    share();
+    if (decides) keep_probe(options_.cache_folder, key, figures);
+  }
+  figures.overlaps = job_ != nullptr;
+  spdlog::info("each rank attends with {:.3g} GFLOP/s and receives {:.3g} GB/s, {:.3g} ms a collective{}",
+               figures.attention_flops / 1e9, figures.bytes_per_second / 1e9, figures.latency_s * 1e3,
+               measures ? "" : " (as an earlier start found)");
+  return figures;
+}
+
+// Every rank takes part.
 TransferFigures StepRunner::measure_figures() {
   const auto seconds = [] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -296,14 +337,6 @@ TransferFigures StepRunner::measure_figures() {
         });
     return true;
   });
-  if (job_) {
-    static_assert(std::is_trivially_copyable_v<TransferFigures>);
-    everyone(*job_, kOrders)
-        ->broadcast(std::as_writable_bytes(std::span(figures.data(), 1)), 0, "measuring the exchange");
-  }
-  spdlog::info("each rank attends with {:.3g} GFLOP/s and receives {:.3g} GB/s, {:.3g} ms a collective",
-               figures[0].attention_flops / 1e9, figures[0].bytes_per_second / 1e9,
-               figures[0].latency_s * 1e3);
   return figures[0];
 }
 

@@ -61,6 +61,8 @@ class StepRunner {
   void make_pools(int32_t processes_on_host);
   void make_groups();
   std::unique_ptr<KvExchange> make_exchange(size_t index, const TransferFigures& figures);
+  std::string probe_key() const;
+  TransferFigures transfer_figures();
   TransferFigures measure_figures();
   int32_t rank_of(size_t index) const { return job_ ? job_->rank() : static_cast<int32_t>(index); }
   bool is_wide(size_t index) const { return has_wide_rank_ && index + 1 == ranks_.size(); }

@@ -271,6 +271,23 @@ TEST(Options, ReadsTheVariablesOfCann) {
   EXPECT_TRUE(unset.use_fia);
 }
 
+TEST(Options, CachesWhereOtherProgramsDo) {
+  const char* home = std::getenv("HOME");
+  const std::string old_home = home != nullptr ? home : "";
+  unsetenv("XDG_CACHE_HOME");
+  const auto folder = [] { return engine(parse({"plan", "-m", "M"})).cache_folder; };
+  setenv("HOME", "/home/ann", 1);
+  EXPECT_EQ(folder(), "/home/ann/.cache/longspan");
+  setenv("XDG_CACHE_HOME", "not/absolute", 1);
+  EXPECT_EQ(folder(), "/home/ann/.cache/longspan");
+  setenv("XDG_CACHE_HOME", "/var/cache/ann", 1);
+  EXPECT_EQ(folder(), "/var/cache/ann/longspan");
+  unsetenv("XDG_CACHE_HOME");
+  unsetenv("HOME");
+  EXPECT_EQ(folder(), "");
+  if (home != nullptr) setenv("HOME", old_home.c_str(), 1);
+}
+
 TEST(Options, BadFlagsNameTheNearest) {
   EXPECT_EQ(refusal_of_flag({"--page-sizes", "64"}),
             "usage: unknown flag --page-sizes; did you mean --page-size?");

@@ -96,6 +96,25 @@ TEST_F(Follow, ComputesUntilTheEngineIsGone) {
   EXPECT_EQ(follower.message, "");
 }
 
+// Rank 0 remembers the probe of an earlier start, the other process remembers nothing, or something else.
+TEST_F(Follow, WhatRankZeroRemembersHoldsForAll) {
+  const testing_support::TempDir caches[2];
+  for (int rank = 0; rank < 2; ++rank) {
+    options_[rank].shard_kv = true;
+    options_[rank].cache_folder = caches[rank].path().string();
+  }
+  const auto files = [](const testing_support::TempDir& cache) {
+    return std::distance(std::filesystem::directory_iterator(cache.path()), {});
+  };
+  for (int start = 0; start < 2; ++start) {
+    const auto [leader, follower] = run();
+    EXPECT_EQ(leader.message, "");
+    EXPECT_EQ(follower.message, "");
+    EXPECT_EQ(files(caches[0]), 1);
+    EXPECT_EQ(files(caches[1]), 0);
+  }
+}
+
 // What a process has not agreed on with the others it tells them.
 TEST_F(Follow, AFailureOfItsOwnEndsTheJobByName) {
   class OutOfMemory final : public TestDevice {
