@@ -12,10 +12,13 @@
 #include <thread>
 #include <utility>
 
+#include "checkpoint/model_config.h"
 #include "device/reference/reference_ops.h"
-#include "support/device_with_ops.h"
 #include "engine/open.h"
 #include "engine/thread_job.h"
+#include "model/layout_model.h"
+#include "model/message_memory.h"
+#include "support/device_with_ops.h"
 #include "support/golden_model.h"
 #include "support/temp_dir.h"
 
@@ -113,6 +116,19 @@ TEST_F(Follow, WhatRankZeroRemembersHoldsForAll) {
     EXPECT_EQ(files(caches[0]), 1);
     EXPECT_EQ(files(caches[1]), 0);
   }
+}
+
+// Of the memory for KV pages, what messages between processes take is left out.
+TEST_F(Follow, ThePoolLeavesRoomForMessages) {
+  for (EngineOptions& options : options_) options.max_total_tokens = int64_t{1} << 40;
+  const auto [leader, follower] = run();
+  EXPECT_EQ(leader.code, ErrorCode::kCapacity);
+  EXPECT_EQ(follower.code, ErrorCode::kCapacity);
+  const ModelConfig config = load_model_config(options_[0].model);
+  const Layout layout = make_layout(options_[0].layout, layout_model(config));
+  const int64_t bytes = message_bytes(options_[0], config, layout, TestDevice().ops());
+  EXPECT_GT(bytes, 0);
+  EXPECT_THAT(leader.message, HasSubstr(" and " + std::to_string(bytes) + " bytes for what travels"));
 }
 
 // What a process has not agreed on with the others it tells them.
