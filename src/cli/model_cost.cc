@@ -56,20 +56,22 @@ int64_t whole_bytes(const ModelConfig& config, const Ops& ops) {
   return embedding + moe_layers(config) * router_linear_bytes(ops, config.num_experts, config.hidden_size);
 }
 
-// Routed and shared experts.
-int64_t expert_side_bytes(const ModelConfig& config, const RankSlice& slice, const Ops& ops) {
-  const int64_t hidden = config.hidden_size;
-  int64_t layer = slice.experts.count * ops.packed_expert_bytes(hidden, slice.expert_width.count);
-  if (slice.shared_width.count > 0 && slice.leads_ep) {
-    const int64_t width = slice.shared_width.count;
-    layer += ops.packed_linear_bytes(2 * width, hidden) + ops.packed_linear_bytes(hidden, width);
-  }
-  return moe_layers(config) * layer;
+int64_t routed_expert_bytes(const ModelConfig& config, const RankSlice& slice, const Ops& ops) {
+  return moe_layers(config) * slice.experts.count *
+         ops.packed_expert_bytes(config.hidden_size, slice.expert_width.count);
 }
 
-// The f32 gate of the shared expert.
+// The rank's columns of the shared expert.
+int64_t shared_expert_bytes(const ModelConfig& config, const RankSlice& slice, const Ops& ops) {
+  const int64_t hidden = config.hidden_size, width = slice.shared_width.count;
+  if (width == 0 || !slice.adds_shared) return 0;
+  return moe_layers(config) *
+         (ops.packed_linear_bytes(2 * width, hidden) + ops.packed_linear_bytes(hidden, width));
+}
+
+// Its f32 gate.
 int64_t shared_gate_bytes(const ModelConfig& config, const RankSlice& slice, const Ops& ops) {
-  if (slice.shared_width.count == 0 || !slice.leads_ep) return 0;
+  if (slice.shared_width.count == 0 || !slice.adds_shared) return 0;
   return moe_layers(config) * router_linear_bytes(ops, 1, config.hidden_size);
 }
 
@@ -126,7 +128,8 @@ std::vector<RankBytes> rank_bytes(const ModelConfig& config, const Layout& layou
   for (int32_t rank = 0; rank < layout.tp; ++rank) {
     const RankSlice slice = rank_slice(layout_model(config), layout, rank, !share_kv);
     ranks.push_back({attention_side_bytes(config, slice, ops) + whole_bytes(config, ops) +
-                         expert_side_bytes(config, slice, ops) + shared_gate_bytes(config, slice, ops),
+                         routed_expert_bytes(config, slice, ops) + shared_expert_bytes(config, slice, ops) +
+                         shared_gate_bytes(config, slice, ops),
                      kv_token_bytes(config, slice, page_size, ops)});
   }
   return ranks;
@@ -136,7 +139,7 @@ ProcessBytes process_bytes(const ModelConfig& config, const Layout& layout, int3
                            const Ops& ops) {
   ProcessBytes total;
   const LayoutModel model = layout_model(config);
-  std::set<int32_t> attention_slices, kv_projections;
+  std::set<int32_t> attention_slices, kv_projections, shared_slices;
   std::set<std::pair<int32_t, int32_t>> expert_slices;
   for (int32_t rank = 0; rank < layout.tp; ++rank) {
     const RankSlice slice = rank_slice(model, layout, rank, !share_kv);
@@ -147,7 +150,9 @@ ProcessBytes process_bytes(const ModelConfig& config, const Layout& layout, int3
       if (slice.splits_qkv && !first_with_these) total.weights -= kv_projection_bytes(config, slice, ops);
     }
     if (expert_slices.insert({at.ep_rank, at.moe_tp_rank}).second)
-      total.weights += expert_side_bytes(config, slice, ops);
+      total.weights += routed_expert_bytes(config, slice, ops);
+    if (slice.adds_shared && shared_slices.insert(at.moe_tp_rank).second)
+      total.weights += shared_expert_bytes(config, slice, ops);
   }
   const RankSlice first = rank_slice(model, layout, 0);
   total.weights += whole_bytes(config, ops) + shared_gate_bytes(config, first, ops);

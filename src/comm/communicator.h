@@ -58,9 +58,15 @@ class Communicator {
                                 std::span<const Range> ranges, std::string_view tag) = 0;
 
   /// send = what goes to each rank, in rank order, send_bytes[r] bytes to rank r; recv likewise by source.
-  virtual void all_to_all_v(std::span<const std::byte> send, std::span<const int64_t> send_bytes,
-                            std::span<std::byte> recv, std::span<const int64_t> recv_bytes,
-                            std::string_view tag) = 0;
+  void all_to_all_v(std::span<const std::byte> send, std::span<const int64_t> send_bytes,
+                    std::span<std::byte> recv, std::span<const int64_t> recv_bytes, std::string_view tag) {
+    start_all_to_all_v(send, send_bytes, recv, recv_bytes, tag);
+    wait();
+  }
+  /// The same in two halves, as for a gather. Counts and `tag` are copied.
+  virtual void start_all_to_all_v(std::span<const std::byte> send, std::span<const int64_t> send_bytes,
+                                  std::span<std::byte> recv, std::span<const int64_t> recv_bytes,
+                                  std::string_view tag) = 0;
 
   /// At rank `root`, recv = the concatenation of every rank's `send` in rank order, recv_bytes[r] bytes from
   /// rank r. The others give no `recv` and no `recv_bytes`.

@@ -132,21 +132,42 @@ class ThreadsCommunicator final : public Communicator {
   void start_all_gather_v(std::span<const std::byte> send, std::span<std::byte> recv,
                           std::span<const int64_t> recv_bytes, std::string_view tag) override {
     check_gather(size(), recv_bytes, recv);
-    start({send, recv, {recv_bytes.begin(), recv_bytes.end()}, std::string(tag), "all_gather_v"});
+    start({.send = send,
+           .recv = recv,
+           .recv_bytes = {recv_bytes.begin(), recv_bytes.end()},
+           .tag = std::string(tag),
+           .collective = "all_gather_v"});
   }
 
   void start_shift(std::span<const std::byte> send, std::span<std::byte> recv,
                    std::string_view tag) override {
-    start({send, recv, {std::ssize(recv)}, std::string(tag), "shift"});
+    start({.send = send,
+           .recv = recv,
+           .recv_bytes = {std::ssize(recv)},
+           .tag = std::string(tag),
+           .collective = "shift"});
+  }
+
+  void start_all_to_all_v(std::span<const std::byte> send, std::span<const int64_t> send_bytes,
+                          std::span<std::byte> recv, std::span<const int64_t> recv_bytes,
+                          std::string_view tag) override {
+    check_all_to_all(size(), send, send_bytes, recv, recv_bytes);
+    start({.send = send,
+           .send_bytes = {send_bytes.begin(), send_bytes.end()},
+           .recv = recv,
+           .recv_bytes = {recv_bytes.begin(), recv_bytes.end()},
+           .tag = std::string(tag),
+           .collective = "all_to_all_v"});
   }
 
   void wait() override {
     check(started_.has_value(), "wait: nothing was started");
     const Started started = *std::exchange(started_, std::nullopt);
-    const auto& [send, recv, recv_bytes, tag, collective] = started;
-    const bool from_all = collective == "all_gather_v";
-    exchange({.send = send.data(), .bytes = std::ssize(send)}, collective, tag, [&] {
-      if (from_all) return copy_posts(recv, recv_bytes, collective, tag);
+    const auto& [send, send_bytes, recv, recv_bytes, tag, collective] = started;
+    const Post mine = {.send = send.data(), .bytes = std::ssize(send), .send_bytes = send_bytes};
+    exchange(mine, collective, tag, [&] {
+      if (collective == "all_gather_v") return copy_posts(recv, recv_bytes, collective, tag);
+      if (collective == "all_to_all_v") return copy_parts(recv, recv_bytes, collective, tag);
       const int32_t from = (rank_ + size() - 1) % size();
       const Post& post = group_->post_of(from);
       if (post.bytes != recv_bytes[0]) disagree(collective, tag, recv_bytes[0], from, post.bytes);
@@ -180,24 +201,6 @@ class ThreadsCommunicator final : public Communicator {
       add_posts(mine.begin, mine.begin + mine.count, [&](int64_t at, std::span<const float> sums) {
         std::copy(sums.begin(), sums.end(), recv.begin() + (at - mine.begin));
       });
-    });
-  }
-
-  void all_to_all_v(std::span<const std::byte> send, std::span<const int64_t> send_bytes,
-                    std::span<std::byte> recv, std::span<const int64_t> recv_bytes,
-                    std::string_view tag) override {
-    check_all_to_all(size(), send, send_bytes, recv, recv_bytes);
-    const Post mine = {.send = send.data(), .bytes = std::ssize(send), .send_bytes = send_bytes};
-    exchange(mine, "all_to_all_v", tag, [&] {
-      std::byte* out = recv.data();
-      for (int32_t r = 0; r < size(); ++r) {
-        const Post& from = group_->post_of(r);
-        const int64_t bytes = from.send_bytes[rank_];
-        if (bytes != recv_bytes[r]) disagree("all_to_all_v", tag, recv_bytes[r], r, bytes);
-        const int64_t skipped = total(from.send_bytes.first(rank_));
-        copy(out, from.send + skipped, bytes);
-        out += bytes;
-      }
     });
   }
 
@@ -263,6 +266,19 @@ class ThreadsCommunicator final : public Communicator {
     }
   }
 
+  // Of every rank's `send` the part that is meant for this one.
+  void copy_parts(std::span<std::byte> recv, std::span<const int64_t> recv_bytes, std::string_view collective,
+                  std::string_view tag) {
+    std::byte* out = recv.data();
+    for (int32_t r = 0; r < size(); ++r) {
+      const Post& from = group_->post_of(r);
+      const int64_t bytes = from.send_bytes[rank_];
+      if (bytes != recv_bytes[r]) disagree(collective, tag, recv_bytes[r], r, bytes);
+      copy(out, from.send + total(from.send_bytes.first(rank_)), bytes);
+      out += bytes;
+    }
+  }
+
   template <typename Done>
   void add_posts(int64_t begin, int64_t end, Done done) {
     const auto floats_of = [&](int32_t r) { return reinterpret_cast<const float*>(group_->post_of(r).send); };
@@ -271,6 +287,7 @@ class ThreadsCommunicator final : public Communicator {
 
   struct Started {
     std::span<const std::byte> send;
+    std::vector<int64_t> send_bytes = {};  // all_to_all_v
     std::span<std::byte> recv;
     std::vector<int64_t> recv_bytes;
     std::string tag;

@@ -222,6 +222,17 @@ void check_log_softmax_at(Matrix logits, IndexArray targets, Matrix out) {
   }
 }
 
+namespace {
+
+void check_parts(IndexArray rows, Matrix partials, Matrix out, const char* op) {
+  if (out.rows == 0) return;
+  require(rows.size % out.rows == 0, op, "rows are [n, T]");
+  for (int64_t i = 0; i < rows.size; ++i)
+    require(rows.host[i] >= -1 && rows.host[i] < partials.rows, op, "rows must be -1 or a row of partials");
+}
+
+}  // namespace
+
 void check_merge_partials(const MergeArgs& args) {
   constexpr const char* op = "merge_partials";
   check_f32(args.partials, op, "partials");
@@ -236,11 +247,15 @@ void check_merge_partials(const MergeArgs& args) {
     require_equal(args.out_lse_ln.rows, args.out.rows, op, "T of out_lse_ln and out");
     require_equal(args.out_lse_ln.cols, args.heads_q, op, "Hq of out_lse_ln");
   }
-  if (args.out.rows == 0) return;
-  require(args.rows.size % args.out.rows == 0, op, "rows are [n, T]");
-  for (int64_t i = 0; i < args.rows.size; ++i)
-    require(args.rows.host[i] >= -1 && args.rows.host[i] < args.partials.rows, op,
-            "rows must be -1 or a row of partials");
+  check_parts(args.rows, args.partials, args.out, op);
+}
+
+void check_moe_combine(Matrix partials, IndexArray rows, Matrix out) {
+  constexpr const char* op = "moe_combine";
+  check_f32(partials, op, "partials");
+  check_f32(out, op, "out");
+  require_equal(partials.cols, out.cols, op, "H of partials and out");
+  check_parts(rows, partials, out, op);
 }
 
 void check_download(Matrix src, std::span<float> dst) {

@@ -26,6 +26,7 @@ void check_convert(Matrix src, Matrix dst);
 void check_gather_rows(Matrix x, IndexArray rows, Matrix out);
 void check_log_softmax_at(Matrix logits, IndexArray targets, Matrix out);
 void check_merge_partials(const MergeArgs& args);
+void check_moe_combine(Matrix partials, IndexArray rows, Matrix out);
 void check_download(Matrix src, std::span<float> dst);
 
 /// Output rows in all of weights stacked for one multiply; checks that their inputs agree and that biases

@@ -233,7 +233,7 @@ class Ops {
   /// exp(lse_i)), each head by itself: what attention over the keys of all parts gives. Without parts: zeros,
   /// -inf.
   virtual void merge_partials(OpContext& ctx, const MergeArgs& args) = 0;
-  /// Whether this device has merge_partials; else it throws Error(kNotSupported).
+  /// Whether this device has merge_partials and moe_combine; else they throw Error(kNotSupported).
   virtual bool merges_partials() const { return true; }
   /// out[t, i] = silu(gate_up[t, i]) * gate_up[t, I + i].
   virtual void swiglu(OpContext& ctx, Matrix gate_up, Matrix out) = 0;
@@ -244,6 +244,10 @@ class Ops {
   /// Rows are grouped per expert; a row's experts are summed in ascending order of j.
   virtual void moe_experts(OpContext& ctx, Matrix x, Matrix ids, Matrix weights, const ExpertWeights& experts,
                            Matrix out) = 0;
+  /// out[t] += (the sum over parts i, in ascending order, of partials[rows[i, t]]): what experts elsewhere have
+  /// made of row t. partials f32 [N, H]; rows [n, T], -1: the part has nothing of row t. out is touched
+  /// where there is a part.
+  virtual void moe_combine(OpContext& ctx, Matrix partials, IndexArray rows, Matrix out) = 0;
   /// out[t] += sigmoid(gate[t, 0]) * y[t] (the shared expert of Qwen2-MoE).
   virtual void add_gated(OpContext& ctx, Matrix gate, Matrix y, Matrix out) = 0;
   /// out += y.

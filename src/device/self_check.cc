@@ -269,6 +269,12 @@ void check_attention(Checker& checker, bool merges) {
                                  .out = out});
     return s.get(out);
   });
+  checker.check("moe_combine", kF32, [](Side& s) {
+    const Matrix out = s.put(kX, kRows, kHidden).slice_rows(0, 2);
+    const std::vector<int32_t> rows = {0, 1, 5, -1, 2, 3};
+    s.ops.moe_combine(s.ctx, s.put(kSigned, kRows, kHidden), s.ops.upload(s.ctx, rows), out);
+    return s.get(out);
+  });
 }
 
 void check_experts(Checker& checker) {

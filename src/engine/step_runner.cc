@@ -244,11 +244,9 @@ void StepRunner::make_groups() {
       rank.attn_tp = std::move(attn_tp[i]);
       rank.moe = std::move(moe[i]);
       groups.attn_tp = rank.attn_tp.get();
-      groups.moe = rank.moe.get();
-      for (const int32_t member : layout_.moe_group(rank_of(i))) {
-        const RankCoordinates at = layout_.coordinates(member);
-        groups.moe_members.push_back({.cp_rank = at.cp_rank, .sends = at.attn_tp_rank == 0});
-      }
+      groups.moe = {.comm = rank.moe.get(),
+                    .exchange = choose_expert_exchange(model, layout_),
+                    .place = expert_group(model, layout_, rank_of(i))};
     }
     rank.decoder = std::make_unique<Decoder>(config_, std::move(weights_[i]), groups, device_->ops());
   }

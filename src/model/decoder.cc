@@ -4,6 +4,8 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "model/mlp_layer.h"
+#include "model/travel.h"
 
 namespace longspan {
 
@@ -11,18 +13,14 @@ namespace {
 
 constexpr int64_t kScoreRows = 256;
 
-std::span<float> floats(Matrix m) {
-  check(m.rows <= 1 || m.row_stride == m.cols, "rows that travel have no gaps");
-  return {m.f32(0), static_cast<size_t>(m.rows * m.cols)};
-}
-
 }  // namespace
 
-Decoder::Decoder(const ModelConfig& config, ModelWeights weights, RankGroups groups, Ops& ops)
+Decoder::Decoder(const ModelConfig& config, ModelWeights weights, const RankGroups& groups, Ops& ops)
     : config_(config),
       weights_(std::move(weights)),
-      groups_(std::move(groups)),
+      attn_tp_(groups.attn_tp),
       ops_(ops),
+      moe_(config, groups.moe, ops),
       rope_(make_rope(config.rope, config.head_dim, config.context_length)) {}
 
 Matrix Decoder::forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank,
@@ -46,18 +44,17 @@ Matrix Decoder::forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, 
     const LayerWeights& layer = weights_.layers[i];
     const Arena::Scope scope(ctx.arena);
     attention_layer(ctx, layer, i, x, cos_sin, kv);
-    const bool moe_meets_others = layer.moe && groups_.moe;
-    if (rows == 0 && !moe_meets_others) continue;
+    if (rows == 0 && !(layer.moe && moe_.meets_others())) continue;
     const Matrix normed = ctx.arena.matrix(rows, config_.hidden_size);
     if (rows > 0) ops_.rms_norm(ctx, x, layer.post_attention_norm.get(), eps, normed);
     if (layer.moe) {
-      moe(ctx, *layer.moe, plan, normed, x);
-    } else if (groups_.attn_tp) {
+      moe_.forward(ctx, *layer.moe, plan, normed, x);
+    } else if (attn_tp_) {
       const Matrix partial = ctx.arena.matrix(rows, config_.hidden_size);
-      mlp(ctx, *layer.mlp, normed, partial, /*accumulate=*/false);
-      add_reduced(ctx, *groups_.attn_tp, partial, x, "mlp");
+      mlp_layer(ops_, ctx, *layer.mlp, normed, partial, /*accumulate=*/false);
+      add_reduced(ctx, *attn_tp_, partial, x, "mlp");
     } else {
-      mlp(ctx, *layer.mlp, normed, x, /*accumulate=*/true);
+      mlp_layer(ops_, ctx, *layer.mlp, normed, x, /*accumulate=*/true);
     }
   }
   return x;
@@ -120,87 +117,20 @@ void Decoder::attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t
   kv.attend(ctx,
             {.q = q, .heads_q = heads_q, .scale = 1.0f / std::sqrt(static_cast<float>(dim)), .out = out});
   if (x.rows == 0) return;
-  if (!groups_.attn_tp) {
+  if (!attn_tp_) {
     ops_.linear(ctx, out, *layer.o, x, /*accumulate=*/true);
     return;
   }
   const Matrix partial = ctx.arena.matrix(x.rows, x.cols);
   ops_.linear(ctx, out, *layer.o, partial, /*accumulate=*/false);
-  add_reduced(ctx, *groups_.attn_tp, partial, x, "o_proj");
+  add_reduced(ctx, *attn_tp_, partial, x, "o_proj");
 }
 
 // out += the sum of all ranks' `partial`, the same bits on every rank.
 void Decoder::add_reduced(OpContext& ctx, Communicator& group, Matrix partial, Matrix out,
                           const char* tag) const {
-  group.all_reduce(floats(partial), tag);
+  group.all_reduce(floats_of(partial), tag);
   ops_.add(ctx, partial, out);
-}
-
-void Decoder::mlp(OpContext& ctx, const MlpWeights& weights, Matrix x, Matrix out, bool accumulate) const {
-  const Arena::Scope scope(ctx.arena);
-  const Matrix gate_up = ctx.arena.matrix(x.rows, 2 * weights.width, ops_.inner_dtype());
-  const Matrix activated = ctx.arena.matrix(x.rows, weights.width, ops_.inner_dtype());
-  ops_.linear(ctx, x, *weights.gate_up, gate_up, /*accumulate=*/false);
-  ops_.swiglu(ctx, gate_up, activated);
-  ops_.linear(ctx, activated, *weights.down, out, accumulate);
-}
-
-// out += what all experts make of x. A rank that shares them with others computes its slice for the rows of
-// all cp ranks of its moe group; the slices' sums are taken in rank order.
-void Decoder::moe(OpContext& ctx, const MoeWeights& weights, const CpPlan& plan, Matrix x, Matrix out) const {
-  if (!groups_.moe) {
-    experts(ctx, weights, x, out);
-    return;
-  }
-  Communicator& group = *groups_.moe;
-  const std::vector<RankGroups::MoeMember>& members = groups_.moe_members;
-  const bool same_rows = members.front().cp_rank == members.back().cp_rank;
-  std::vector<int64_t> recv_bytes;
-  std::vector<Communicator::Range> ranges;  // floats of the gathered rows that each rank works on
-  int64_t rows = 0;
-  for (const RankGroups::MoeMember& member : members) {
-    const int64_t count = std::ssize(plan.ranks[member.cp_rank].token_index);
-    const int64_t begin = member.sends ? rows : rows - count;  // copies follow the rank that sends
-    ranges.push_back({begin * x.cols, count * x.cols});
-    recv_bytes.push_back(member.sends ? count * x.cols * int64_t{sizeof(float)} : 0);
-    if (member.sends) rows += count;
-  }
-  if (rows == 0) return;  // so does every rank of the group
-
-  Matrix gathered = x;
-  if (!same_rows) {
-    gathered = ctx.arena.matrix(rows, x.cols);
-    const bool sends = members[group.rank()].sends;
-    group.all_gather_v(sends ? std::as_bytes(floats(x)) : std::span<const std::byte>(),
-                       std::as_writable_bytes(floats(gathered)), recv_bytes, "rows for the experts");
-  }
-  const Matrix partial = ctx.arena.matrix(rows, x.cols);
-  ops_.clear(ctx, partial);
-  experts(ctx, weights, gathered, partial);
-  if (same_rows) {
-    add_reduced(ctx, group, partial, out, "experts");
-    return;
-  }
-  const Matrix mine = ctx.arena.matrix(x.rows, x.cols);
-  group.reduce_scatter_v(floats(partial), floats(mine), ranges, "experts");
-  if (x.rows > 0) ops_.add(ctx, mine, out);
-}
-
-// out += the rank's routed experts of x, then the shared expert where it has one.
-void Decoder::experts(OpContext& ctx, const MoeWeights& weights, Matrix x, Matrix out) const {
-  const Arena::Scope scope(ctx.arena);
-  const Matrix logits = ctx.arena.matrix(x.rows, config_.num_experts);
-  const Matrix ids = ctx.arena.matrix(x.rows, config_.num_experts_per_tok, DType::kI32);
-  const Matrix expert_weights = ctx.arena.matrix(x.rows, config_.num_experts_per_tok);
-  ops_.linear(ctx, x, *weights.router, logits, /*accumulate=*/false);
-  ops_.moe_route(ctx, logits, config_.norm_topk_prob, ids, expert_weights);
-  ops_.moe_experts(ctx, x, ids, expert_weights, *weights.experts, out);
-  if (!weights.shared) return;
-  const Matrix shared = ctx.arena.matrix(x.rows, x.cols);
-  const Matrix gate = ctx.arena.matrix(x.rows, 1);
-  mlp(ctx, *weights.shared, x, shared, /*accumulate=*/false);
-  ops_.linear(ctx, x, *weights.shared_gate, gate, /*accumulate=*/false);
-  ops_.add_gated(ctx, gate, shared, out);
 }
 
 // Final norm and the rank's columns of lm_head.
@@ -216,8 +146,8 @@ Matrix Decoder::shard_logits(OpContext& ctx, Matrix hidden, std::span<const int3
 }
 
 Matrix Decoder::logits(OpContext& ctx, Matrix hidden, std::span<const int32_t> rows) const {
-  if (!groups_.attn_tp) return shard_logits(ctx, hidden, rows);
-  Communicator& group = *groups_.attn_tp;
+  if (!attn_tp_) return shard_logits(ctx, hidden, rows);
+  Communicator& group = *attn_tp_;
   const int64_t count = std::ssize(rows);
   const Matrix logits = ctx.arena.matrix(count, config_.vocab_size);
   const Arena::Scope scope(ctx.arena);
@@ -227,8 +157,7 @@ Matrix Decoder::logits(OpContext& ctx, Matrix hidden, std::span<const int32_t> r
   for (int32_t r = 0; r < group.size(); ++r)
     recv_bytes.push_back(count * even_part(config_.vocab_size, group.size(), r).count *
                          int64_t{sizeof(float)});
-  group.all_gather_v(std::as_bytes(floats(shard)), std::as_writable_bytes(floats(shards)), recv_bytes,
-                     "logits");
+  group.all_gather_v(bytes_of(shard), bytes_of(shards), recv_bytes, "logits");
   for (int32_t r = 0; r < group.size(); ++r) {
     const SliceRange part = even_part(config_.vocab_size, group.size(), r);
     const Matrix from{.data = shards.f32(0) + count * part.begin,
@@ -265,9 +194,9 @@ void Decoder::score_block(OpContext& ctx, Matrix hidden, std::span<const int32_t
                                                                   : 0);
   ops_.log_softmax_at(ctx, block, ops_.upload(ctx, local), scores);
   ops_.download(ctx, scores, result);
-  if (!groups_.attn_tp) return;
+  if (!attn_tp_) return;
 
-  Communicator& group = *groups_.attn_tp;
+  Communicator& group = *attn_tp_;
   const size_t count = rows.size();
   std::vector<float> mine(2 * count), all(2 * count * group.size());  // log-sum-exp, then logit of the target
   ops_.log_sum_exp(ctx, block, scores);

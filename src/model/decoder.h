@@ -7,6 +7,7 @@
 #include "checkpoint/model_config.h"
 #include "device/ops.h"
 #include "model/kv_exchange.h"
+#include "model/moe_layer.h"
 #include "model/rope.h"
 #include "model/weights.h"
 #include "plan/batch.h"
@@ -17,19 +18,14 @@ namespace longspan {
 /// The groups that one rank's layers meet in besides the KV exchange; a null group has this rank alone.
 struct RankGroups {
   Communicator* attn_tp = nullptr;  // ranks with the same rows and other heads, MLP columns, vocabulary
-  Communicator* moe = nullptr;      // ranks that together hold all experts
-  struct MoeMember {
-    int32_t cp_rank = 0;  // whose rows it works on
-    bool sends = true;    // the one attn_tp copy of these rows that sends them
-  };
-  std::vector<MoeMember> moe_members;  // [moe->size()]
+  MoeGroup moe = {};
 };
 
 /// The decoder of every supported family, for the rows and the weights of one rank. Knows neither requests
 /// nor devices.
 class Decoder {
  public:
-  Decoder(const ModelConfig& config, ModelWeights weights, RankGroups groups, Ops& ops);
+  Decoder(const ModelConfig& config, ModelWeights weights, const RankGroups& groups, Ops& ops);
 
   /// One step of cp rank `cp_rank`: embeds its rows, runs every layer, meets others' keys through `kv`, and
   /// returns the residual stream [T_local, H] f32 before the final norm, in ctx.arena. Collective over the
@@ -53,9 +49,6 @@ class Decoder {
                        KvExchange& kv) const;
   void project(OpContext& ctx, const LayerWeights& layer, const LinearWeight& weights, Matrix x,
                Matrix out) const;
-  void mlp(OpContext& ctx, const MlpWeights& weights, Matrix x, Matrix out, bool accumulate) const;
-  void experts(OpContext& ctx, const MoeWeights& weights, Matrix x, Matrix out) const;
-  void moe(OpContext& ctx, const MoeWeights& weights, const CpPlan& plan, Matrix x, Matrix out) const;
   void add_reduced(OpContext& ctx, Communicator& group, Matrix partial, Matrix out, const char* tag) const;
   Matrix shard_logits(OpContext& ctx, Matrix hidden, std::span<const int32_t> rows) const;
   void score_block(OpContext& ctx, Matrix hidden, std::span<const int32_t> rows,
@@ -63,8 +56,9 @@ class Decoder {
 
   const ModelConfig& config_;
   const ModelWeights weights_;
-  const RankGroups groups_;
+  Communicator* const attn_tp_;
   Ops& ops_;
+  const MoeLayer moe_;
   Rope rope_;
 };
 

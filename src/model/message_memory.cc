@@ -6,6 +6,7 @@
 #include "model/layout_model.h"
 #include "model/shard_shape.h"
 #include "model/transfer_probe.h"
+#include "plan/expert_exchange.h"
 #include "plan/rank_slice.h"
 
 namespace longspan {
@@ -42,11 +43,21 @@ Staging attn_tp_staging(const ModelConfig& config, const Layout& layout, const S
 Staging moe_staging(const ModelConfig& config, const Layout& layout, const StepRows& rows) {
   const int32_t ranks = layout.ep * layout.moe_tp;
   if (config.num_experts == 0 || ranks == 1) return {};
-  if (layout.moe_dp == layout.cp) return all_reduce_staging(rows.local * config.hidden_size, ranks);
   const int64_t row_bytes = config.hidden_size * kFloat;
-  const int64_t group = std::min(rows.all, rows.local * layout.cp / layout.moe_dp);
-  return reduce_scatter_staging(rows.local * config.hidden_size, ranks)
-      .grow({.outgoing = rows.local * row_bytes, .incoming = group * row_bytes});
+  const int32_t sections = layout.cp / layout.moe_dp;
+  const int64_t group = std::min(rows.all, rows.local * sections);
+  switch (choose_expert_exchange(layout_model(config), layout)) {
+    case ExpertExchange::kReduce:
+      return all_reduce_staging(rows.local * config.hidden_size, ranks);
+    case ExpertExchange::kGather:
+      return reduce_scatter_staging(rows.local * config.hidden_size, ranks)
+          .grow({.outgoing = rows.local * row_bytes, .incoming = group * row_bytes});
+    case ExpertExchange::kAllToAll:
+      break;
+  }
+  // Where every row goes everywhere: out to a copy of each section, back to all copies of each.
+  return {.outgoing = std::max(rows.local * sections, group * layout.attn_tp) * row_bytes,
+          .incoming = std::max(group, rows.local * ranks) * row_bytes};
 }
 
 /// Steps go from rank 0 to the others, logits and scores to it: it holds one way what they hold the other.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "model/travel.h"
 
 namespace longspan {
 namespace {
@@ -22,11 +23,6 @@ struct Round {
   std::vector<Launch> parts;           // [cp]
   IndexArray merge;                    // [1 + cp, T_local]
 };
-
-std::span<std::byte> bytes_of(Matrix m) {
-  check(m.rows <= 1 || m.row_stride == m.cols, "rows that travel have no gaps");
-  return {static_cast<std::byte*>(m.data), static_cast<size_t>(m.rows * m.cols * size_of(m.dtype))};
-}
 
 class ShardedExchange final : public KvExchange {
  public:

@@ -145,7 +145,7 @@ class Loader {
     moe->router =
         by_rows({{prefix + "gate", config_.num_experts, all_experts}}, hidden, false, LinearPrecision::kF32);
     moe->experts = experts(prefix);
-    if (const int64_t width = config_.shared_expert_intermediate_size; width > 0 && slice_.leads_ep) {
+    if (const int64_t width = config_.shared_expert_intermediate_size; width > 0 && slice_.adds_shared) {
       moe->shared = mlp(prefix + "shared_expert.", width, slice_.shared_width, false, true);
       moe->shared_gate =
           by_rows({{prefix + "shared_expert_gate", 1, one}}, hidden, false, LinearPrecision::kF32);

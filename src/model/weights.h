@@ -23,7 +23,7 @@ struct MlpWeights {
 struct MoeWeights {
   std::shared_ptr<LinearWeight> router;  // [E, H], f32
   std::shared_ptr<ExpertWeights> experts;
-  std::unique_ptr<MlpWeights> shared;         // null: none, or another ep rank adds it
+  std::unique_ptr<MlpWeights> shared;         // null: none, or only another ep rank adds it
   std::shared_ptr<LinearWeight> shared_gate;  // [1, H], f32; with `shared`
 };
 

@@ -13,6 +13,8 @@ struct LayoutModel {
   int32_t heads_q = 1;              // Hq
   int32_t heads_kv = 1;             // Hk
   int32_t experts = 0;              // routed experts of a layer; 0: the model is dense
+  int32_t experts_per_token = 0;    // k
+  int64_t hidden = 0;               // H
   int64_t expert_width = 0;         // intermediate size of one expert
   int64_t shared_expert_width = 0;  // 0: none; split like the routed ones
   int64_t mlp_width = 0;            // intermediate size of dense layers; 0: there are none

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "plan/expert_exchange.h"
+
 namespace longspan {
 
 SliceRange even_part(int64_t total, int64_t parts, int64_t index) {
@@ -28,7 +30,7 @@ RankSlice rank_slice(const LayoutModel& model, const Layout& layout, int32_t ran
   slice.expert_width = even_part(model.expert_width, layout.moe_tp, at.moe_tp_rank);
   slice.shared_width = even_part(model.shared_expert_width, layout.moe_tp, at.moe_tp_rank);
   slice.leads_attn_tp = at.attn_tp_rank == 0;
-  slice.leads_ep = at.ep_rank == 0;
+  slice.adds_shared = at.ep_rank == 0 || choose_expert_exchange(model, layout) == ExpertExchange::kAllToAll;
   slice.writes_kv =
       at.attn_tp_rank == 0 || kv_slice(model, layout, rank - 1) != kv_slice(model, layout, rank);
   slice.splits_qkv = gathers_kv && layout.cp > 1;

@@ -28,7 +28,7 @@ struct RankSlice {
   SliceRange expert_width;
   SliceRange shared_width;    // of the shared expert: over moe_tp, and the same on every ep rank
   bool leads_attn_tp = true;  // adds the biases of what is reduced over attn_tp
-  bool leads_ep = true;       // adds the shared expert, which the ep ranks hold alike
+  bool adds_shared = true;  // holds the shared expert: the first ep rank, or all (ExpertExchange::kAllToAll)
   /// The lowest attn_tp rank with these kv heads: writes them where ranks share a pool.
   bool writes_kv = true;
   /// k and v are a matrix of their own, multiplied before q: their rows travel meanwhile.

@@ -125,7 +125,9 @@ TEST_F(PlanTest, MessagesBetweenProcessesTakeMemory) {
   EXPECT_EQ(json_at(plan({}), "/message_bytes"), "0");
   const std::string large = plan({"--comm", "mpi"});
   const std::string small = plan({"--comm", "mpi", "--chunked-prefill-size", "512"});
-  const auto number = [](const std::string& json, const char* field) { return std::stoll(json_at(json, field)); };
+  const auto number = [](const std::string& json, const char* field) {
+    return std::stoll(json_at(json, field));
+  };
   // A step's rows [K | V] of 2 kv heads x 128 in bf16 come from all, and half of them go out.
   EXPECT_GE(number(large, "/message_bytes"), 8192 * 1024 * 3 / 2);
   EXPECT_EQ(json_at(large, "/ranks/1/message_bytes"), json_at(large, "/message_bytes"));

@@ -131,6 +131,30 @@ inline void all_to_all_v_delivers_by_source(Communicator& comm) {
   EXPECT_EQ(recv, expected);
 }
 
+// Rank a sends (a + 2 b + round) % 3 * 1000 ints to rank b; meanwhile other groups meet.
+inline void an_all_to_all_in_two_halves_lets_others_pass(Communicator& comm, Communicator& other) {
+  for (int round = 0; round < 20; ++round) {
+    const auto count = [&](int32_t from, int32_t to) { return (from + 2 * to + round) % 3 * 1000; };
+    std::vector<int32_t> send, expected;
+    std::vector<int64_t> send_bytes, recv_bytes;
+    for (int32_t r = 0; r < comm.size(); ++r) {
+      send.insert(send.end(), count(comm.rank(), r), comm.rank() * 100 + r + round);
+      send_bytes.push_back(count(comm.rank(), r) * 4);
+      expected.insert(expected.end(), count(r, comm.rank()), r * 100 + comm.rank() + round);
+      recv_bytes.push_back(count(r, comm.rank()) * 4);
+    }
+    std::vector<int32_t> recv(expected.size());
+    comm.start_all_to_all_v(std::as_bytes(std::span(send)), send_bytes,
+                            std::as_writable_bytes(std::span(recv)), recv_bytes, "rows");
+    send_bytes.clear();  // were copied
+    recv_bytes.clear();
+    std::vector<float> sum = {1};
+    other.all_reduce(sum, "meanwhile");
+    comm.wait();
+    EXPECT_EQ(recv, expected);
+  }
+}
+
 // Rank r sends (r + root) % 3 ints to the root.
 inline void gather_v_brings_all_to_the_root(Communicator& comm) {
   for (int32_t root = 0; root < comm.size(); ++root) {

@@ -56,6 +56,13 @@ TEST_P(ThreadsCommSizes, AShiftGoesToTheNextRank) {
                 [&](Communicator& comm) { a_shift_goes_to_the_next_rank(comm, *others[comm.rank()]); });
 }
 
+TEST_P(ThreadsCommSizes, AnAllToAllInTwoHalvesLetsOthersPass) {
+  auto others = make_threads_group(GetParam(), 60s);
+  on_every_rank(GetParam(), 60s, [&](Communicator& comm) {
+    an_all_to_all_in_two_halves_lets_others_pass(comm, *others[comm.rank()]);
+  });
+}
+
 TEST_P(ThreadsCommSizes, ReductionsAddInRankOrder) {
   on_every_rank(GetParam(), 60s, reductions_add_in_rank_order);
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <optional>
 
 #include "device/op_test.h"
 
@@ -69,6 +70,47 @@ TEST(MergePartials, CpuAgreesWithTheReference) {
           EXPECT_NEAR(lse.at(t, h), expected_lse.at(t, h), 1e-5);
       }
   }
+}
+
+// The same sums in the same order: the same bits.
+TEST(MoeCombine, AddsTheSumOfAllPartsInOrder) {
+  for (const auto& [rows, parts] : {std::pair<int64_t, int64_t>{1, 1}, {9, 4}, {700, 3}, {0, 2}, {5, 0}}) {
+    constexpr int64_t kCols = 515;
+    std::mt19937 random(static_cast<uint32_t>(rows + parts));
+    TestMatrix partials(50, kCols, 3);
+    partials.fill_random(7);
+    std::vector<int32_t> index;
+    for (int64_t i = 0; i < parts * rows; ++i) index.push_back(static_cast<int32_t>(random() % 60) - 10);
+    for (int32_t& row : index) row = std::max(row, -1);
+    TestMatrix before(rows, kCols, 2);
+    before.fill_random(8);
+    TestMatrix expected = before;
+    for (int64_t t = 0; t < rows; ++t)
+      for (int64_t c = 0; c < kCols; ++c) {
+        std::optional<float> sum;
+        for (int64_t i = 0; i < parts; ++i)
+          if (const int32_t row = index[static_cast<size_t>(i * rows + t)]; row >= 0)
+            sum = sum ? *sum + partials.at(row, c) : partials.at(row, c);
+        if (sum) expected.at(t, c) += *sum;
+      }
+    for (const char* backend : {"cpu", "reference"}) {
+      OpRunner runner(DeviceOptions{.backend = backend, .compute = DType::kF32});
+      TestMatrix out = before;
+      runner.ops().moe_combine(runner.ctx(), partials.view(), runner.ops().upload(runner.ctx(), index),
+                               out.view());
+      EXPECT_EQ(max_difference(out, expected), 0) << backend;
+      EXPECT_TRUE(out.gaps_intact());
+    }
+  }
+}
+
+TEST(MoeCombine, RefusesRowsThatArentThere) {
+  OpRunner runner(DeviceOptions{.backend = "cpu", .compute = DType::kF32});
+  TestMatrix partials(3, 4), out(2, 4);
+  for (const std::vector<int32_t>& rows : {std::vector<int32_t>{0, 3}, {-2, 0}, {0, 1, 2}})
+    EXPECT_THROW(runner.ops().moe_combine(runner.ctx(), partials.view(),
+                                          runner.ops().upload(runner.ctx(), rows), out.view()),
+                 Error);
 }
 
 TEST(MergePartials, OnePartIsLeftAsItIsAndNoneGivesZero) {

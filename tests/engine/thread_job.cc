@@ -26,10 +26,10 @@ class SharedPlace final : public Communicator {
                         std::string_view tag) override {
     place_->reduce_scatter_v(send, recv, ranges, tag);
   }
-  void all_to_all_v(std::span<const std::byte> send, std::span<const int64_t> send_bytes,
-                    std::span<std::byte> recv, std::span<const int64_t> recv_bytes,
-                    std::string_view tag) override {
-    place_->all_to_all_v(send, send_bytes, recv, recv_bytes, tag);
+  void start_all_to_all_v(std::span<const std::byte> send, std::span<const int64_t> send_bytes,
+                          std::span<std::byte> recv, std::span<const int64_t> recv_bytes,
+                          std::string_view tag) override {
+    place_->start_all_to_all_v(send, send_bytes, recv, recv_bytes, tag);
   }
   void gather_v(std::span<const std::byte> send, std::span<std::byte> recv,
                 std::span<const int64_t> recv_bytes, int32_t root, std::string_view tag) override {

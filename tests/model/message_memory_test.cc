@@ -67,6 +67,16 @@ TEST_F(MessageMemory, RowsOfAMoeGroupThatIsNotWholeElsewhere) {
             kOrders + keys + std::max(rows_out, sums.outgoing) + std::max(rows_in, sums.incoming));
 }
 
+TEST_F(MessageMemory, RowsThatGoToTheirExpertsAndBack) {
+  config_.num_experts = 8;
+  config_.num_experts_per_tok = 1;
+  config_.moe_intermediate_size = 32;
+  config_.layer_is_moe = {true, true};
+  const int64_t local = kRows / 2 + 2 + 4, row = kHidden * 4;
+  const int64_t keys = (local + kRows) * 2 * 4 * 16 * 4;
+  EXPECT_EQ(bytes({.cp = 2, .moe_dp = 1, .ep = 2}), kOrders + keys + 2 * (2 * local * row));
+}
+
 TEST_F(MessageMemory, ShardedKvBringsQueriesOrEarlierKeys) {
   options_.shard_kv = true;
   const int64_t replicated = [&] {

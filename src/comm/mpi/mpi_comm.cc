@@ -123,9 +123,9 @@ class MpiCommunicator final : public Communicator {
     } while (at < longest);
   }
 
-  void all_to_all_v(std::span<const std::byte> send_data, std::span<const int64_t> send_bytes,
-                    std::span<std::byte> recv, std::span<const int64_t> recv_bytes,
-                    std::string_view tag) override {
+  void start_all_to_all_v(std::span<const std::byte> send_data, std::span<const int64_t> send_bytes,
+                          std::span<std::byte> recv, std::span<const int64_t> recv_bytes,
+                          std::string_view tag) override {
     check_all_to_all(size(), send_data, send_bytes, recv, recv_bytes);
     begin("all_to_all_v", tag);
     if (send_bytes[rank_] != recv_bytes[rank_]) disagree(recv_bytes[rank_], rank_, send_bytes[rank_]);
@@ -139,8 +139,9 @@ class MpiCommunicator final : public Communicator {
       in += recv_bytes[r];
       out += send_bytes[r];
     }
-    run();
-    copy_bytes(recv.data(), exchange_->incoming.data(), std::ssize(recv));
+    transport_->start(exchange_);
+    received_ = recv;
+    started_ = true;
   }
 
   void gather_v(std::span<const std::byte> send_data, std::span<std::byte> recv,

@@ -213,6 +213,11 @@ void AscendOps::merge_partials(OpContext&, const MergeArgs&) {
               "ascend: no operator here merges parts of attention; use --kv replicate");
 }
 
+void AscendOps::moe_combine(OpContext&, Matrix, IndexArray, Matrix) {
+  throw Error(ErrorCode::kNotSupported,
+              "ascend: no operator here puts rows of experts elsewhere together; use moe_dp = cp");
+}
+
 void AscendOps::swiglu(OpContext& ctx, Matrix gate_up, Matrix out) {
   check_swiglu(gate_up, out, inner_dtype());
   check(gate_up.dtype == out.dtype, "swiglu: one dtype");

@@ -42,6 +42,7 @@ class AscendOps final : public Ops {
                Matrix v) override;
   void attention(OpContext& ctx, const AttentionArgs& args) override;
   void merge_partials(OpContext& ctx, const MergeArgs& args) override;
+  void moe_combine(OpContext& ctx, Matrix partials, IndexArray rows, Matrix out) override;
   bool merges_partials() const override { return false; }
   void swiglu(OpContext& ctx, Matrix gate_up, Matrix out) override;
   void moe_route(OpContext& ctx, Matrix logits, bool normalize, Matrix ids, Matrix weights) override;

@@ -127,6 +127,10 @@ void CpuOps::merge_partials(OpContext& ctx, const MergeArgs& args) {
   cpu_merge_partials(ctx, args);
 }
 
+void CpuOps::moe_combine(OpContext& ctx, Matrix partials, IndexArray rows, Matrix out) {
+  cpu_moe_combine(ctx, partials, rows, out);
+}
+
 void CpuOps::swiglu(OpContext& ctx, Matrix gate_up, Matrix out) {
   cpu_swiglu(ctx, kernels_.rows, gate_up, out);
 }

@@ -54,4 +54,26 @@ void cpu_merge_partials(OpContext& ctx, const MergeArgs& args) {
   });
 }
 
+void cpu_moe_combine(OpContext& ctx, Matrix partials, IndexArray rows, Matrix out) {
+  check_moe_combine(partials, rows, out);
+  if (out.rows == 0) return;
+  const int64_t parts = rows.size / out.rows;
+  parallel_for(ctx.threads, out.rows, rows_per_turn(parts * out.cols), [&](int, int64_t t) {
+    constexpr int64_t kBlock = 512;
+    float sum[kBlock];
+    for (int64_t begin = 0; begin < out.cols; begin += kBlock) {
+      const int64_t count = std::min(kBlock, out.cols - begin);
+      bool any = false;
+      for (int64_t i = 0; i < parts; ++i) {
+        const int32_t row = rows.host[i * out.rows + t];
+        if (row < 0) continue;
+        const float* part = partials.f32(row) + begin;
+        for (int64_t h = 0; h < count; ++h) sum[h] = any ? sum[h] + part[h] : part[h];
+        any = true;
+      }
+      for (int64_t h = 0; any && h < count; ++h) out.f32(t)[begin + h] += sum[h];
+    }
+  });
+}
+
 }  // namespace longspan

@@ -5,5 +5,6 @@
 namespace longspan {
 
 void cpu_merge_partials(OpContext& ctx, const MergeArgs& args);
+void cpu_moe_combine(OpContext& ctx, Matrix partials, IndexArray rows, Matrix out);
 
 }  // namespace longspan

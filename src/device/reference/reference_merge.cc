@@ -38,4 +38,23 @@ void ReferenceOps::merge_partials(OpContext&, const MergeArgs& args) {
   }
 }
 
+void ReferenceOps::moe_combine(OpContext&, Matrix partials, IndexArray rows, Matrix out) {
+  check_moe_combine(partials, rows, out);
+  if (out.rows == 0) return;
+  const int64_t parts = rows.size / out.rows;
+  for (int64_t t = 0; t < out.rows; ++t) {
+    std::vector<float> sum;
+    for (int64_t i = 0; i < parts; ++i) {
+      const int32_t row = rows.host[i * out.rows + t];
+      if (row < 0) continue;
+      const float* part = partials.f32(row);
+      if (sum.empty())
+        sum.assign(part, part + out.cols);
+      else
+        for (int64_t h = 0; h < out.cols; ++h) sum[static_cast<size_t>(h)] += part[h];
+    }
+    for (size_t h = 0; h < sum.size(); ++h) out.f32(t)[h] += sum[h];
+  }
+}
+
 }  // namespace longspan

@@ -70,6 +70,7 @@ class ReferenceOps : public Ops {
                Matrix v) override;
   void attention(OpContext& ctx, const AttentionArgs& args) override;
   void merge_partials(OpContext& ctx, const MergeArgs& args) override;
+  void moe_combine(OpContext& ctx, Matrix partials, IndexArray rows, Matrix out) override;
   void swiglu(OpContext& ctx, Matrix gate_up, Matrix out) override;
   void moe_route(OpContext& ctx, Matrix logits, bool normalize, Matrix ids, Matrix weights) override;
   void moe_experts(OpContext& ctx, Matrix x, Matrix ids, Matrix weights, const ExpertWeights& experts,

@@ -63,6 +63,11 @@ TEST(MpiComm, AGatherInTwoHalvesLetsOthersPass) {
   a_gather_in_two_halves_lets_others_pass(*comm, *other);
 }
 
+TEST(MpiComm, AnAllToAllInTwoHalvesLetsOthersPass) {
+  const auto comm = everyone(), other = everyone();
+  an_all_to_all_in_two_halves_lets_others_pass(*comm, *other);
+}
+
 TEST(MpiComm, AShiftGoesToTheNextRank) {
   const auto comm = everyone(), other = everyone();
   a_shift_goes_to_the_next_rank(*comm, *other);
@@ -98,7 +103,8 @@ TEST(MpiComm, MessagesTakeTheMemoryThatIsPredicted) {
     collective();
     return g_job->staging_bytes() - before;
   };
-  for (const int64_t floats : {int64_t{0}, int64_t{5}, kSmallSum / 4, int64_t{100'003}, round, 2 * round + 7}) {
+  for (const int64_t floats :
+       {int64_t{0}, int64_t{5}, kSmallSum / 4, int64_t{100'003}, round, 2 * round + 7}) {
     const auto comm = everyone(), parts = everyone();
     std::vector<float> data(static_cast<size_t>(floats)), part(data.size());
     const int64_t sums = held_by([&] { comm->all_reduce(data, "sum"); });
