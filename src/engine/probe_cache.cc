@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <locale>
 #include <sstream>
 #include <system_error>
 
@@ -13,6 +14,8 @@
 
 namespace longspan {
 namespace {
+
+constexpr size_t kMostNumbers = 256;  // bytes of a file behind its key
 
 std::filesystem::path file_of(const std::filesystem::path& folder, const std::string& key) {
   return folder / fmt::format("transfer-{:016x}.txt", fnv1a64(key));
@@ -26,6 +29,7 @@ std::string to_text(const std::string& key, const TransferFigures& figures) {
 
 std::optional<TransferFigures> from_text(const std::string& text, const std::string& key) {
   std::istringstream in(text);
+  in.imbue(std::locale::classic());
   TransferFigures figures;
   std::string line, flops, bytes, latency, rest;
   if (!std::getline(in, line) || line != key) return std::nullopt;
@@ -46,9 +50,10 @@ std::optional<TransferFigures> read_probe(const std::filesystem::path& folder, c
   const std::filesystem::path path = file_of(folder, key);
   std::ifstream in(path, std::ios::binary);
   if (!in) return std::nullopt;
-  std::ostringstream text;
-  text << in.rdbuf();
-  const std::optional<TransferFigures> figures = from_text(text.str(), key);
+  std::string text(key.size() + kMostNumbers, '\0');
+  in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(in.gcount()));
+  const std::optional<TransferFigures> figures = from_text(text, key);
   if (!figures) spdlog::debug("{} holds no figures for this start; measuring", path.string());
   return figures;
 }

@@ -8,8 +8,8 @@
 
 namespace longspan {
 
-/// What the start-up probe found, kept between starts: a small file in `folder` for each `key`, a line of text
-/// that names all that the figures depend on. An empty folder keeps nothing.
+/// What the start-up probe found, kept between starts: a small file in `folder` for each `key`, a line of
+/// text that names what the figures depend on. An empty folder keeps nothing.
 
 /// Nothing where there are no figures under this key, or none that can be believed: that is no error.
 /// `overlaps` is the caller's to set.

@@ -274,16 +274,18 @@ std::unique_ptr<KvExchange> StepRunner::make_exchange(size_t index, const Transf
                             : make_merged_gather_exchange(ops, *pools_[pool], *comm);
 }
 
-// All that the figures depend on, the same text on every rank.
+// What the figures depend on, as far as it can be told; the same text on every rank.
 std::string StepRunner::probe_key() const {
   const std::string machine = machine_text(usable_cores().size());
   const std::vector<std::string> machines =
       job_ ? exchange_texts(*job_, machine, "machines") : std::vector<std::string>{machine};
   const KvShape kv = kv_pool_shape(config_, layout_, options_.page_size);
   return fmt::format(
-      "longspan {}; {} over {}, {} threads a rank; {}; {} query and {} kv heads of {}, pages of {}; {}",
+      "longspan {}; {} over {}, {} threads a rank; {}; {} query and {} kv heads of {}, pages of {}, {} of "
+      "them; {}",
       kVersion, to_flags(options_.layout), job_ ? "mpi" : "threads", ranks_[0].threads, device_->ops().name(),
-      kv.heads_q, kv.heads_k, kv.dim_k, kv.page_size, fmt::join(machines, "; "));
+      kv.heads_q, kv.heads_k, kv.dim_k, kv.page_size, probe_pages(scratch_pools_[0]->shape),
+      fmt::join(machines, "; "));
 }
 
 // As rank 0 remembers them from an earlier start, else measured.

@@ -55,9 +55,12 @@ Staging moe_staging(const ModelConfig& config, const Layout& layout, const StepR
     case ExpertExchange::kAllToAll:
       break;
   }
-  // Where every row goes everywhere: out to a copy of each section, back to all copies of each.
-  return {.outgoing = std::max(rows.local * sections, group * layout.attn_tp) * row_bytes,
-          .incoming = std::max(group, rows.local * ranks) * row_bytes};
+  // Each of a row's choices on another ep rank: out to a copy of each section, back to all copies of each.
+  const int32_t choices = config.num_experts_per_tok + (config.shared_expert_intermediate_size > 0);
+  const int64_t targets = int64_t{std::min(layout.ep, choices)} * layout.moe_tp;
+  return {.outgoing =
+              std::max(rows.local * std::min<int64_t>(sections, targets), group * layout.attn_tp) * row_bytes,
+          .incoming = std::max(group, rows.local * targets) * row_bytes};
 }
 
 /// Steps go from rank 0 to the others, logits and scores to it: it holds one way what they hold the other.

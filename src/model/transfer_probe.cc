@@ -33,8 +33,7 @@ double attention_flops(OpContext& ctx, Ops& ops, KvPool& scratch, int32_t heads_
   const Matrix q = ctx.arena.matrix(kRows, int64_t{heads_q} * s.dim_k);
   const Matrix out = ctx.arena.matrix(kRows, int64_t{heads_q} * s.dim_v);
   ops.clear(ctx, q);
-  const auto most =
-      static_cast<int32_t>(std::min<int64_t>(s.pages - 1, std::max<int64_t>(1, kMostKeys / s.page_size)));
+  const int32_t most = probe_pages(s);
   std::vector<int32_t> pages(most);
   std::iota(pages.begin(), pages.end(), 1);
   const IndexArray table = ops.upload(ctx, pages);
@@ -57,6 +56,11 @@ double attention_flops(OpContext& ctx, Ops& ops, KvPool& scratch, int32_t heads_
 }
 
 }  // namespace
+
+int32_t probe_pages(const KvShape& scratch) {
+  return static_cast<int32_t>(
+      std::min<int64_t>(scratch.pages - 1, std::max<int64_t>(1, kMostKeys / scratch.page_size)));
+}
 
 TransferFigures measure_transfer(OpContext& ctx, Ops& ops, KvPool& scratch, int32_t heads_q,
                                  Communicator& comm, bool overlaps, const std::function<double()>& seconds) {

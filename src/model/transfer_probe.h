@@ -12,6 +12,9 @@ namespace longspan {
 /// The largest message that measure_transfer sends or gets.
 inline constexpr int64_t kMostProbeBytes = 16 << 20;
 
+/// Pages of keys that it attends to at most.
+int32_t probe_pages(const KvShape& scratch);
+
 /// What choose_transfer needs to know of a cp group: all its ranks attend at the same time, then all send to
 /// the next one, each for some tens of milliseconds. `scratch`: a pool of the rank's slice that holds nothing
 /// worth keeping. `seconds`: a clock. Collective; each rank gets what rank 0 of the group measured.

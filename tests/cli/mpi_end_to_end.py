@@ -118,6 +118,7 @@ def refused(what, command, code, says):
 def main():
     with tempfile.TemporaryDirectory(prefix="mpi_end_to_end_") as folder:
         work = pathlib.Path(folder)
+        os.environ["XDG_CACHE_HOME"] = str(work / "cache")
         asked = [json.dumps(request) + "\n" for request in requests()]
         (work / "in.jsonl").write_text("".join(asked))
         answer(work, [], [])

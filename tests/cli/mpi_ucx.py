@@ -17,7 +17,7 @@ MODEL = os.path.join(SOURCE, "models/recall-moe")
 PATIENCE = 120  # seconds
 SKIPPED = 77
 # UCX leaves itself out where it finds no InfiniBand, unless told that any transport will do.
-UCX = "--mca pml ucx --mca pml_ucx_tls any --mca pml_ucx_devices any --mca osc ucx".split()
+UCX = "--mca pml ucx --mca pml_ucx_tls any --mca pml_ucx_devices any".split()
 LAYOUTS = ["--cp 2", "--tp 2 --cp 1", "--cp 2 --moe-dp 1 --ep 2", "--cp 2 --kv shard --kv-exchange ring", "--cp 2 --kv shard --kv-exchange gather-q"]
 
 
@@ -41,8 +41,6 @@ def main():
     listed = subprocess.run([info, "--parsable"], capture_output=True, text=True).stdout if info else ""
     if "mca:pml:ucx:" not in listed:
         skip("this Open MPI was built without UCX (ompi_info lists no pml ucx)")
-    tried = subprocess.run([MPIRUN, "-n", "2"] + UCX + ["true"], capture_output=True, text=True, timeout=PATIENCE)
-    assert tried.returncode == 0, f"mpirun: {tried.stderr}"
     with tempfile.TemporaryDirectory(prefix="mpi_ucx_") as folder:
         work = pathlib.Path(folder)
         words = (pathlib.Path(MODEL) / "demo/document.txt").read_text().split()
@@ -54,7 +52,7 @@ def main():
             try:
                 got = tokens(work, [MPIRUN, "-n", "2"] + UCX + transports, flags.split() + ["--comm", "mpi"])
             except AssertionError as error:
-                if "No components were able to be opened in the pml framework" in str(error):
+                if i == 0 and "No components were able to be opened in the pml framework" in str(error):
                     skip(f"UCX finds no transport on this machine: {error}")
                 raise
             assert got == alone, f"{flags}: tokens {got}, not {alone}"

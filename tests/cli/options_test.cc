@@ -272,8 +272,8 @@ TEST(Options, ReadsTheVariablesOfCann) {
 }
 
 TEST(Options, CachesWhereOtherProgramsDo) {
-  const char* home = std::getenv("HOME");
-  const std::string old_home = home != nullptr ? home : "";
+  const char *home = std::getenv("HOME"), *cache = std::getenv("XDG_CACHE_HOME");
+  const std::string old_home = home != nullptr ? home : "", old_cache = cache != nullptr ? cache : "";
   unsetenv("XDG_CACHE_HOME");
   const auto folder = [] { return engine(parse({"plan", "-m", "M"})).cache_folder; };
   setenv("HOME", "/home/ann", 1);
@@ -286,6 +286,7 @@ TEST(Options, CachesWhereOtherProgramsDo) {
   unsetenv("HOME");
   EXPECT_EQ(folder(), "");
   if (home != nullptr) setenv("HOME", old_home.c_str(), 1);
+  if (cache != nullptr) setenv("XDG_CACHE_HOME", old_cache.c_str(), 1);
 }
 
 TEST(Options, BadFlagsNameTheNearest) {

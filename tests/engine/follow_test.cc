@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <new>
 #include <optional>
 #include <thread>
@@ -106,16 +107,28 @@ TEST_F(Follow, WhatRankZeroRemembersHoldsForAll) {
     options_[rank].shard_kv = true;
     options_[rank].cache_folder = caches[rank].path().string();
   }
-  const auto files = [](const testing_support::TempDir& cache) {
-    return std::distance(std::filesystem::directory_iterator(cache.path()), {});
-  };
-  for (int start = 0; start < 2; ++start) {
+  const auto start = [&] {
     const auto [leader, follower] = run();
     EXPECT_EQ(leader.message, "");
     EXPECT_EQ(follower.message, "");
-    EXPECT_EQ(files(caches[0]), 1);
-    EXPECT_EQ(files(caches[1]), 0);
-  }
+  };
+  const auto files = [](const testing_support::TempDir& cache) {
+    std::map<std::string, std::string> texts;
+    for (const auto& entry : std::filesystem::directory_iterator(cache.path()))
+      texts[entry.path().filename().string()] = testing_support::read_file(entry.path());
+    return texts;
+  };
+  start();
+  const auto first = files(caches[0]);
+  ASSERT_EQ(first.size(), 1u);
+  EXPECT_TRUE(files(caches[1]).empty());
+  const auto& [name, text] = *first.begin();
+  const std::string key = text.substr(0, text.find('\n') + 1);
+  const std::string other = key + "attention_flops 1\nbytes_per_second 2\nlatency_s 3\n";
+  caches[1].write(name, other);
+  start();
+  EXPECT_EQ(files(caches[0]), first) << "was not measured again";
+  EXPECT_EQ(files(caches[1]).at(name), other) << "is not rank 0's";
 }
 
 // Of the memory for KV pages, what messages between processes take is left out.

@@ -74,6 +74,9 @@ TEST_F(MessageMemory, RowsThatGoToTheirExpertsAndBack) {
   config_.layer_is_moe = {true, true};
   const int64_t local = kRows / 2 + 2 + 4, row = kHidden * 4;
   const int64_t keys = (local + kRows) * 2 * 4 * 16 * 4;
+  // With one choice a row has one target; all rows may have the same, which sends all of them back.
+  EXPECT_EQ(bytes({.cp = 2, .moe_dp = 1, .ep = 2}), kOrders + keys + 2 * (kRows * row));
+  config_.shared_expert_intermediate_size = 16;
   EXPECT_EQ(bytes({.cp = 2, .moe_dp = 1, .ep = 2}), kOrders + keys + 2 * (2 * local * row));
 }
 
