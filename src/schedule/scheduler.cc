@@ -3,39 +3,68 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "schedule/policy.h"
 
 namespace longspan {
 
 Sequence& Scheduler::add(std::unique_ptr<Sequence> sequence) {
   check(sequence->prompt_len >= 1 && kv_.can_ever_fit(sequence->max_computed),
         "a sequence that can never run");
+  sequence->tenant_index = share_.enter(sequence->tenant);
+  if (!has_prompts(sequence->tenant_index)) share_.begin_prompts(sequence->tenant_index);
+  sequence->arrived = prompt_tokens_;
   waiting_.push_back(std::move(sequence));
   return *waiting_.back();
 }
 
+bool Scheduler::has_prompts(int32_t tenant) const {
+  const auto is_prompt_of = [&](const auto& sequence) {
+    return sequence->tenant_index == tenant && !sequence->decoding();
+  };
+  return std::any_of(waiting_.begin(), waiting_.end(), is_prompt_of) ||
+         std::any_of(running_.begin(), running_.end(), is_prompt_of);
+}
+
+size_t Scheduler::choose_waiting() const {
+  std::vector<TenantLoad> tenants;
+  for (const int64_t served : share_.served()) tenants.push_back({.served = served});
+  for (const auto& sequence : running_) ++tenants[sequence->tenant_index].running;
+  std::vector<Candidate> candidates;
+  for (const auto& sequence : waiting_)
+    candidates.push_back(
+        {.tenant = sequence->tenant_index, .due = due_at(sequence->arrived, sequence->pending())});
+  return next_admission(candidates, tenants);
+}
+
 void Scheduler::admit() {
   while (!waiting_.empty() && std::ssize(running_) < options_.max_running) {
-    Sequence& next = *waiting_.front();
+    const auto chosen = waiting_.begin() + static_cast<std::ptrdiff_t>(choose_waiting());
+    Sequence& next = **chosen;
     next.kv = kv_.admit(next.tokens, next.max_computed, next.reuse_prefix);
     if (!next.kv) return;
     next.computed = static_cast<int32_t>(next.kv->cached_tokens());
-    running_.push_back(std::move(waiting_.front()));
-    waiting_.pop_front();
+    running_.push_back(std::move(*chosen));
+    waiting_.erase(chosen);
   }
+}
+
+std::vector<Demand> Scheduler::demands() const {
+  std::vector<Demand> demands;
+  for (const auto& sequence : running_) {
+    demands.push_back({.pending = sequence->pending(),
+                       .decoding = sequence->decoding(),
+                       .tenant = sequence->tenant_index,
+                       .due = due_at(sequence->arrived, sequence->pending())});
+  }
+  return demands;
 }
 
 std::optional<ScheduledStep> Scheduler::next() {
   admit();
   if (running_.empty()) return std::nullopt;
+  return make_step(allot_tokens(demands(), share_.served(), options_.max_tokens_per_step, round_++));
+}
 
-  std::vector<Demand> demands;
-  for (const auto& sequence : running_) {
-    demands.push_back({.pending = static_cast<int32_t>(std::ssize(sequence->tokens) - sequence->computed),
-                       .decoding = sequence->decoding()});
-  }
-  const std::vector<int32_t> allotted = allot_tokens(demands, options_.max_tokens_per_step, round_++);
-
+ScheduledStep Scheduler::make_step(const std::vector<int32_t>& allotted) {
   ScheduledStep step;
   step.batch.page_size = options_.page_size;
   for (size_t i = 0; i < running_.size(); ++i) {
@@ -63,12 +92,18 @@ std::optional<ScheduledStep> Scheduler::next() {
 void Scheduler::complete(const ScheduledStep& step) {
   for (size_t i = 0; i < step.sequences.size(); ++i) {
     Sequence& sequence = *step.sequences[i];
-    sequence.computed += step.batch.rows[i].new_tokens;
+    const int32_t new_tokens = step.batch.rows[i].new_tokens;
+    if (!sequence.decoding()) {
+      share_.charge(sequence.tenant_index, new_tokens);
+      prompt_tokens_ += new_tokens;
+    }
+    sequence.computed += new_tokens;
     kv_.commit(*sequence.kv, sequence.tokens, sequence.computed);
   }
 }
 
 void Scheduler::remove(Sequence& sequence) {
+  share_.leave(sequence.tenant_index);
   if (sequence.kv) kv_.release(*sequence.kv);
   const auto is_it = [&](const auto& other) { return other.get() == &sequence; };
   if (std::erase_if(running_, is_it) == 0) std::erase_if(waiting_, is_it);

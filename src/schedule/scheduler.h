@@ -1,14 +1,16 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <limits>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "kv/kv_cache.h"
 #include "plan/batch.h"
+#include "schedule/fair_share.h"
+#include "schedule/policy.h"
 
 namespace longspan {
 
@@ -19,10 +21,17 @@ struct Sequence {
   int32_t prompt_len = 0;        // tokens, >= 1
   int32_t max_computed = 0;      // tokens whose KV may ever be needed: what is reserved on admission
   bool reuse_prefix = true;      // may start from cached KV
+  std::string tenant = {};       // whose it is: tenants share the engine evenly
   int32_t computed = 0;          // tokens whose KV is in the pool
   std::optional<KvSequence> kv;  // once admitted
 
+  // The scheduler's own.
+  int32_t tenant_index = 0;
+  int64_t arrived = 0;  // prompt tokens computed for anybody until it came
+
   bool decoding() const { return computed >= prompt_len; }
+  /// Known tokens without KV.
+  int32_t pending() const { return static_cast<int32_t>(std::ssize(tokens)) - computed; }
 };
 
 struct SchedulerOptions {
@@ -42,8 +51,10 @@ struct ScheduledStep {
   }
 };
 
-/// Continuous batching: first come, first admitted, once pages for a sequence's whole life are there (so that
-/// a running one never runs out of them). Knows tokens and pages, no tensors and no text. Not thread-safe.
+/// Continuous batching: which sequence is admitted next, and how many tokens each may compute, is what
+/// schedule/policy.h says. A sequence is admitted once pages for its whole life are there (so that a running
+/// one never runs out of them); until the chosen one fits, nobody passes it. Knows tokens and pages, no
+/// tensors and no text. Not thread-safe.
 class Scheduler {
  public:
   Scheduler(KvCache& kv, const SchedulerOptions& options) : kv_(kv), options_(options) {}
@@ -64,11 +75,17 @@ class Scheduler {
 
  private:
   void admit();
+  size_t choose_waiting() const;
+  bool has_prompts(int32_t tenant) const;
+  std::vector<Demand> demands() const;
+  ScheduledStep make_step(const std::vector<int32_t>& allotted);
 
   KvCache& kv_;
   SchedulerOptions options_;
-  std::deque<std::unique_ptr<Sequence>> waiting_;
+  std::vector<std::unique_ptr<Sequence>> waiting_;  // in order of arrival
   std::vector<std::unique_ptr<Sequence>> running_;
+  FairShare share_;
+  int64_t prompt_tokens_ = 0;  // computed so far
   uint64_t round_ = 0;
 };
 

@@ -17,6 +17,7 @@ inline constexpr int32_t kMaxChoices = 128;  // of one request: prompts times n
 /// What /v1/completions or /v1/chat/completions is asked for.
 struct GenerationRequest {
   bool chat = false;
+  std::string tenant;  // who asks; not in the body
   std::string model;
   std::vector<Prompt> prompts;  // chat: one
   ChatOptions chat_options;

@@ -9,6 +9,7 @@ namespace longspan::server {
 RequestId ScriptedEngine::submit(Request request) {
   const std::lock_guard lock(mutex_);
   samplings.push_back(request.sampling);
+  tenants.push_back(request.tenant);
   arrivals_.emplace(next_id_, std::move(request));
   return next_id_++;
 }

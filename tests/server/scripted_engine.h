@@ -24,6 +24,7 @@ class ScriptedEngine final : public Engine {
                        .context_length = 100,
                        .page_size = 16};
   std::vector<SamplingParams> samplings;  // of the requests so far; read it when nothing runs
+  std::vector<std::string> tenants;       // likewise
 
   RequestId submit(Request request) override;
   void cancel(RequestId id) override;
