@@ -40,14 +40,17 @@ struct EngineOptions {
   int32_t page_size = 128;  ///< tokens per KV page, >= 1
   int32_t max_running_requests = 32;    ///< rows in a batch, >= 1
   int32_t chunked_prefill_size = 8192;  ///< most new tokens per step, >= 1; -1: no limit
-  int64_t context_length = 0;           ///< tokens; 0: what the model's config says; may only lower it
-  double mem_fraction = 0.7;            ///< of the device's memory, for weights and KV of all ranks on it
-  int64_t max_total_tokens = 0;         ///< KV tokens in the pool; 0: what mem_fraction leaves
-  bool prefix_cache = true;             ///< keep KV of finished prompts for later ones with the same start
-  int32_t threads = 0;                  ///< cores for all ranks of this process; 0: its affinity mask, which
-                                        ///< processes of a job with the same one divide
-  bool share_kv = true;                 ///< ranks in one process use one pool; false: one each, merged gather
-  bool shard_kv = false;  ///< every KV page on one cp rank only, a pool each: cp times the tokens
+  /// While requests generate, prompts are computed in chunks that keep a step within this many milliseconds,
+  /// or within twice a step without prompts where that is longer; 0: always chunked_prefill_size.
+  double max_step_ms = 0;
+  int64_t context_length = 0;    ///< tokens; 0: what the model's config says; may only lower it
+  double mem_fraction = 0.7;     ///< of the device's memory, for weights and KV of all ranks on it
+  int64_t max_total_tokens = 0;  ///< KV tokens in the pool; 0: what mem_fraction leaves
+  bool prefix_cache = true;      ///< keep KV of finished prompts for later ones with the same start
+  int32_t threads = 0;           ///< cores for all ranks of this process; 0: its affinity mask, which
+                                 ///< processes of a job with the same one divide
+  bool share_kv = true;          ///< ranks in one process use one pool; false: one each, merged gather
+  bool shard_kv = false;         ///< every KV page on one cp rank only, a pool each: cp times the tokens
   ShardExchange shard_exchange = ShardExchange::kAuto;  ///< with shard_kv
   int32_t min_tokens_to_cut = 0;  ///< prompts with fewer new tokens stay on one rank; 0: 2 * cp
   int32_t min_tokens_per_rank =

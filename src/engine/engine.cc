@@ -50,7 +50,8 @@ class EngineImpl final : public Engine {
                          .max_tokens_per_step = options_.chunked_prefill_size < 0
                                                     ? std::numeric_limits<int64_t>::max()
                                                     : options_.chunked_prefill_size,
-                         .page_size = options_.page_size}) {}
+                         .page_size = options_.page_size,
+                         .max_step_ms = options_.max_step_ms}) {}
 
   RequestId submit(Request request) override;
   void cancel(RequestId id) override;
@@ -216,10 +217,12 @@ bool EngineImpl::step() {
     throw Error(*dead_);
   }
   const bool worked = take_inbox();
+  const double begin_ms = now_();
   const std::optional<ScheduledStep> step = scheduler_.next();
   if (!step) return worked;
 
-  for (const Sequence* sequence : step->sequences) running_.at(sequence->id).request->note_step_begin(now_());
+  for (const Sequence* sequence : step->sequences)
+    running_.at(sequence->id).request->note_step_begin(begin_ms);
   const StepWants wants = wants_of(*step);
   StepOutput output;
   try {
@@ -244,6 +247,7 @@ bool EngineImpl::step() {
     advance(*step, row, wants.score_targets, output, first_token);
     first_token += count;
   }
+  scheduler_.observe(*step, now_() - begin_ms);
   take_inbox();
   return true;
 }

@@ -68,6 +68,15 @@ std::vector<int32_t> allot_tokens(std::span<const Demand> demands, std::span<con
   return allotted;
 }
 
+int64_t largest_that_fits(int64_t least, int64_t most, const std::function<bool(int64_t)>& fits) {
+  int64_t good = least, bad = std::max(least, most) + 1;
+  while (bad - good > 1) {
+    const int64_t middle = good + (bad - good) / 2;
+    (fits(middle) ? good : bad) = middle;
+  }
+  return good;
+}
+
 size_t next_admission(std::span<const Candidate> waiting, std::span<const TenantLoad> tenants) {
   std::vector<size_t> order(waiting.size());
   std::iota(order.begin(), order.end(), size_t{0});

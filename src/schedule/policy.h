@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -32,6 +33,9 @@ struct Demand {
 /// and among a tenant's prompts to the one that is due first. `served` [tenants]: FairShare's prompt tokens.
 std::vector<int32_t> allot_tokens(std::span<const Demand> demands, std::span<const int64_t> served,
                                   int64_t budget, uint64_t round);
+
+/// The largest number in [least, most] that fits; `least` if none does. What fits, fits smaller, too.
+int64_t largest_that_fits(int64_t least, int64_t most, const std::function<bool(int64_t)>& fits);
 
 /// A sequence that waits for a place in the batch.
 struct Candidate {

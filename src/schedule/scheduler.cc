@@ -5,6 +5,12 @@
 #include "base/check.h"
 
 namespace longspan {
+namespace {
+
+// The smallest chunk of prompts beside decoding rows, so that they come to an end on any machine.
+constexpr int64_t kLeastChunk = 16;
+
+}  // namespace
 
 Sequence& Scheduler::add(std::unique_ptr<Sequence> sequence) {
   check(sequence->prompt_len >= 1 && kv_.can_ever_fit(sequence->max_computed),
@@ -61,7 +67,33 @@ std::vector<Demand> Scheduler::demands() const {
 std::optional<ScheduledStep> Scheduler::next() {
   admit();
   if (running_.empty()) return std::nullopt;
-  return make_step(allot_tokens(demands(), share_.served(), options_.max_tokens_per_step, round_++));
+  const std::vector<Demand> wanted = demands();
+  return make_step(allot_tokens(wanted, share_.served(), step_budget(wanted), round_++));
+}
+
+int64_t Scheduler::step_budget(const std::vector<Demand>& demands) const {
+  const int64_t most = options_.max_tokens_per_step;
+  StepWork decode_work;
+  int64_t decoding = 0, pending = 0;
+  for (size_t i = 0; i < demands.size(); ++i) {
+    pending += demands[i].pending;
+    if (!demands[i].decoding) continue;
+    ++decoding;
+    decode_work.add(1, running_[i]->computed);
+  }
+  if (options_.max_step_ms <= 0 || decoding == 0 || decoding == std::ssize(demands) || !prompt_cost_.known())
+    return most;
+  // Either may be stretched to more rows than it has seen: the smaller promises no more than it should.
+  double idle_ms = prompt_cost_.predict_ms(decode_work);
+  if (decode_cost_.known()) idle_ms = std::min(idle_ms, decode_cost_.predict_ms(decode_work));
+  const double limit_ms = std::max(options_.max_step_ms, 2 * idle_ms);
+  const auto fits = [&](int64_t budget) {
+    const std::vector<int32_t> allotted = allot_tokens(demands, share_.served(), budget, round_);
+    StepWork work;
+    for (size_t i = 0; i < allotted.size(); ++i) work.add(allotted[i], running_[i]->computed);
+    return prompt_cost_.cautious_ms(work) <= limit_ms;
+  };
+  return largest_that_fits(std::min(most, decoding + kLeastChunk), std::min(most, pending), fits);
 }
 
 ScheduledStep Scheduler::make_step(const std::vector<int32_t>& allotted) {
@@ -71,6 +103,7 @@ ScheduledStep Scheduler::make_step(const std::vector<int32_t>& allotted) {
     if (allotted[i] == 0) continue;
     Sequence& sequence = *running_[i];
     step.sequences.push_back(&sequence);
+    step.has_prompts |= !sequence.decoding();
     step.batch.rows.push_back({.new_tokens = allotted[i], .prefix_len = sequence.computed});
     const auto first = sequence.tokens.begin() + sequence.computed;
     step.batch.token_ids.insert(step.batch.token_ids.end(), first, first + allotted[i]);
@@ -100,6 +133,10 @@ void Scheduler::complete(const ScheduledStep& step) {
     sequence.computed += new_tokens;
     kv_.commit(*sequence.kv, sequence.tokens, sequence.computed);
   }
+}
+
+void Scheduler::observe(const ScheduledStep& step, double ms) {
+  (step.has_prompts ? prompt_cost_ : decode_cost_).observe(work_of(step.batch.rows), ms);
 }
 
 void Scheduler::remove(Sequence& sequence) {

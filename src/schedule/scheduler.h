@@ -11,6 +11,7 @@
 #include "plan/batch.h"
 #include "schedule/fair_share.h"
 #include "schedule/policy.h"
+#include "schedule/step_cost.h"
 
 namespace longspan {
 
@@ -38,12 +39,16 @@ struct SchedulerOptions {
   int32_t max_running = 32;
   int64_t max_tokens_per_step = std::numeric_limits<int64_t>::max();
   int32_t page_size = 128;
+  /// While rows decode, a prompt's chunk is as large as keeps the step within this, or within twice what the
+  /// rows take alone where that is longer; 0: no such bound.
+  double max_step_ms = 0;
 };
 
 /// One step: the batch, and which sequence each of its rows is.
 struct ScheduledStep {
   Batch batch;
   std::vector<Sequence*> sequences;  // [bs]
+  bool has_prompts = false;          // else all its rows decode
 
   /// The row ends at its sequence's last known token: its logits give the next one.
   bool reaches_end(size_t row) const {
@@ -65,6 +70,8 @@ class Scheduler {
   std::optional<ScheduledStep> next();
   /// Notes that a step's tokens have KV now, and offers full pages to later prompts.
   void complete(const ScheduledStep& step);
+  /// How long a step took, from its choice to the choice of the next.
+  void observe(const ScheduledStep& step, double ms);
   /// Forgets a sequence, waiting or running, and gives its pages back. Invalidates the reference.
   void remove(Sequence& sequence);
 
@@ -78,6 +85,7 @@ class Scheduler {
   size_t choose_waiting() const;
   bool has_prompts(int32_t tenant) const;
   std::vector<Demand> demands() const;
+  int64_t step_budget(const std::vector<Demand>& demands) const;
   ScheduledStep make_step(const std::vector<int32_t>& allotted);
 
   KvCache& kv_;
@@ -85,7 +93,8 @@ class Scheduler {
   std::vector<std::unique_ptr<Sequence>> waiting_;  // in order of arrival
   std::vector<std::unique_ptr<Sequence>> running_;
   FairShare share_;
-  int64_t prompt_tokens_ = 0;  // computed so far
+  StepCost prompt_cost_, decode_cost_;  // of steps with prompts, and without
+  int64_t prompt_tokens_ = 0;           // computed so far
   uint64_t round_ = 0;
 };
 

@@ -88,6 +88,14 @@ TEST(AllotTokens, NobodyStarvesUnderAnyBudget) {
   }
 }
 
+TEST(LargestThatFits, IsFoundWhereverTheLimitIs) {
+  for (int64_t limit = -3; limit < 30; ++limit) {
+    const auto fits = [&](int64_t budget) { return budget <= limit; };
+    EXPECT_EQ(largest_that_fits(4, 20, fits), std::clamp<int64_t>(limit, 4, 20)) << limit;
+    EXPECT_EQ(largest_that_fits(4, 2, fits), 4) << limit;
+  }
+}
+
 TEST(NextAdmission, FewestRunningThenLeastServedThenDueFirst) {
   const std::vector<Candidate> waiting = {
       {.tenant = 0, .due = 5}, {.tenant = 1, .due = 90}, {.tenant = 1, .due = 80}};
