@@ -83,12 +83,13 @@ struct EngineStats {
   int64_t free_pages = 0, cached_pages = 0, total_pages = 0;
   int64_t steps = 0;
   int64_t prefill_tokens = 0, decode_tokens = 0;  ///< computed so far
+  int64_t preemptions = 0;  ///< requests that gave their KV pages back to older ones and were computed again
 };
 
 /// A request that has not finished, as the last step left it.
 struct RequestStatus {
   RequestId id = 0;
-  bool running = false;  ///< else it waits for a place in the batch or for pages
+  bool running = false;  ///< else it waits for a place in the batch or for pages, again after a preemption
   int32_t prompt_tokens = 0;
   int32_t cached_tokens = 0;              ///< of the prompt, found in the prefix tree
   int32_t processed_tokens = 0;           ///< of the prompt, cached ones included

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <longspan/engine.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <chrono>
@@ -220,6 +221,9 @@ bool EngineImpl::step() {
   const double begin_ms = now_();
   const std::optional<ScheduledStep> step = scheduler_.next();
   if (!step) return worked;
+  counters_.preemptions += std::ssize(step->preempted);
+  for (const uint64_t id : step->preempted)
+    spdlog::info("KV pages ran short: request {} gave its own back and will be computed again", id);
 
   for (const Sequence* sequence : step->sequences)
     running_.at(sequence->id).request->note_step_begin(begin_ms);
@@ -330,7 +334,7 @@ std::vector<RequestStatus> EngineImpl::requests() const {
     status.processed_tokens = std::min(sequence.computed, sequence.prompt_len);
     status.new_tokens = static_cast<int32_t>(std::ssize(sequence.tokens)) - sequence.prompt_len;
     if (sequence.kv) {
-      status.cached_tokens = static_cast<int32_t>(sequence.kv->cached_tokens());
+      status.cached_tokens = sequence.cached_tokens;
       status.pages = std::ssize(sequence.kv->pages());
     }
     status.rank_tokens = entry.request->rank_tokens();

@@ -9,10 +9,10 @@ KvCache::KvCache(const KvCacheOptions& options)
       allocator_(options.num_pages, options.owners),
       tree_(&allocator_, options.page_size) {}
 
-std::optional<KvSequence> KvCache::admit(std::span<const int32_t> prompt, int64_t max_tokens_total,
-                                         bool reuse_prefix) {
+std::optional<KvSequence> KvCache::admit(std::span<const int32_t> prompt, int64_t tokens, bool reuse_prefix,
+                                         int64_t spare) {
   check(!prompt.empty(), "a sequence starts with a prompt");
-  check(max_tokens_total >= static_cast<int64_t>(prompt.size()), "a sequence has room for its prompt");
+  check(tokens >= static_cast<int64_t>(prompt.size()), "a sequence has room for its prompt");
   KvSequence sequence;
   if (options_.prefix_cache && reuse_prefix) {
     const std::vector<int32_t> cached = tree_.match(prompt.first(prompt.size() - 1));
@@ -21,15 +21,20 @@ std::optional<KvSequence> KvCache::admit(std::span<const int32_t> prompt, int64_
     sequence.cached_tokens_ = sequence.tree_pages_ * options_.page_size;
     sequence.table_.set_length(sequence.cached_tokens_, options_.page_size);
   }
-  const int64_t missing = pages_needed(max_tokens_total) - sequence.tree_pages_;
-  if (missing > free_pages() + cached_pages()) {
+  const int64_t missing = pages_needed(tokens) - sequence.tree_pages_;
+  if (missing + spare > available_pages() || !grow(sequence, tokens)) {
     release(sequence);
     return std::nullopt;
   }
-  if (missing > free_pages()) tree_.evict(missing - free_pages());
-  check(sequence.table_.grow(allocator_, max_tokens_total, options_.page_size),
-        "cached pages can be evicted");
   return sequence;
+}
+
+bool KvCache::grow(KvSequence& sequence, int64_t tokens) {
+  const int64_t missing = pages_needed(tokens) - std::ssize(sequence.pages());
+  if (missing > available_pages()) return false;
+  if (missing > free_pages()) tree_.evict(missing - free_pages());
+  check(sequence.table_.grow(allocator_, tokens, options_.page_size), "cached pages can be evicted");
+  return true;
 }
 
 void KvCache::commit(KvSequence& sequence, std::span<const int32_t> tokens, int64_t computed) {

@@ -22,7 +22,7 @@ struct KvCacheOptions {
 /// stay taken. Moves, but does not copy.
 class KvSequence {
  public:
-  /// Page numbers (PageAllocator), enough for all tokens it was admitted for. The pages from cached_tokens /
+  /// Page numbers (PageAllocator), enough for all tokens that were asked for. The pages from cached_tokens /
   /// page_size on were fresh at admission: their memory holds an earlier owner's rows.
   const std::vector<int32_t>& pages() const { return table_.pages(); }
   /// Tokens found in the prefix tree at admission: whole pages, fewer than the prompt.
@@ -52,12 +52,16 @@ class KvCache {
     return pages_needed(max_tokens_total) <= total_pages();
   }
 
-  /// Takes pages for a sequence of up to max_tokens_total tokens (>= prompt.size() >= 1), the longest cached
+  /// Takes pages for the first `tokens` tokens of a sequence (>= prompt.size() >= 1), the longest cached
   /// start of the prompt among them; at least the prompt's last token is left to compute. With reuse_prefix
   /// off nothing is looked up (for prompts of which every position is to be scored). Evicts cached pages
-  /// where free ones run short. nullopt, and nothing changed, if there are not enough right now.
-  std::optional<KvSequence> admit(std::span<const int32_t> prompt, int64_t max_tokens_total,
-                                  bool reuse_prefix = true);
+  /// where free ones run short, but leaves `spare` pages free or cached. nullopt, and nothing changed, if
+  /// there are not enough right now.
+  std::optional<KvSequence> admit(std::span<const int32_t> prompt, int64_t tokens, bool reuse_prefix = true,
+                                  int64_t spare = 0);
+  /// Takes further pages until `tokens` tokens fit, as admit does. False, and nothing changed, if there are
+  /// not enough right now.
+  bool grow(KvSequence& sequence, int64_t tokens);
 
   /// The KV of the first `computed` tokens is in the pages; `tokens` are the sequence's tokens, at least
   /// these. Never goes back: computed >= length. Full pages become available to later prompts. Where the tree
@@ -74,6 +78,8 @@ class KvCache {
     sequence.table_.export_row(allocator_, row, owners);
   }
 
+  /// Pages that can be handed out now: free ones, and cached ones that nobody uses.
+  int64_t available_pages() const { return free_pages() + cached_pages(); }
   /// total = free + cached + used, in pages, over all owners.
   int64_t total_pages() const { return allocator_.total_pages(); }
   int64_t free_pages() const { return allocator_.free_pages(); }

@@ -18,6 +18,7 @@ Sequence& Scheduler::add(std::unique_ptr<Sequence> sequence) {
   sequence->tenant_index = share_.enter(sequence->tenant);
   if (!has_prompts(sequence->tenant_index)) share_.begin_prompts(sequence->tenant_index);
   sequence->arrived = prompt_tokens_;
+  sequence->number = arrivals_++;
   waiting_.push_back(std::move(sequence));
   return *waiting_.back();
 }
@@ -44,13 +45,54 @@ size_t Scheduler::choose_waiting() const {
 void Scheduler::admit() {
   while (!waiting_.empty() && std::ssize(running_) < options_.max_running) {
     const auto chosen = waiting_.begin() + static_cast<std::ptrdiff_t>(choose_waiting());
-    Sequence& next = **chosen;
-    next.kv = kv_.admit(next.tokens, next.max_computed, next.reuse_prefix);
-    if (!next.kv) return;
-    next.computed = static_cast<int32_t>(next.kv->cached_tokens());
+    if (!fits(**chosen)) return;
     running_.push_back(std::move(*chosen));
     waiting_.erase(chosen);
   }
+}
+
+// Admits it if there are pages.
+bool Scheduler::fits(Sequence& sequence) {
+  const bool was_preempted = sequence.lost_tokens > 0;
+  const auto known = static_cast<int32_t>(std::ssize(sequence.tokens));
+  int64_t spare = std::ssize(running_);
+  if (was_preempted) {
+    spare = 0;
+    for (const auto& other : running_)
+      spare += kv_.pages_needed(other->max_computed) - std::ssize(other->kv->pages());
+  }
+  const int32_t room = was_preempted ? sequence.max_computed : std::min(known + 1, sequence.max_computed);
+  sequence.kv = kv_.admit(sequence.tokens, room, sequence.reuse_prefix, spare);
+  if (!sequence.kv) return false;
+  sequence.computed = static_cast<int32_t>(sequence.kv->cached_tokens());
+  if (!was_preempted) sequence.cached_tokens = sequence.computed;
+  return true;
+}
+
+// Sequences that grow get their pages, the oldest first.
+std::vector<uint64_t> Scheduler::make_room() {
+  std::vector<uint64_t> preempted;
+  const auto older = [](const auto& a, const auto& b) { return a->number < b->number; };
+  std::sort(running_.begin(), running_.end(), older);
+  for (size_t i = 0; i < running_.size(); ++i) {
+    while (i < running_.size() && !kv_.grow(*running_[i]->kv, std::ssize(running_[i]->tokens))) {
+      preempted.push_back(running_.back()->id);
+      preempt(running_.size() - 1);
+    }
+  }
+  return preempted;
+}
+
+void Scheduler::preempt(size_t victim) {
+  Sequence& sequence = *running_[victim];
+  if (sequence.computed >= sequence.prompt_len) sequence.reuse_prefix = true;  // every position was computed
+  if (!has_prompts(sequence.tenant_index)) share_.begin_prompts(sequence.tenant_index);
+  kv_.release(*sequence.kv);
+  sequence.kv.reset();
+  sequence.computed = 0;
+  sequence.lost_tokens = static_cast<int32_t>(std::ssize(sequence.tokens));
+  waiting_.push_back(std::move(running_[victim]));
+  running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(victim));
 }
 
 std::vector<Demand> Scheduler::demands() const {
@@ -65,10 +107,13 @@ std::vector<Demand> Scheduler::demands() const {
 }
 
 std::optional<ScheduledStep> Scheduler::next() {
+  std::vector<uint64_t> preempted = make_room();
   admit();
   if (running_.empty()) return std::nullopt;
   const std::vector<Demand> wanted = demands();
-  return make_step(allot_tokens(wanted, share_.served(), step_budget(wanted), round_++));
+  ScheduledStep step = make_step(allot_tokens(wanted, share_.served(), step_budget(wanted), round_++));
+  step.preempted = std::move(preempted);
+  return step;
 }
 
 int64_t Scheduler::step_budget(const std::vector<Demand>& demands) const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <memory>
@@ -20,7 +21,7 @@ struct Sequence {
   uint64_t id = 0;
   std::vector<int32_t> tokens;   // prompt, then generated ones
   int32_t prompt_len = 0;        // tokens, >= 1
-  int32_t max_computed = 0;      // tokens whose KV may ever be needed: what is reserved on admission
+  int32_t max_computed = 0;      // tokens whose KV may ever be needed
   bool reuse_prefix = true;      // may start from cached KV
   std::string tenant = {};       // whose it is: tenants share the engine evenly
   int32_t computed = 0;          // tokens whose KV is in the pool
@@ -28,9 +29,13 @@ struct Sequence {
 
   // The scheduler's own.
   int32_t tenant_index = 0;
-  int64_t arrived = 0;  // prompt tokens computed for anybody until it came
+  int64_t arrived = 0;        // prompt tokens computed for anybody until it came
+  uint64_t number = 0;        // in order of arrival
+  int32_t cached_tokens = 0;  // of the prompt, found in the prefix tree when it was admitted first
+  int32_t lost_tokens = 0;    // it was preempted with so many known ones
 
-  bool decoding() const { return computed >= prompt_len; }
+  /// What is known at the start has KV: tokens come one by one now.
+  bool decoding() const { return computed >= std::max(prompt_len, lost_tokens); }
   /// Known tokens without KV.
   int32_t pending() const { return static_cast<int32_t>(std::ssize(tokens)) - computed; }
 };
@@ -49,6 +54,7 @@ struct ScheduledStep {
   Batch batch;
   std::vector<Sequence*> sequences;  // [bs]
   bool has_prompts = false;          // else all its rows decode
+  std::vector<uint64_t> preempted;   // ids of sequences that gave their pages back for this step
 
   /// The row ends at its sequence's last known token: its logits give the next one.
   bool reaches_end(size_t row) const {
@@ -57,9 +63,11 @@ struct ScheduledStep {
 };
 
 /// Continuous batching: which sequence is admitted next, and how many tokens each may compute, is what
-/// schedule/policy.h says. A sequence is admitted once pages for its whole life are there (so that a running
-/// one never runs out of them); until the chosen one fits, nobody passes it. Knows tokens and pages, no
-/// tensors and no text. Not thread-safe.
+/// schedule/policy.h says. A sequence is admitted once there are pages for the tokens that are known, and one
+/// more for each sequence that runs; until the chosen one fits, nobody passes it. If pages run out as
+/// sequences grow, the youngest gives its own back, and computes what it had again later, once there is room
+/// for its whole life beside those that run. The oldest is never taken from, and can have the whole pool, so
+/// that all come to their end. Knows tokens and pages, no tensors and no text. Not thread-safe.
 class Scheduler {
  public:
   Scheduler(KvCache& kv, const SchedulerOptions& options) : kv_(kv), options_(options) {}
@@ -82,6 +90,9 @@ class Scheduler {
 
  private:
   void admit();
+  bool fits(Sequence& sequence);
+  std::vector<uint64_t> make_room();
+  void preempt(size_t victim);
   size_t choose_waiting() const;
   bool has_prompts(int32_t tenant) const;
   std::vector<Demand> demands() const;
@@ -90,12 +101,13 @@ class Scheduler {
 
   KvCache& kv_;
   SchedulerOptions options_;
-  std::vector<std::unique_ptr<Sequence>> waiting_;  // in order of arrival
+  std::vector<std::unique_ptr<Sequence>> waiting_;
   std::vector<std::unique_ptr<Sequence>> running_;
   FairShare share_;
   StepCost prompt_cost_, decode_cost_;  // of steps with prompts, and without
   int64_t prompt_tokens_ = 0;           // computed so far
   uint64_t round_ = 0;
+  uint64_t arrivals_ = 0;
 };
 
 }  // namespace longspan

@@ -110,8 +110,63 @@ TEST(Scheduler, ATenantWithALongQueueHoldsNobodyUp) {
   EXPECT_LE(steps, 5 + 10) << "a place within 5 steps, then 100 tokens of each step";
 }
 
+/// Computes a step; whoever reached its last token gets another one.
+ScheduledStep run_step(Scheduler& scheduler) {
+  ScheduledStep step = *scheduler.next();
+  scheduler.complete(step);
+  for (Sequence* sequence : step.sequences)
+    if (sequence->pending() == 0) sequence->tokens.push_back(7);
+  scheduler.check_integrity();
+  return step;
+}
+
+TEST(Scheduler, WhoGrowsTakesPagesFromTheYoungest) {
+  KvCache kv({.num_pages = 9, .page_size = 4, .prefix_cache = false});  // 32 tokens
+  Scheduler scheduler(kv, {.max_running = 8, .max_tokens_per_step = 100, .page_size = 4});
+  Sequence& old = scheduler.add(make_sequence(1, 8, 17, 100));
+  scheduler.add(make_sequence(2, 4, 20, 200));
+  Sequence& young = scheduler.add(make_sequence(3, 4, 20, 300));
+  EXPECT_EQ(run_step(scheduler).sequences.size(), 2u)
+      << "3 pages, 2, and one spare for each: the third waits";
+  std::vector<uint64_t> preempted;
+  while (old.pending() > 0 && std::ssize(old.tokens) < 24) {
+    const ScheduledStep step = run_step(scheduler);
+    EXPECT_EQ(step.sequences.front(), &old) << "the oldest goes on in every step";
+    preempted.insert(preempted.end(), step.preempted.begin(), step.preempted.end());
+  }
+  EXPECT_THAT(preempted, testing::ElementsAre(2))
+      << "once, and it stays away until there is room for all of it";
+  EXPECT_EQ(scheduler.waiting(), 2);
+  scheduler.remove(old);
+  const auto step = scheduler.next();
+  EXPECT_THAT(step->batch.rows, testing::Contains(testing::Field(&BatchRow::new_tokens, testing::Gt(4))))
+      << "prompt and answer at once";
+  EXPECT_FALSE(young.decoding());
+}
+
+TEST(Scheduler, ALongPromptMayBePreemptedInItsMiddle) {
+  KvCache kv({.num_pages = 11, .page_size = 4});  // 40 tokens
+  Scheduler scheduler(kv, {.max_running = 8, .max_tokens_per_step = 9, .page_size = 4});
+  Sequence& old = scheduler.add(make_sequence(1, 4, 30, 100));
+  run_step(scheduler);
+  Sequence& young = scheduler.add(make_sequence(2, 24, 1, 200));
+  young.reuse_prefix = false;
+  run_step(scheduler);
+  EXPECT_EQ(young.computed, 8);
+  std::vector<uint64_t> preempted;
+  while (preempted.empty()) preempted = run_step(scheduler).preempted;
+  EXPECT_FALSE(young.kv);
+  while (std::ssize(old.tokens) < 34) run_step(scheduler);
+  scheduler.remove(old);
+  while (!young.decoding()) {
+    ASSERT_EQ(young.cached_tokens, 0);
+    run_step(scheduler);
+  }
+}
+
 // Thousands of random arrivals: see Traffic for what holds after each step.
 TEST(Scheduler, RandomTrafficLosesNothing) {
+  int64_t preempted = 0;
   for (int trial = 0; trial < 24; ++trial) {
     std::mt19937 random(trial);
     const auto page_size = static_cast<int32_t>(1 + random() % 9);
@@ -135,7 +190,9 @@ TEST(Scheduler, RandomTrafficLosesNothing) {
     EXPECT_EQ(end.finished + end.cancelled, 200);
     EXPECT_TRUE(trial % 4 != 0 || end.cached_tokens > 0);
     EXPECT_EQ(kv.used_pages(), 0);
+    preempted += end.preempted;
   }
+  EXPECT_GT(preempted, 100);
 }
 
 }  // namespace

@@ -15,9 +15,9 @@ namespace {
 using Machine = std::function<double(const StepWork&)>;
 
 struct Served {
-  std::vector<double> ms;              // of steps with prompt and decoding rows
-  std::vector<int64_t> chunks;         // prompt tokens in these
-  double idle_ms = 0;                  // of a step of decoding rows alone
+  std::vector<double> ms;       // of steps with prompt and decoding rows
+  std::vector<int64_t> chunks;  // prompt tokens in these
+  double idle_ms = 0;           // of a step of decoding rows alone
   int alone_steps = 0;
   double alone_ms = 0, beside_ms = 0;  // a prompt's prefill without and with decoding rows
 };

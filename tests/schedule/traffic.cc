@@ -56,6 +56,7 @@ void Traffic::run_step() {
   const auto step = scheduler_.next();
   ASSERT_EQ(step.has_value(), !open_.empty()) << "whoever is there can go on";
   if (!step) return;
+  end_.preempted += std::ssize(step->preempted);
   ASSERT_LE(std::ssize(step->batch.token_ids), options_.max_tokens_per_step);
   ASSERT_LE(scheduler_.running(), options_.max_running);
   ASSERT_EQ(scheduler_.running() + scheduler_.waiting(), std::ssize(open_)) << "no request is lost";
@@ -97,6 +98,7 @@ void Traffic::verify_row(const ScheduledStep& step, size_t row, size_t first_tok
   const Sequence& sequence = *step.sequences[row];
   const BatchRow& batch_row = step.batch.rows[row];
   ASSERT_EQ(sequence.tokens, open_.at(sequence.id).known);
+  ASSERT_GE(std::ssize(sequence.kv->pages()) * options_.page_size, sequence.computed + batch_row.new_tokens);
   ASSERT_EQ(batch_row.prefix_len, sequence.computed);
   ASSERT_GE(batch_row.new_tokens, 1);
   ASSERT_LE(batch_row.new_tokens, sequence.pending());
@@ -113,7 +115,7 @@ void Traffic::verify_row(const ScheduledStep& step, size_t row, size_t first_tok
 
 void Traffic::finish(uint64_t id) {
   const Open& open = open_.at(id);
-  end_.cached_tokens += open.sequence->kv->cached_tokens();
+  end_.cached_tokens += open.sequence->cached_tokens;
   end_.longest_wait = std::max(end_.longest_wait, end_.steps - open.came);
   scheduler_.remove(*open.sequence);
   open_.erase(id);

@@ -21,7 +21,7 @@ struct TrafficOptions {
 };
 
 struct TrafficEnd {
-  int64_t finished = 0, cancelled = 0, steps = 0;
+  int64_t finished = 0, cancelled = 0, steps = 0, preempted = 0;
   int64_t cached_tokens = 0;      // of prompts, found in the prefix tree
   int64_t longest_wait = 0;       // steps from arrival to the last token, of any request
   std::vector<int64_t> computed;  // [tenants] prompt tokens

@@ -217,6 +217,15 @@ TEST(OpenAiApiKeys, EachKeyIsATenant) {
   EXPECT_EQ(engine.tenants, (std::vector<std::string>{"key 1", "key 0", "key 1"}));
 }
 
+TEST_F(OpenAiApiTest, PreemptionsAreCounted) {
+  attach();
+  engine_.preemptions = 3;
+  EXPECT_EQ(ask("").status(), 200);
+  EXPECT_TRUE(soon([&] {
+    return get("/metrics").body().find("longspan_preemptions_total{model=\"m\"} 3") != std::string::npos;
+  }));
+}
+
 TEST_F(OpenAiApiTest, ManyClientsComeAndGo) {
   attach();
   std::vector<std::thread> clients;

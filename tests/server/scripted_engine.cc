@@ -32,6 +32,7 @@ std::vector<int32_t> ScriptedEngine::tokenize(const Prompt& prompt, const ChatOp
 EngineStats ScriptedEngine::stats() const {
   EngineStats stats;
   stats.running = static_cast<int64_t>(live_.size());
+  stats.preemptions = preemptions;
   return stats;
 }
 

@@ -17,6 +17,7 @@ class ScriptedEngine final : public Engine {
   std::atomic<bool> go{true};
   std::atomic<bool> die{false};  // the next step loses a rank
   std::atomic<bool> contradicts{false};
+  std::atomic<int64_t> preemptions{0};
   EngineInfo described{.architecture = "Scripted",
                        .device = "none",
                        .ranks = 1,
