@@ -25,6 +25,7 @@ std::unique_ptr<Sequence> ActiveRequest::start(std::vector<int32_t> prompt, int3
   sequence->max_computed = sequence->prompt_len + std::max(new_tokens_limit - 1, 0);
   sequence->reuse_prefix = !request_.sampling.prompt_logprobs;
   sequence->tenant = request_.tenant;
+  sequence->salt = request_.cache_salt;
   sequence->tokens = std::move(prompt);
   result_.prompt_tokens = sequence->prompt_len;
   if (request_.sampling.prompt_logprobs) result_.prompt_logprobs.resize(sequence->prompt_len);

@@ -12,8 +12,8 @@ namespace longspan {
 /// tokens had been computed, for anybody, when a request came.
 ///
 /// A prompt is due at arrived + the tokens it still needs, and what is due earlier goes first: short ones
-/// overtake long ones, but nobody is overtaken by what came later than its own length. So overtaking costs a
-/// prompt at most as many tokens of others as it has itself, and nothing starves.
+/// overtake long ones, but nobody is overtaken by what came after as many tokens as it has itself had been
+/// computed, so nothing starves.
 inline int64_t due_at(int64_t arrived, int64_t tokens_left) {
   return arrived + tokens_left;
 }

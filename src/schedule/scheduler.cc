@@ -1,6 +1,8 @@
 #include "schedule/scheduler.h"
 
 #include <algorithm>
+#include <span>
+#include <utility>
 
 #include "base/check.h"
 
@@ -31,24 +33,79 @@ bool Scheduler::has_prompts(int32_t tenant) const {
          std::any_of(running_.begin(), running_.end(), is_prompt_of);
 }
 
-size_t Scheduler::choose_waiting() const {
+size_t Scheduler::choose(const std::vector<Sequence*>& eligible) const {
   std::vector<TenantLoad> tenants;
   for (const int64_t served : share_.served()) tenants.push_back({.served = served});
   for (const auto& sequence : running_) ++tenants[sequence->tenant_index].running;
   std::vector<Candidate> candidates;
-  for (const auto& sequence : waiting_)
+  for (const Sequence* sequence : eligible)
     candidates.push_back(
         {.tenant = sequence->tenant_index, .due = due_at(sequence->arrived, sequence->pending())});
   return next_admission(candidates, tenants);
 }
 
 void Scheduler::admit() {
-  while (!waiting_.empty() && std::ssize(running_) < options_.max_running) {
-    const auto chosen = waiting_.begin() + static_cast<std::ptrdiff_t>(choose_waiting());
-    if (!fits(**chosen)) return;
-    running_.push_back(std::move(*chosen));
-    waiting_.erase(chosen);
+  std::vector<Sequence*> eligible;
+  for (const auto& sequence : waiting_) eligible.push_back(sequence.get());
+  while (!eligible.empty() && running() < options_.max_running) {
+    const auto chosen = eligible.begin() + static_cast<std::ptrdiff_t>(choose(eligible));
+    Sequence& next = **chosen;
+    eligible.erase(chosen);
+    if (waits_for_start(next)) continue;
+    if (!fits(next)) return;
+    note_copy(next);
+    const auto at = std::find_if(waiting_.begin(), waiting_.end(),
+                                 [&](const auto& sequence) { return sequence.get() == &next; });
+    running_.push_back(std::move(*at));
+    waiting_.erase(at);
   }
+}
+
+const Sequence* Scheduler::find_running(uint64_t number) const {
+  for (const auto& sequence : running_)
+    if (sequence->number == number) return sequence.get();
+  return nullptr;
+}
+
+// Another one is computing a page or more of what this one starts with, or half of what it lacks.
+bool Scheduler::waits_for_start(Sequence& sequence) const {
+  if (!kv_.has_prefix_cache() || !sequence.reuse_prefix) return false;
+  if (sequence.leader) {
+    const Sequence* leader = find_running(*sequence.leader);
+    if (leader && !leader->decoding() && leader->computed < sequence.leader_tokens) return true;
+    sequence.leader.reset();
+  }
+  const auto mine = std::span(sequence.tokens).first(sequence.tokens.size() - 1);
+  int64_t cached = -1;
+  for (const auto& other : running_) {
+    if (other->decoding() || other->salt != sequence.salt) continue;
+    const auto shared =
+        std::mismatch(mine.begin(), mine.end(), other->tokens.begin(), other->tokens.end()).first -
+        mine.begin();
+    if (shared == 0) continue;
+    if (cached < 0) cached = kv_.cached_tokens(sequence.tokens, sequence.salt);
+    const int64_t lacking = std::ssize(mine) - cached, gain = shared - cached;
+    if (gain < std::min<int64_t>(options_.page_size, std::max<int64_t>(1, lacking / 2))) continue;
+    // It shares whole pages as they are done, and the last one at its end.
+    const int64_t pages = kv_.pages_needed(shared);
+    const auto until =
+        static_cast<int32_t>(std::min<int64_t>(pages * options_.page_size, std::ssize(other->tokens)));
+    if (other->computed >= until) continue;
+    sequence.leader = other->number;
+    sequence.leader_tokens = until;
+    return true;
+  }
+  return false;
+}
+
+void Scheduler::note_copy(const Sequence& sequence) {
+  const std::optional<TailCopy>& copy = sequence.kv->tail_copy();
+  if (!copy) return;
+  const PagePlace from = kv_.place(copy->from), to = kv_.place(copy->to);
+  copies_.push_back({.owner = to.owner,
+                     .from = from.local * options_.page_size,
+                     .to = to.local * options_.page_size,
+                     .tokens = copy->tokens});
 }
 
 // Admits it if there are pages.
@@ -62,7 +119,7 @@ bool Scheduler::fits(Sequence& sequence) {
       spare += kv_.pages_needed(other->max_computed) - std::ssize(other->kv->pages());
   }
   const int32_t room = was_preempted ? sequence.max_computed : std::min(known + 1, sequence.max_computed);
-  sequence.kv = kv_.admit(sequence.tokens, room, sequence.reuse_prefix, spare);
+  sequence.kv = kv_.admit(sequence.tokens, room, sequence.reuse_prefix, spare, sequence.salt);
   if (!sequence.kv) return false;
   sequence.computed = static_cast<int32_t>(sequence.kv->cached_tokens());
   if (!was_preempted) sequence.cached_tokens = sequence.computed;
@@ -87,7 +144,7 @@ void Scheduler::preempt(size_t victim) {
   Sequence& sequence = *running_[victim];
   if (sequence.computed >= sequence.prompt_len) sequence.reuse_prefix = true;  // every position was computed
   if (!has_prompts(sequence.tenant_index)) share_.begin_prompts(sequence.tenant_index);
-  kv_.release(*sequence.kv);
+  kv_.release(*sequence.kv, sequence.tokens);
   sequence.kv.reset();
   sequence.computed = 0;
   sequence.lost_tokens = static_cast<int32_t>(std::ssize(sequence.tokens));
@@ -102,6 +159,13 @@ std::vector<Demand> Scheduler::demands() const {
                        .decoding = sequence->decoding(),
                        .tenant = sequence->tenant_index,
                        .due = due_at(sequence->arrived, sequence->pending())});
+  }
+  // Who is waited for is due when those are that wait.
+  for (const auto& waiting : waiting_) {
+    for (size_t i = 0; waiting->leader && i < running_.size(); ++i) {
+      if (running_[i]->number == *waiting->leader)
+        demands[i].due = std::min(demands[i].due, due_at(waiting->arrived, waiting->pending()));
+    }
   }
   return demands;
 }
@@ -144,6 +208,7 @@ int64_t Scheduler::step_budget(const std::vector<Demand>& demands) const {
 ScheduledStep Scheduler::make_step(const std::vector<int32_t>& allotted) {
   ScheduledStep step;
   step.batch.page_size = options_.page_size;
+  step.batch.copies = std::exchange(copies_, {});
   for (size_t i = 0; i < running_.size(); ++i) {
     if (allotted[i] == 0) continue;
     Sequence& sequence = *running_[i];
@@ -186,7 +251,7 @@ void Scheduler::observe(const ScheduledStep& step, double ms) {
 
 void Scheduler::remove(Sequence& sequence) {
   share_.leave(sequence.tenant_index);
-  if (sequence.kv) kv_.release(*sequence.kv);
+  if (sequence.kv) kv_.release(*sequence.kv, sequence.tokens);
   const auto is_it = [&](const auto& other) { return other.get() == &sequence; };
   if (std::erase_if(running_, is_it) == 0) std::erase_if(waiting_, is_it);
 }

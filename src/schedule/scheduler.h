@@ -24,15 +24,18 @@ struct Sequence {
   int32_t max_computed = 0;      // tokens whose KV may ever be needed
   bool reuse_prefix = true;      // may start from cached KV
   std::string tenant = {};       // whose it is: tenants share the engine evenly
+  std::string salt = {};         // cached KV is shared with the same salt alone
   int32_t computed = 0;          // tokens whose KV is in the pool
   std::optional<KvSequence> kv;  // once admitted
 
   // The scheduler's own.
   int32_t tenant_index = 0;
-  int64_t arrived = 0;        // prompt tokens computed for anybody until it came
-  uint64_t number = 0;        // in order of arrival
-  int32_t cached_tokens = 0;  // of the prompt, found in the prefix tree when it was admitted first
-  int32_t lost_tokens = 0;    // it was preempted with so many known ones
+  int64_t arrived = 0;                  // prompt tokens computed for anybody until it came
+  uint64_t number = 0;                  // in order of arrival
+  int32_t cached_tokens = 0;            // of the prompt, found in the prefix tree when it was admitted first
+  int32_t lost_tokens = 0;              // it was preempted with so many known ones
+  std::optional<uint64_t> leader = {};  // number of the one that computes a start of its prompt
+  int32_t leader_tokens = 0;            // how far that must have come
 
   /// What is known at the start has KV: tokens come one by one now.
   bool decoding() const { return computed >= std::max(prompt_len, lost_tokens); }
@@ -63,7 +66,8 @@ struct ScheduledStep {
 };
 
 /// Continuous batching: which sequence is admitted next, and how many tokens each may compute, is what
-/// schedule/policy.h says. A sequence is admitted once there are pages for the tokens that are known, and one
+/// schedule/policy.h says. While one computes what another starts with, too, that waits and finds it in the
+/// prefix tree. A sequence is admitted once there are pages for the tokens that are known, and one
 /// more for each sequence that runs; until the chosen one fits, nobody passes it. If pages run out as
 /// sequences grow, the youngest gives its own back, and computes what it had again later, once there is room
 /// for its whole life beside those that run. The oldest is never taken from, and can have the whole pool, so
@@ -91,18 +95,22 @@ class Scheduler {
  private:
   void admit();
   bool fits(Sequence& sequence);
+  bool waits_for_start(Sequence& sequence) const;
+  const Sequence* find_running(uint64_t number) const;
   std::vector<uint64_t> make_room();
   void preempt(size_t victim);
-  size_t choose_waiting() const;
+  size_t choose(const std::vector<Sequence*>& eligible) const;
   bool has_prompts(int32_t tenant) const;
   std::vector<Demand> demands() const;
   int64_t step_budget(const std::vector<Demand>& demands) const;
   ScheduledStep make_step(const std::vector<int32_t>& allotted);
+  void note_copy(const Sequence& sequence);
 
   KvCache& kv_;
   SchedulerOptions options_;
   std::vector<std::unique_ptr<Sequence>> waiting_;
   std::vector<std::unique_ptr<Sequence>> running_;
+  std::vector<RowCopy> copies_;  // for those admitted since the last step
   FairShare share_;
   StepCost prompt_cost_, decode_cost_;  // of steps with prompts, and without
   int64_t prompt_tokens_ = 0;           // computed so far

@@ -26,7 +26,8 @@ struct GenerationRequest {
   SamplingParams sampling;
   std::optional<int32_t> max_tokens;
   std::optional<uint64_t> seed;
-  bool echo = false;  // the answer starts with the prompt
+  std::string cache_salt;  // Request::cache_salt
+  bool echo = false;       // the answer starts with the prompt
   bool stream = false;
   bool include_usage = false;    // a stream ends with a chunk of usage
   bool return_progress = false;  // a stream tells how far the prompts are

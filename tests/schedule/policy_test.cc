@@ -109,7 +109,7 @@ TEST(NextAdmission, FewestRunningThenLeastServedThenDueFirst) {
 
 // Thousands of prompts, most of them short, come at random: each is computed, and what came later than its
 // own length never went before it.
-TEST(Policy, OvertakingCostsAPromptAtMostItsOwnLength) {
+TEST(Policy, NobodyIsPassedByWhatComesLaterThanItsOwnLength) {
   struct Prompt {
     int64_t arrived;
     int32_t length, left;

@@ -8,9 +8,7 @@ namespace longspan::testing_support {
 
 Traffic::Traffic(KvCache& kv, Scheduler& scheduler, const SchedulerOptions& options,
                  const TrafficOptions& traffic)
-    : kv_(kv), scheduler_(scheduler), options_(options), traffic_(traffic), random_(traffic.seed) {
-  end_.computed.resize(traffic.tenants);
-}
+    : kv_(kv), scheduler_(scheduler), options_(options), traffic_(traffic), random_(traffic.seed) {}
 
 TrafficEnd Traffic::run() {
   const int64_t longest = 1000 + 400 * traffic_.arrivals;
@@ -42,9 +40,8 @@ void Traffic::arrive() {
   open.answer = static_cast<int32_t>(below(traffic_.longest_answer + 1));
   sequence->max_computed = sequence->prompt_len + std::max(open.answer - 1, 0);
   sequence->reuse_prefix = below(8) != 0;
-  open.tenant = static_cast<int32_t>(below(traffic_.tenants));
-  sequence->tenant = std::to_string(open.tenant);
-  open.came = end_.steps;
+  sequence->salt = below(8) == 0 ? "salt" : "";
+  sequence->tenant = std::to_string(below(traffic_.tenants));
   open.known = sequence->tokens;
   const uint64_t id = sequence->id;
   open.sequence = &scheduler_.add(std::move(sequence));
@@ -61,6 +58,7 @@ void Traffic::run_step() {
   ASSERT_LE(scheduler_.running(), options_.max_running);
   ASSERT_EQ(scheduler_.running() + scheduler_.waiting(), std::ssize(open_)) << "no request is lost";
   ASSERT_EQ(step->batch.page_owner.empty(), kv_.owners() == 1);
+  copy_rows(step->batch.copies);
   std::set<Place> written;
   size_t token = 0;
   for (size_t row = 0; row < step->sequences.size(); ++row) {
@@ -75,7 +73,6 @@ void Traffic::run_step() {
       ASSERT_TRUE(written.insert(place).second) << "two rows in one slot";
       memory_[place] = {sequence.tokens.begin(), sequence.tokens.begin() + position + 1};
     }
-    if (!sequence.decoding()) end_.computed[open_.at(sequence.id).tenant] += step->batch.rows[row].new_tokens;
   }
   std::vector<uint64_t> reached;
   for (size_t row = 0; row < step->sequences.size(); ++row)
@@ -91,6 +88,17 @@ void Traffic::run_step() {
       }
     }
     finish(id);
+  }
+}
+
+void Traffic::copy_rows(const std::vector<RowCopy>& copies) {
+  for (const RowCopy& copy : copies) {
+    ++end_.copies;
+    for (int32_t i = 0; i < copy.tokens; ++i) {
+      const Place from{copy.owner, copy.from + i};
+      ASSERT_TRUE(memory_.contains(from)) << "only what was computed is copied";
+      memory_[{copy.owner, copy.to + i}] = memory_[from];
+    }
   }
 }
 
@@ -116,7 +124,6 @@ void Traffic::verify_row(const ScheduledStep& step, size_t row, size_t first_tok
 void Traffic::finish(uint64_t id) {
   const Open& open = open_.at(id);
   end_.cached_tokens += open.sequence->cached_tokens;
-  end_.longest_wait = std::max(end_.longest_wait, end_.steps - open.came);
   scheduler_.remove(*open.sequence);
   open_.erase(id);
   ++end_.finished;

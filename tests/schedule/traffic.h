@@ -21,10 +21,8 @@ struct TrafficOptions {
 };
 
 struct TrafficEnd {
-  int64_t finished = 0, cancelled = 0, steps = 0, preempted = 0;
-  int64_t cached_tokens = 0;      // of prompts, found in the prefix tree
-  int64_t longest_wait = 0;       // steps from arrival to the last token, of any request
-  std::vector<int64_t> computed;  // [tenants] prompt tokens
+  int64_t finished = 0, cancelled = 0, steps = 0, preempted = 0, copies = 0;
+  int64_t cached_tokens = 0;  // of prompts, found in the prefix tree
 };
 
 /// Sequences come at random, are computed, answered with random tokens, and end or are cancelled. After each
@@ -40,8 +38,6 @@ class Traffic {
  private:
   struct Open {
     Sequence* sequence = nullptr;
-    int32_t tenant = 0;
-    int64_t came = 0;                 // step
     int32_t answer = 0;               // tokens it will have in the end
     std::vector<int32_t> known = {};  // its tokens so far, as the scheduler must have them
   };
@@ -50,6 +46,7 @@ class Traffic {
   int64_t below(int64_t n) { return std::uniform_int_distribution<int64_t>(0, n - 1)(random_); }
   void arrive();
   void run_step();
+  void copy_rows(const std::vector<RowCopy>& copies);
   void verify_row(const ScheduledStep& step, size_t row, size_t first_token);
   void finish(uint64_t id);
 
