@@ -40,14 +40,17 @@ struct EngineOptions {
   int32_t page_size = 128;  ///< tokens per KV page, >= 1
   int32_t max_running_requests = 32;    ///< rows in a batch, >= 1
   int32_t chunked_prefill_size = 8192;  ///< most new tokens per step, >= 1; -1: no limit
-  int64_t context_length = 0;           ///< tokens; 0: what the model's config says; may only lower it
-  double mem_fraction = 0.7;            ///< of the device's memory, for weights and KV of all ranks on it
-  int64_t max_total_tokens = 0;         ///< KV tokens in the pool; 0: what mem_fraction leaves
-  bool prefix_cache = true;             ///< keep KV of finished prompts for later ones with the same start
-  int32_t threads = 0;                  ///< cores for all ranks of this process; 0: its affinity mask, which
-                                        ///< processes of a job with the same one divide
-  bool share_kv = true;                 ///< ranks in one process use one pool; false: one each, merged gather
-  bool shard_kv = false;  ///< every KV page on one cp rank only, a pool each: cp times the tokens
+  /// While requests generate, prompts are computed in chunks that keep a step within this many milliseconds,
+  /// or within twice a step without prompts where that is longer; 0: always chunked_prefill_size.
+  double max_step_ms = 0;
+  int64_t context_length = 0;    ///< tokens; 0: what the model's config says; may only lower it
+  double mem_fraction = 0.7;     ///< of the device's memory, for weights and KV of all ranks on it
+  int64_t max_total_tokens = 0;  ///< KV tokens in the pool; 0: what mem_fraction leaves
+  bool prefix_cache = true;      ///< keep KV of finished prompts for later ones with the same start
+  int32_t threads = 0;           ///< cores for all ranks of this process; 0: its affinity mask, which
+                                 ///< processes of a job with the same one divide
+  bool share_kv = true;          ///< ranks in one process use one pool; false: one each, merged gather
+  bool shard_kv = false;         ///< every KV page on one cp rank only, a pool each: cp times the tokens
   ShardExchange shard_exchange = ShardExchange::kAuto;  ///< with shard_kv
   std::string cache_folder;  ///< keeps what that probe found for later starts; "": measured at every start
   int32_t min_tokens_to_cut = 0;  ///< prompts with fewer new tokens stay on one rank; 0: 2 * cp
@@ -82,12 +85,13 @@ struct EngineStats {
   int64_t free_pages = 0, cached_pages = 0, total_pages = 0;
   int64_t steps = 0;
   int64_t prefill_tokens = 0, decode_tokens = 0;  ///< computed so far
+  int64_t preemptions = 0;  ///< requests that gave their KV pages back to older ones and were computed again
 };
 
 /// A request that has not finished, as the last step left it.
 struct RequestStatus {
   RequestId id = 0;
-  bool running = false;  ///< else it waits for a place in the batch or for pages
+  bool running = false;  ///< else it waits for a place in the batch or for pages, again after a preemption
   int32_t prompt_tokens = 0;
   int32_t cached_tokens = 0;              ///< of the prompt, found in the prefix tree
   int32_t processed_tokens = 0;           ///< of the prompt, cached ones included

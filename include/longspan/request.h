@@ -99,6 +99,8 @@ struct Progress {
 struct Request {
   Prompt prompt;
   SamplingParams sampling;
+  std::string tenant = {};      ///< whose it is; tenants with prompts to compute share the engine evenly
+  std::string cache_salt = {};  ///< cached KV is shared among requests with the same one alone
   std::function<void(const Progress&)> on_progress = {};
   std::function<void(const TokenLogprob&)> on_logprob = {};  ///< before its token, if asked for
   std::function<void(int32_t token_id, const std::string& text_delta)> on_token =

@@ -277,6 +277,9 @@ void add_serve_flags(FlagSet& flags, ServeOptions& options) {
   flags.text("--tls-key", options.tls_key, "FILE", "its key in PEM format, without a passphrase");
   flags.integer("--max-queued-requests", options.max_queued, 0, kMax32, "REQUESTS",
                 "how many may wait; more are refused with status 429");
+  flags.number("--max-step-ms", options.max_step_ms, 0, true, 1e6, "MILLISECONDS",
+               "prompts beside answers under way come in chunks that take no longer, or twice a step without "
+               "prompts if that is more; 0: always --chunked-prefill-size");
   flags.number("--drain-timeout", options.drain_timeout_s, 0, true, 1e6, "SECONDS",
                "for answers under way after SIGTERM or SIGINT");
   flags.toggle("--check-integrity", options.check_integrity, true,

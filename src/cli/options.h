@@ -76,6 +76,7 @@ struct ServeOptions {
   std::vector<std::string> api_keys;  // none: everybody may ask
   std::string tls_cert, tls_key;      // PEM files; "": plain HTTP
   int32_t max_queued = 256;           // requests that wait for a place in the batch
+  double max_step_ms = 200;           // EngineOptions::max_step_ms
   double drain_timeout_s = 30;        // for answers under way once told to stop
   bool check_integrity = false;       // of the page accounting, after every step
 };

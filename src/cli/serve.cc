@@ -51,6 +51,7 @@ void raise_descriptor_limit() {
 int run_serve(const CommonOptions& common, const ServeOptions& options, Context& context) {
   EngineOptions engine_options = common.engine;
   if (engine_options.model.empty()) engine_options.model = find_model(context.executable).string();
+  engine_options.max_step_ms = options.max_step_ms;
   raise_descriptor_limit();
 
   server::ServeOptions serve_options;

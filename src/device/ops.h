@@ -226,6 +226,8 @@ class Ops {
                         IndexArray slots) = 0;
   virtual void kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,
                        Matrix v) = 0;
+  /// Rows at slots from[i] to slots to[i], in every layer of the pool, to the bit. No slot is in both.
+  virtual void kv_copy(OpContext& ctx, KvPool& pool, IndexArray from, IndexArray to);
   /// Grouped-query attention over pages; keys are reduced page by page from 0, whatever the segments. A row
   /// that sees no key gets zeros and lse_ln -inf.
   virtual void attention(OpContext& ctx, const AttentionArgs& args) = 0;

@@ -24,6 +24,8 @@ std::unique_ptr<Sequence> ActiveRequest::start(std::vector<int32_t> prompt, int3
   // The last generated token is never fed back, so it needs no KV.
   sequence->max_computed = sequence->prompt_len + std::max(new_tokens_limit - 1, 0);
   sequence->reuse_prefix = !request_.sampling.prompt_logprobs;
+  sequence->tenant = request_.tenant;
+  sequence->salt = request_.cache_salt;
   sequence->tokens = std::move(prompt);
   result_.prompt_tokens = sequence->prompt_len;
   if (request_.sampling.prompt_logprobs) result_.prompt_logprobs.resize(sequence->prompt_len);
@@ -36,8 +38,9 @@ void ActiveRequest::note_step_begin(double now_ms) {
 
 void ActiveRequest::note_prefill(const Sequence& sequence, std::span<const int32_t> rank_tokens,
                                  double now_ms) {
+  if (first_token_ms_) return;  // computed again after a preemption
   for (size_t rank = 0; rank < rank_tokens.size(); ++rank) rank_tokens_[rank] += rank_tokens[rank];
-  result_.cached_tokens = static_cast<int32_t>(sequence.kv->cached_tokens());
+  result_.cached_tokens = sequence.cached_tokens;
   if (!request_.on_progress) return;
   request_.on_progress({.total = sequence.prompt_len,
                         .cached = result_.cached_tokens,

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <longspan/engine.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <chrono>
@@ -50,7 +51,8 @@ class EngineImpl final : public Engine {
                          .max_tokens_per_step = options_.chunked_prefill_size < 0
                                                     ? std::numeric_limits<int64_t>::max()
                                                     : options_.chunked_prefill_size,
-                         .page_size = options_.page_size}) {}
+                         .page_size = options_.page_size,
+                         .max_step_ms = options_.max_step_ms}) {}
 
   RequestId submit(Request request) override;
   void cancel(RequestId id) override;
@@ -216,10 +218,15 @@ bool EngineImpl::step() {
     throw Error(*dead_);
   }
   const bool worked = take_inbox();
+  const double begin_ms = now_();
   const std::optional<ScheduledStep> step = scheduler_.next();
   if (!step) return worked;
+  counters_.preemptions += std::ssize(step->preempted);
+  for (const uint64_t id : step->preempted)
+    spdlog::info("KV pages ran short: request {} gave its own back and will be computed again", id);
 
-  for (const Sequence* sequence : step->sequences) running_.at(sequence->id).request->note_step_begin(now_());
+  for (const Sequence* sequence : step->sequences)
+    running_.at(sequence->id).request->note_step_begin(begin_ms);
   const StepWants wants = wants_of(*step);
   StepOutput output;
   try {
@@ -244,6 +251,7 @@ bool EngineImpl::step() {
     advance(*step, row, wants.score_targets, output, first_token);
     first_token += count;
   }
+  scheduler_.observe(*step, now_() - begin_ms);
   take_inbox();
   return true;
 }
@@ -326,7 +334,7 @@ std::vector<RequestStatus> EngineImpl::requests() const {
     status.processed_tokens = std::min(sequence.computed, sequence.prompt_len);
     status.new_tokens = static_cast<int32_t>(std::ssize(sequence.tokens)) - sequence.prompt_len;
     if (sequence.kv) {
-      status.cached_tokens = static_cast<int32_t>(sequence.kv->cached_tokens());
+      status.cached_tokens = sequence.cached_tokens;
       status.pages = std::ssize(sequence.kv->pages());
     }
     status.rank_tokens = entry.request->rank_tokens();

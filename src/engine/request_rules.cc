@@ -35,6 +35,8 @@ void check_options(const EngineOptions& options, const ModelConfig& config) {
   require(options.chunked_prefill_size == -1 || options.chunked_prefill_size >= 1, ErrorCode::kUsage,
           fmt::format("chunked_prefill_size must be at least 1, or -1 for no limit; got {}",
                       options.chunked_prefill_size));
+  require(options.max_step_ms >= 0 && std::isfinite(options.max_step_ms), ErrorCode::kUsage,
+          fmt::format("max_step_ms must be at least 0 (0: no bound); got {}", options.max_step_ms));
   require(options.mem_fraction > 0 && options.mem_fraction <= 1, ErrorCode::kUsage,
           fmt::format("mem_fraction must be above 0 and at most 1; got {}", options.mem_fraction));
   comm_timeout(options.comm_timeout_s);

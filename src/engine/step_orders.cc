@@ -23,17 +23,20 @@ void for_each_reported(const Layout& layout, int32_t rank, const CpPlan& plan, c
 
 }  // namespace
 
-// [rows, T, max_pages, page_size, has targets, has owners | new_tokens, prefix_len and wanted of each row |
-//  token ids | block table | page owners | targets]
+// [rows, T, max_pages, page_size, has targets, has owners, copies | new_tokens, prefix_len and wanted of each
+//  row | owner, from, to and tokens of each copy | token ids | block table | page owners | targets]
 std::vector<int32_t> encode(const Batch& batch, const StepWants& wants) {
   std::vector<int32_t> words = {static_cast<int32_t>(batch.rows.size()),
                                 static_cast<int32_t>(batch.token_ids.size()),
                                 batch.max_pages,
                                 batch.page_size,
                                 !wants.score_targets.empty(),
-                                !batch.page_owner.empty()};
+                                !batch.page_owner.empty(),
+                                static_cast<int32_t>(batch.copies.size())};
   for (size_t s = 0; s < batch.rows.size(); ++s)
     words.insert(words.end(), {batch.rows[s].new_tokens, batch.rows[s].prefix_len, wants.logits[s]});
+  for (const RowCopy& copy : batch.copies)
+    words.insert(words.end(), {copy.owner, copy.from, copy.to, copy.tokens});
   for (const auto* part : {&batch.token_ids, &batch.block_table, &batch.page_owner, &wants.score_targets})
     words.insert(words.end(), part->begin(), part->end());
   return words;
@@ -46,7 +49,7 @@ StepOrder decode_step(std::span<const int32_t> words) {
     words = words.subspan(count);
     return taken;
   };
-  const auto head = take(6);
+  const auto head = take(7);
   const auto rows = static_cast<size_t>(head[0]), tokens = static_cast<size_t>(head[1]);
   StepOrder order;
   order.batch.max_pages = head[2];
@@ -55,6 +58,10 @@ StepOrder decode_step(std::span<const int32_t> words) {
     const auto row = take(3);
     order.batch.rows.push_back({.new_tokens = row[0], .prefix_len = row[1]});
     order.wants.logits.push_back(static_cast<char>(row[2]));
+  }
+  for (int32_t i = 0; i < head[6]; ++i) {
+    const auto copy = take(4);
+    order.batch.copies.push_back({.owner = copy[0], .from = copy[1], .to = copy[2], .tokens = copy[3]});
   }
   const auto vector = [](std::span<const int32_t> part) {
     return std::vector<int32_t>(part.begin(), part.end());

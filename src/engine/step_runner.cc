@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 #include <type_traits>
 
 #include "base/check.h"
@@ -368,6 +369,28 @@ void StepRunner::follow() {
   }
 }
 
+// Each pool by one rank: the one of that number, whose own it is where pools are not shared.
+void StepRunner::copy_rows(const std::vector<RowCopy>& copies) {
+  if (copies.empty()) return;
+  team_->run(
+      0, static_cast<int>(pools_.size()),
+      [&](int worker) {
+        const Rank& rank = ranks_[worker];
+        rank.arena->settle();
+        const Arena::Scope scope(*rank.arena);
+        OpContext ctx{.arena = *rank.arena, .threads = rank.threads, .stream = rank.stream.get()};
+        for (const RowCopy& copy : copies) {
+          if (shard_kv_ && copy.owner != rank.cp_rank) continue;
+          std::vector<int32_t> from(copy.tokens), to(copy.tokens);
+          std::iota(from.begin(), from.end(), copy.from);
+          std::iota(to.begin(), to.end(), copy.to);
+          Ops& ops = device_->ops();
+          ops.kv_copy(ctx, *pools_[worker], ops.upload(ctx, from), ops.upload(ctx, to));
+        }
+      },
+      [](int, const std::string&) {});
+}
+
 StepOutput StepRunner::run_here(const Batch& batch, const StepWants& wants) {
   CpPlan plan =
       plan_context_parallel(batch.rows, layout_.cp,
@@ -376,6 +399,7 @@ StepOutput StepRunner::run_here(const Batch& batch, const StepWants& wants) {
   const bool wide = has_wide_rank_ && !plan.any_cut;
   if (wide) plan = plan_context_parallel(batch.rows, 1, {});
 
+  copy_rows(batch.copies);
   StepOutput output;
   output.logits.resize(batch.rows.size());
   output.scores.resize(wants.score_targets.size());

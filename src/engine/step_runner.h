@@ -66,6 +66,7 @@ class StepRunner {
   TransferFigures measure_figures();
   int32_t rank_of(size_t index) const { return job_ ? job_->rank() : static_cast<int32_t>(index); }
   bool is_wide(size_t index) const { return has_wide_rank_ && index + 1 == ranks_.size(); }
+  void copy_rows(const std::vector<RowCopy>& copies);
   StepOutput run_here(const Batch& batch, const StepWants& wants);
   void run_rank(const Rank& rank, const Batch& batch, const CpPlan& plan, const StepWants& wants,
                 StepOutput& output) const;

@@ -32,16 +32,24 @@ std::optional<std::vector<int32_t>> PageAllocator::allocate(int64_t count) {
   std::vector<int32_t> pages;
   pages.reserve(count);
   for (int64_t i = 0; i < count; ++i) {
-    auto& emptiest = *std::max_element(free_.begin(), free_.end(),
-                                       [](const auto& a, const auto& b) { return a.size() < b.size(); });
-    const int32_t page = emptiest.back();
-    emptiest.pop_back();
-    check(refs_[page] == 0, "a free page has no owner");
-    refs_[page] = 1;
-    pages.push_back(page);
+    pages.push_back(take(*std::max_element(
+        free_.begin(), free_.end(), [](const auto& a, const auto& b) { return a.size() < b.size(); })));
   }
-  free_pages_ -= count;
   return pages;
+}
+
+std::optional<int32_t> PageAllocator::allocate_from(int32_t owner) {
+  if (free_.at(owner).empty()) return std::nullopt;
+  return take(free_[owner]);
+}
+
+int32_t PageAllocator::take(std::vector<int32_t>& pool) {
+  const int32_t page = pool.back();
+  pool.pop_back();
+  check(refs_[page] == 0, "a free page has no owner");
+  refs_[page] = 1;
+  --free_pages_;
+  return page;
 }
 
 void PageAllocator::add_ref(int32_t page) {

@@ -26,6 +26,8 @@ class PageAllocator {
   /// the fewest pages in use, the lowest owner of several; of its pages the one freed last comes first: it
   /// is the likeliest to be in a cache.
   std::optional<std::vector<int32_t>> allocate(int64_t count);
+  /// A page of this owner's pool with one reference, or nothing if none is free.
+  std::optional<int32_t> allocate_from(int32_t owner);
   void add_ref(int32_t page);
   /// Takes one reference away; a page without references is free again. True if it became free.
   bool drop_ref(int32_t page);
@@ -41,6 +43,7 @@ class PageAllocator {
   void check_integrity() const;
 
  private:
+  int32_t take(std::vector<int32_t>& pool);
   bool valid(int32_t page) const { return page > 0 && page < static_cast<int64_t>(refs_.size()); }
 
   std::vector<PagePlace> places_;           // [1 + total_pages]

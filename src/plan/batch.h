@@ -14,14 +14,24 @@ struct BatchRow {
   bool operator==(const BatchRow&) const = default;
 };
 
+/// KV rows to copy within a pool: slots [from, from + tokens) of all layers to [to, to + tokens).
+struct RowCopy {
+  int32_t owner = 0;  // cp rank in whose pool they are, where pages have owners
+  int32_t from = 0, to = 0;
+  int32_t tokens = 0;
+
+  bool operator==(const RowCopy&) const = default;
+};
+
 /// One forward step, integers only. bs = rows.size(), T = sum of L_s.
 struct Batch {
   std::vector<BatchRow> rows;        // [bs]
   std::vector<int32_t> token_ids;    // [T], sequence-major
   std::vector<int32_t> block_table;  // [bs, max_pages], physical pages; entries past a sequence's end are 0
   std::vector<int32_t> page_owner;  // [bs, max_pages] cp rank in whose pool the page is; empty: in everyone's
-  int32_t max_pages = 0;            // columns of block_table
-  int32_t page_size = 0;            // tokens per page
+  std::vector<RowCopy> copies = {};  // made in this order before anything is computed
+  int32_t max_pages = 0;             // columns of block_table
+  int32_t page_size = 0;             // tokens per page
 
   /// Slot (page * page_size + offset) of position `position` of sequence `seq`, in its owner's pool.
   int32_t slot(int32_t seq, int32_t position) const {

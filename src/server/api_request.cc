@@ -21,6 +21,7 @@ constexpr double kMaxFloat = std::numeric_limits<float>::max();
 constexpr double kLeastFloat = std::numeric_limits<float>::min();
 constexpr int64_t kMaxAlternatives = 20;
 constexpr size_t kMaxStops = 16;
+constexpr size_t kMaxSalt = 256;
 
 /// What each field of an endpoint does. A field that is null counts as left out, as OpenAI's clients mean it.
 using Readers = std::map<std::string, std::function<void(const Field&)>>;
@@ -164,6 +165,12 @@ Readers common_readers(GenerationRequest& request) {
       {"min_p", [&](const Field& f) { sampling.min_p = static_cast<float>(f.number(0, 1)); }},
       {"logit_bias", [&](const Field& f) { sampling.logit_bias = logit_bias_of(f); }},
       {"return_progress", [&](const Field& f) { request.return_progress = f.boolean(); }},
+      {"cache_salt",
+       [&](const Field& f) {
+         request.cache_salt = f.string();
+         if (request.cache_salt.empty() || request.cache_salt.size() > kMaxSalt)
+           f.fail(fmt::format("must have 1 to {} bytes", kMaxSalt));
+       }},
       {"user", ignore},
   };
 }

@@ -17,6 +17,7 @@ inline constexpr int32_t kMaxChoices = 128;  // of one request: prompts times n
 /// What /v1/completions or /v1/chat/completions is asked for.
 struct GenerationRequest {
   bool chat = false;
+  std::string tenant;  // who asks; not in the body
   std::string model;
   std::vector<Prompt> prompts;  // chat: one
   ChatOptions chat_options;
@@ -25,7 +26,8 @@ struct GenerationRequest {
   SamplingParams sampling;
   std::optional<int32_t> max_tokens;
   std::optional<uint64_t> seed;
-  bool echo = false;  // the answer starts with the prompt
+  std::string cache_salt;  // Request::cache_salt
+  bool echo = false;       // the answer starts with the prompt
   bool stream = false;
   bool include_usage = false;    // a stream ends with a chunk of usage
   bool return_progress = false;  // a stream tells how far the prompts are

@@ -56,6 +56,8 @@ void Generation::submit(size_t choice) {
   Request request;
   request.prompt = prompts_[prompt_of(choice)];
   request.sampling = request_.sampling;
+  request.tenant = request_.tenant;
+  request.cache_salt = request_.cache_salt;
   request.sampling.max_tokens = *request_.max_tokens;
   request.sampling.seed = seed_of(*request_.seed, choice % static_cast<size_t>(request_.n));
   request.on_progress = [self, choice](const Progress& progress) { self->on_progress(choice, progress); };

@@ -60,6 +60,9 @@ struct Metrics::Families {
   Counter& computed_new = counter("longspan_engine_decode_tokens_total", "Decode tokens computed");
   Counter& integrity = counter("longspan_integrity_checks_total",
                                "Checks of the page accounting that passed (with --check-integrity)");
+  Counter& preemptions =
+      counter("longspan_preemptions_total",
+              "Requests that gave their KV pages back to older ones and were computed again");
   Histogram& ttft =
       histogram("longspan_time_to_first_token_seconds", "From arrival to the first token", kLong);
   Histogram& prefill =
@@ -109,6 +112,7 @@ std::string Metrics::text(const EngineLoop::Snapshot* snapshot) {
     follow(f.computed_prompt, stats.prefill_tokens);
     follow(f.computed_new, stats.decode_tokens);
     follow(f.integrity, snapshot->integrity_checks);
+    follow(f.preemptions, stats.preemptions);
   }
   return prometheus::TextSerializer().Serialize(f.registry.Collect());
 }

@@ -133,7 +133,7 @@ void OpenAiApi::dispatch(const std::shared_ptr<Exchange>& exchange) {
       methods.push_back(route.method);
       continue;
     }
-    if (route.needs >= Route::kKey && !is_authorized(request.authorization, options_.api_keys))
+    if (route.needs >= Route::kKey && !authorized_key(request.authorization, options_.api_keys))
       refuse(401, "invalid_request_error",
              "the API key is missing or wrong; send it as \"Authorization: Bearer KEY\"", "invalid_api_key");
     if (route.needs >= Route::kEngine) require_ready();
@@ -260,6 +260,9 @@ void OpenAiApi::generate(const std::shared_ptr<Exchange>& exchange, GenerationRe
     prompts.push_back(engine_->tokenize(prompt, request.chat_options));
     longest = std::max(longest, prompts.back().size());
   }
+  if (options_.api_keys.size() > 1)
+    request.tenant =
+        fmt::format("key {}", *authorized_key(exchange->request().authorization, options_.api_keys));
   if (!request.max_tokens) request.max_tokens = default_max_tokens(request, static_cast<int64_t>(longest));
   if (!request.seed) request.seed = options_.random();
   AnswerHead head{.chat = request.chat,

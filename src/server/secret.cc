@@ -1,7 +1,5 @@
 #include "server/secret.h"
 
-#include <cstddef>
-
 #include "server/header_text.h"
 
 namespace longspan::server {
@@ -19,13 +17,15 @@ bool same(std::string_view given, std::string_view secret) {
 
 }  // namespace
 
-bool is_authorized(std::string_view header, const std::vector<std::string>& keys) {
-  if (keys.empty()) return true;
+std::optional<size_t> authorized_key(std::string_view header, const std::vector<std::string>& keys) {
+  if (keys.empty()) return 0;
   constexpr std::string_view kScheme = "bearer ";
-  if (!starts_with_any_case(header, kScheme)) return false;
+  if (!starts_with_any_case(header, kScheme)) return std::nullopt;
   const std::string_view given = header.substr(kScheme.size());
-  bool found = false;
-  for (const std::string& key : keys) found |= same(given, key);  // all of them, always
+  std::optional<size_t> found;
+  for (size_t i = 0; i < keys.size(); ++i) {  // all of them, always
+    if (same(given, keys[i])) found = i;
+  }
   return found;
 }
 

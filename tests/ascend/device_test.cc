@@ -44,7 +44,7 @@ TEST(AscendDevice, EveryOpIsWithinItsBound) {
     {
       const auto device = make_device(ascend_options(simulator.home()));
       const auto checks = check_ops(*device);
-      EXPECT_EQ(checks.size(), 23u);
+      EXPECT_EQ(checks.size(), 24u);
       for (const OpCheck& check : checks)
         EXPECT_TRUE(check.ok()) << check.op << ": " << check.error << " of " << check.bound << ' '
                                 << check.failure;

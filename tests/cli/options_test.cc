@@ -258,6 +258,17 @@ TEST(Options, RefusedByName) {
   EXPECT_THAT(refusal({"serve", "--comm", "mpi"}), HasSubstr("not_supported: serve --comm mpi"));
 }
 
+TEST(Options, AServerBoundsItsSteps) {
+  const auto max_step_ms = [](const std::vector<std::string>& args) {
+    return std::get<ServeOptions>(parse(args).command).max_step_ms;
+  };
+  EXPECT_EQ(max_step_ms({"serve"}), 200);
+  EXPECT_EQ(max_step_ms({"serve", "--max-step-ms", "50.5"}), 50.5);
+  EXPECT_EQ(max_step_ms({"serve", "--max-step-ms", "0"}), 0);
+  EXPECT_THAT(refusal({"serve", "--max-step-ms", "-1"}), HasSubstr("--max-step-ms"));
+  EXPECT_EQ(engine(parse({"batch", "-m", "M", "-i", "I", "-o", "O"})).max_step_ms, 0) << "nobody waits";
+}
+
 TEST(Options, ReadsTheVariablesOfCann) {
   setenv("ASCEND_HOME_PATH", "/opt/cann", 1);
   setenv("ASCEND_USE_FIA", "0", 1);

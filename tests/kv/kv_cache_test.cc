@@ -57,35 +57,151 @@ TEST(KvCache, ReservesAllPagesAtAdmission) {
   check_all(cache, {});
 }
 
-TEST(KvCache, MatchesWholePagesAndLeavesTheLastTokenToCompute) {
+TEST(KvCache, FindsAllButTheLastToken) {
   KvCache cache({.num_pages = 20, .page_size = 4});
   auto a = cache.admit(iota(11), 12);
   cache.commit(*a, iota(11), 11);
   EXPECT_EQ(a->length(), 11);
   cache.release(*a);
-  EXPECT_EQ(cache.cached_pages(), 2) << "the third page is not full";
+  EXPECT_EQ(cache.cached_pages(), 3);
   EXPECT_EQ(cache.used_pages(), 0);
 
-  const std::map<int32_t, int64_t> cached_by_prompt_length = {{1, 0}, {4, 0}, {5, 4},
-                                                              {8, 4}, {9, 8}, {12, 8}};
+  const std::map<int32_t, int64_t> cached_by_prompt_length = {{1, 0}, {4, 3},   {5, 4},   {8, 7},
+                                                              {9, 8}, {11, 10}, {12, 11}, {13, 11}};
   for (const auto& [length, cached] : cached_by_prompt_length) {
+    EXPECT_EQ(cache.cached_tokens(iota(length)), cached);
     auto b = cache.admit(iota(length), 16);
     EXPECT_EQ(b->cached_tokens(), cached) << length;
     EXPECT_EQ(b->length(), cached);
     EXPECT_EQ(b->pages().size(), 4u);
+    ASSERT_EQ(b->tail_copy().has_value(), cached % 4 != 0);
+    if (b->tail_copy()) {
+      EXPECT_EQ(b->tail_copy()->to, b->pages()[cached / 4]);
+      EXPECT_EQ(b->tail_copy()->tokens, cached % 4);
+    }
     check_all(cache, {&*b});
     cache.release(*b);
   }
   auto whole = cache.admit(iota(12), 12, /*reuse_prefix=*/false);
   EXPECT_EQ(whole->cached_tokens(), 0);
+  EXPECT_FALSE(whole->tail_copy());
   cache.release(*whole);
 
   std::vector<int32_t> other = iota(12);
   other[5] = 99;
   auto c = cache.admit(other, 12);
-  EXPECT_EQ(c->cached_tokens(), 4) << "the second page differs";
+  EXPECT_EQ(c->cached_tokens(), 5) << "the second page differs from its second token on";
   cache.release(*c);
   check_all(cache, {});
+}
+
+// A page is copied from while its maker writes on behind the rows that were known then.
+TEST(KvCache, ThePromptsLastPageIsThereWhileTheAnswerIsWritten) {
+  KvCache cache({.num_pages = 20, .page_size = 4});
+  auto a = cache.admit(iota(6), 12);
+  cache.commit(*a, iota(6), 5);
+  EXPECT_EQ(cache.cached_tokens(iota(6)), 4) << "whole pages alone until the prompt is done";
+  cache.commit(*a, iota(6), 6);
+  EXPECT_EQ(cache.cached_tokens(iota(7)), 6);
+  cache.commit(*a, iota(7), 7);
+  auto b = cache.admit(iota(7), 12);
+  ASSERT_TRUE(b->tail_copy());
+  EXPECT_EQ(b->tail_copy()->from, a->pages()[1]);
+  EXPECT_EQ(b->tail_copy()->tokens, 2);
+  check_all(cache, {&*a, &*b});
+  cache.commit(*a, iota(8), 8);
+  EXPECT_EQ(cache.cached_tokens(iota(9)), 8) << "full now";
+  cache.commit(*b, iota(8), 8);
+  EXPECT_EQ(b->pages()[1], a->pages()[1]) << "twins end up on one page";
+  check_all(cache, {&*a, &*b});
+  cache.release(*a, iota(8));
+  cache.release(*b, iota(8));
+  check_all(cache, {});
+}
+
+TEST(KvCache, WhatWasAnsweredIsFoundToItsLastToken) {
+  KvCache cache({.num_pages = 20, .page_size = 4});
+  auto a = cache.admit(iota(5), 12);
+  cache.commit(*a, iota(5), 5);
+  for (int32_t computed = 6; computed <= 10; ++computed) cache.commit(*a, iota(computed), computed);
+  cache.release(*a, iota(10));
+  check_all(cache, {});
+  EXPECT_EQ(cache.cached_tokens(iota(11)), 10);
+}
+
+TEST(KvCache, SaltsKeepPrefixesApart) {
+  KvCache cache({.num_pages = 20, .page_size = 4});
+  auto a = cache.admit(iota(10), 10, true, 0, "red");
+  cache.commit(*a, iota(10), 10);
+  EXPECT_EQ(cache.cached_tokens(iota(10)), 0);
+  EXPECT_EQ(cache.cached_tokens(iota(10), "blue"), 0);
+  EXPECT_EQ(cache.cached_tokens(iota(10), "red"), 9);
+  auto b = cache.admit(iota(10), 10, true, 0, "blue");
+  EXPECT_EQ(b->cached_tokens(), 0);
+  cache.commit(*b, iota(10), 10);
+  EXPECT_NE(a->pages()[0], b->pages()[0]);
+  check_all(cache, {&*a, &*b});
+  cache.release(*a);
+  cache.release(*b);
+}
+
+// What nobody uses goes for the copy, but not the source.
+TEST(KvCache, ATailIsCopiedIntoAFullPool) {
+  KvCache cache({.num_pages = 3, .owners = 2, .page_size = 4});  // two pages each
+  auto x = cache.admit(iota(3, 50), 3), y = cache.admit(iota(3, 80), 3), a = cache.admit(iota(7), 7);
+  EXPECT_EQ(cache.place(x->pages()[0]).owner, 0);
+  EXPECT_EQ(cache.place(y->pages()[0]).owner, 1);
+  EXPECT_EQ(cache.place(a->pages()[1]).owner, 1) << "the tail to come";
+  cache.commit(*x, iota(3, 50), 3);
+  cache.commit(*y, iota(3, 80), 3);
+  cache.commit(*a, iota(7), 7);
+  for (auto* sequence : {&*x, &*y, &*a}) cache.release(*sequence);
+  EXPECT_EQ(cache.cached_pages(), 4);
+  auto b = cache.admit(iota(8), 8);
+  ASSERT_TRUE(b && b->tail_copy());
+  EXPECT_EQ(b->cached_tokens(), 7);
+  EXPECT_EQ(cache.cached_tokens(iota(8)), 7) << "the source is still there";
+  EXPECT_EQ(cache.cached_tokens(iota(3, 80)), 0) << "its neighbour went";
+  check_all(cache, {&*b});
+  cache.release(*b);
+}
+
+// The copy stays within the source's pool; where all of that is in use, whole pages alone are shared.
+TEST(KvCache, ATailIsCopiedWithinItsPool) {
+  KvCache cache({.num_pages = 3, .owners = 2, .page_size = 4});  // two pages each
+  auto a = cache.admit(iota(7), 7);
+  cache.commit(*a, iota(7), 7);
+  auto b = cache.admit(iota(8), 8);
+  ASSERT_TRUE(b->tail_copy());
+  EXPECT_EQ(b->cached_tokens(), 7);
+  EXPECT_EQ(cache.place(b->tail_copy()->from).owner, cache.place(b->tail_copy()->to).owner);
+  EXPECT_EQ(cache.free_pages(), 1) << "of the other pool";
+  auto c = cache.admit(iota(8), 8);
+  ASSERT_TRUE(c);
+  EXPECT_FALSE(c->tail_copy());
+  EXPECT_EQ(c->cached_tokens(), 4);
+  check_all(cache, {&*a, &*b, &*c});
+  for (auto* sequence : {&*a, &*b, &*c}) cache.release(*sequence);
+}
+
+TEST(KvCache, GrowsAndLeavesSparePages) {
+  KvCache cache({.num_pages = 7, .page_size = 4});
+  auto a = cache.admit(iota(4), 4);
+  EXPECT_FALSE(cache.admit(iota(8, 50), 8, true, /*spare=*/4)) << "two and four are six; five are free";
+  auto b = cache.admit(iota(8, 50), 8, true, /*spare=*/3);
+  ASSERT_TRUE(b);
+  EXPECT_TRUE(cache.grow(*a, 4));
+  EXPECT_EQ(a->pages().size(), 1u) << "there is room already";
+  EXPECT_TRUE(cache.grow(*a, 13));
+  EXPECT_EQ(a->pages().size(), 4u);
+  EXPECT_FALSE(cache.grow(*b, 9));
+  EXPECT_EQ(b->pages().size(), 2u);
+  check_all(cache, {&*a, &*b});
+  cache.commit(*b, iota(8, 50), 8);
+  cache.release(*b);
+  EXPECT_TRUE(cache.grow(*a, 24)) << "cached pages go";
+  EXPECT_EQ(cache.cached_pages(), 0);
+  cache.release(*a);
 }
 
 TEST(KvCache, PrefixesAreSharedWhileTheirMakerStillRuns) {
@@ -93,7 +209,7 @@ TEST(KvCache, PrefixesAreSharedWhileTheirMakerStillRuns) {
   auto a = cache.admit(iota(7), 8);
   cache.commit(*a, iota(7), 5);  // in the middle of its prefill
   auto b = cache.admit(iota(7), 8);
-  EXPECT_EQ(b->cached_tokens(), 4);
+  EXPECT_EQ(b->cached_tokens(), 4) << "whole pages";
   EXPECT_EQ(b->pages()[0], a->pages()[0]);
   EXPECT_EQ(b->pages()[1], a->pages()[1]);
   EXPECT_NE(b->pages()[2], a->pages()[2]);
@@ -131,7 +247,7 @@ TEST(KvCache, GeneratedTokensAreCachedToo) {
   }
   cache.release(*a);
   auto b = cache.admit(iota(10), 10);
-  EXPECT_EQ(b->cached_tokens(), 8);
+  EXPECT_EQ(b->cached_tokens(), 8) << "the last page was not told of";
   cache.release(*b);
 }
 
@@ -151,8 +267,8 @@ TEST(KvCache, SharedPagesKeepTheirOwner) {
   EXPECT_EQ(b->cached_tokens(), 8);
   row.resize(4), owners.resize(4);
   cache.export_row(*b, row, owners);
-  EXPECT_EQ(owners, (std::vector<int32_t>{0, 1, 0, 1}));
-  EXPECT_EQ(row, (std::vector<int32_t>{1, 1, 2, 2}));
+  EXPECT_EQ(owners, (std::vector<int32_t>{0, 1, 1, 0})) << "a's third page is cached on owner 0";
+  EXPECT_EQ(row, (std::vector<int32_t>{1, 1, 2, 3}));
   check_all(cache, {&*b});
   cache.release(*b);
 }
@@ -288,9 +404,17 @@ struct RandomRun {
         return;
       }
       EXPECT_LT(sequence->cached_tokens(), live.prompt);
-      EXPECT_EQ(sequence->cached_tokens() % options.page_size, 0);
       EXPECT_EQ(static_cast<int64_t>(sequence->pages().size()), cache.pages_needed(total));
       hits += sequence->cached_tokens() > 0;
+      if (const auto& copy = sequence->tail_copy()) {
+        const auto from = cache.place(copy->from), to = cache.place(copy->to);
+        ASSERT_EQ(from.owner, to.owner);
+        const auto source = content[{from.owner, from.local}];
+        auto& rows = content[{to.owner, to.local}];
+        rows.resize(options.page_size);
+        std::copy_n(source.begin(), copy->tokens, rows.begin());
+        ++copies;
+      }
       live.sequence = std::move(*sequence);
       running.push_back(std::make_unique<Live>(std::move(live)));
     } else if (what < 8 && !running.empty()) {
@@ -301,7 +425,10 @@ struct RandomRun {
       cache.commit(live.sequence, std::span(live.tokens).first(computed), computed);
     } else if (!running.empty()) {
       const int64_t i = below(running.size());
-      cache.release(running[i]->sequence);
+      if (below(2) == 0)
+        cache.release(running[i]->sequence, running[i]->tokens);
+      else
+        cache.release(running[i]->sequence);
       running.erase(running.begin() + i);
     }
   }
@@ -319,7 +446,7 @@ struct RandomRun {
       content;  // by owner and place: [offset] tokens that the row was made from
   std::mt19937 random;
   std::vector<std::unique_ptr<Live>> running;
-  int64_t refused = 0, hits = 0;
+  int64_t refused = 0, hits = 0, copies = 0;
 };
 
 class KvCacheRandom : public testing::TestWithParam<std::tuple<int32_t, int32_t>> {};  // page size, owners
@@ -339,6 +466,7 @@ TEST_P(KvCacheRandom, EveryPageIsAccountedForAfterEachStep) {
     }
     EXPECT_GT(run.refused, 0) << "the pool never ran short";
     EXPECT_EQ(run.hits > 0, prefix_cache);
+    EXPECT_EQ(run.copies > 0, prefix_cache && page_size > 1);
     for (auto& live : run.running) run.cache.release(live->sequence);
     run.running.clear();
     run.verify();

@@ -160,5 +160,18 @@ TEST(PageAllocator, RandomOwners) {
   }
 }
 
+TEST(PageAllocator, APageOfACertainPool) {
+  PageAllocator allocator(3, 2);  // two pages each
+  const auto first = allocator.allocate_from(1), second = allocator.allocate_from(1);
+  ASSERT_TRUE(first && second);
+  EXPECT_EQ(allocator.place(*first).owner, 1);
+  EXPECT_NE(*first, *second);
+  EXPECT_FALSE(allocator.allocate_from(1)) << "the other pool's pages are not asked for";
+  EXPECT_EQ(allocator.free_pages(), 2);
+  allocator.check_integrity();
+  allocator.drop_ref(*second);
+  EXPECT_EQ(allocator.allocate_from(1), second);
+}
+
 }  // namespace
 }  // namespace longspan

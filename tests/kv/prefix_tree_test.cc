@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 #include <random>
+#include <string>
 
 namespace longspan {
 namespace {
@@ -18,6 +19,16 @@ struct Tree : testing::Test {
   PrefixTree tree{&allocator, kPageSize};
 
   std::vector<int32_t> fresh(int64_t count) { return *allocator.allocate(count); }
+  /// The full pages of a match, with a reference to each.
+  std::vector<int32_t> hold(const Tokens& tokens, const std::string& salt = "") {
+    const auto pages = tree.match(tokens, salt).pages;
+    tree.adopt(pages);
+    return pages;
+  }
+  int32_t alike(const Tokens& tokens, const std::string& salt = "") const {
+    const auto match = tree.match(tokens, salt);
+    return match.partial ? match.partial->tokens : 0;
+  }
   /// Drops the caller's references.
   void release(const std::vector<int32_t>& pages) {
     for (const int32_t page : pages) allocator.drop_ref(page);
@@ -43,7 +54,7 @@ TEST_F(Tree, MatchesTheLongestRunOfFullPages) {
                                           {{3, 4}, 0},
                                           {{2, 1}, 0}};
   for (const auto& [tokens, count] : found) {
-    const auto match = tree.match(tokens);
+    const auto match = hold(tokens);
     EXPECT_EQ(match, std::vector<int32_t>(pages.begin(), pages.begin() + count));
     for (const int32_t page : match) EXPECT_EQ(allocator.refs(page), 3) << "maker, tree, this match";
     release(match);
@@ -76,7 +87,7 @@ TEST_F(Tree, GrowsFromWhatIsKnown) {
   const Tokens tokens = {1, 2, 3, 4, 5, 6, 7, 8};
   tree.insert(std::span(tokens).first(4), std::span(pages).first(2), 0);
   EXPECT_EQ(tree.insert(tokens, pages, 2), (std::vector<int32_t>{pages[2], pages[3]}));
-  EXPECT_EQ(tree.match(tokens), pages);
+  EXPECT_EQ(hold(tokens), pages);
   release(pages);
   release(pages);
   check_all();
@@ -86,7 +97,7 @@ TEST_F(Tree, ThePathIsPartOfTheKey) {
   // The same tokens in other pages of the path are other nodes: KV depends on everything before.
   const auto pages = fresh(2);
   tree.insert(Tokens{7, 7, 7, 7}, pages, 0);
-  EXPECT_EQ(tree.match(Tokens{7, 7, 7, 7, 7, 7}), pages);
+  EXPECT_EQ(hold({7, 7, 7, 7, 7, 7}), pages);
   release(pages);
   release(pages);
   check_all();
@@ -105,7 +116,7 @@ TEST_F(Tree, EvictsLeavesFirstAndTheOldestBefore) {
   EXPECT_FALSE(tree.contains(b[0])) << "now a leaf, and older than a";
   check_all();
 
-  const auto again = tree.match(Tokens{1, 1, 2, 2});
+  const auto again = hold({1, 1, 2, 2});
   EXPECT_EQ(tree.evict(5), 0) << "in use";
   release(again);
   EXPECT_EQ(tree.evict(5), 2);
@@ -120,7 +131,7 @@ TEST_F(Tree, AMatchMakesAPageYoungAgain) {
   tree.insert(Tokens{2, 2}, b, 0);
   release(a);
   release(b);
-  release(tree.match(Tokens{1, 1}));
+  release(hold({1, 1}));
   EXPECT_EQ(tree.evict(1), 1);
   EXPECT_TRUE(tree.contains(a[0]));
   EXPECT_FALSE(tree.contains(b[0]));
@@ -130,13 +141,72 @@ TEST_F(Tree, AMatchMakesAPageYoungAgain) {
 TEST_F(Tree, AParentInUseByABranchStays) {
   const auto a = fresh(2);
   tree.insert(Tokens{1, 1, 2, 2}, a, 0);
-  const auto start = tree.match(Tokens{1, 1});
+  const auto start = hold({1, 1});
   release(a);
   EXPECT_EQ(tree.evictable_pages(), 1);
   EXPECT_EQ(tree.evict(2), 1);
   EXPECT_TRUE(tree.contains(a[0]));
   release(start);
   EXPECT_EQ(tree.evict(2), 1);
+  check_all();
+}
+
+struct WideTree : Tree {
+  PageAllocator wide_allocator{30};
+  PrefixTree wide{&wide_allocator, 4};
+};
+
+TEST_F(WideTree, FindsTheMostTokensAlikeBehindAMatch) {
+  const auto pages = *wide_allocator.allocate(4);
+  wide.insert(Tokens{1, 2, 3, 4, 5, 6, 7, 8}, std::span(pages).first(2), 0);
+  wide.insert(Tokens{1, 2, 3, 4, 5, 6, 9, 9}, std::vector<int32_t>{pages[0], pages[2]}, 1);
+  wide.insert_partial(Tokens{5, 6, 7}, pages[3], std::span(pages).first(1));
+  EXPECT_EQ(wide.pages(), 3) << "the full page has these rows already";
+  wide.insert_partial(Tokens{5, 1}, pages[3], std::span(pages).first(1));
+  EXPECT_EQ(wide.pages(), 4);
+  const std::map<Tokens, std::pair<int32_t, int32_t>> wanted = {{{1, 2, 3, 4}, {0, 0}},
+                                                                {{1, 2, 3, 4, 8}, {0, 0}},
+                                                                {{1, 2, 3, 4, 5, 6, 7}, {pages[1], 3}},
+                                                                {{1, 2, 3, 4, 5, 6, 9, 8, 8}, {pages[2], 3}},
+                                                                {{1, 2, 3, 4, 5, 1, 7, 8}, {pages[3], 2}},
+                                                                {{1, 2, 3, 4, 5, 1}, {pages[3], 2}},
+                                                                {{1, 2, 9}, {pages[0], 2}}};
+  for (const auto& [tokens, found] : wanted) {
+    const auto match = wide.match(tokens);
+    const PartialPage partial = match.partial.value_or(PartialPage{});
+    EXPECT_EQ(std::pair(partial.page, partial.tokens), found) << testing::PrintToString(tokens);
+  }
+  wide.check_integrity();
+}
+
+TEST_F(WideTree, APartlyFilledPageGrowsAndBecomesAWholeOne) {
+  const auto pages = *wide_allocator.allocate(2);
+  wide.insert_partial(Tokens{1}, pages[0], {});
+  wide.insert_partial(Tokens{1, 2, 3}, pages[0], {});
+  wide.insert_partial(Tokens{1, 2}, pages[0], {});
+  EXPECT_EQ(wide.match(Tokens{1, 2, 3, 4}).partial->tokens, 3);
+  EXPECT_TRUE(wide.match(Tokens{1, 2, 3, 4}).pages.empty());
+  EXPECT_EQ(wide.insert(Tokens{1, 2, 3, 4}, std::span(pages).first(1), 0), (std::vector<int32_t>{pages[0]}));
+  EXPECT_EQ(wide_allocator.refs(pages[0]), 2) << "the tree's and the caller's";
+  EXPECT_EQ(wide.match(Tokens{1, 2, 3, 4}).pages, (std::vector<int32_t>{pages[0]}));
+  wide.check_integrity();
+  // A page whose rows turn out to be those of another stays what it is.
+  wide.insert_partial(Tokens{1, 9}, pages[1], {});
+  EXPECT_THROW(wide.insert(Tokens{1, 2, 3, 4, 5, 6, 7, 8}, std::vector<int32_t>{pages[0], pages[1]}, 1),
+               Error)
+      << "it stands elsewhere";
+}
+
+TEST_F(Tree, SaltsAreStrangers) {
+  const auto a = fresh(2), b = fresh(2);
+  EXPECT_EQ(tree.insert(Tokens{1, 1, 2, 2}, a, 0, "red"), a);
+  EXPECT_EQ(tree.insert(Tokens{1, 1, 2, 2}, b, 0), b) << "not found under another salt";
+  EXPECT_EQ(tree.match(Tokens{1, 1, 2, 2}, "red").pages, a);
+  EXPECT_EQ(tree.match(Tokens{1, 1, 2, 2}).pages, b);
+  EXPECT_TRUE(tree.match(Tokens{1, 1, 2, 2}, "blue").pages.empty());
+  EXPECT_EQ(alike({1, 9}, "red"), 1);
+  EXPECT_EQ(alike({1, 9}, "blue"), 0);
+  release(a);
   check_all();
 }
 
@@ -148,6 +218,9 @@ TEST_F(Tree, BrokenCallsAreFound) {
   EXPECT_THROW(tree.insert(Tokens{1, 1, 2, 2}, std::vector<int32_t>{a[0], a[0]}, 0), Error)
       << "one page twice";
   EXPECT_THROW(tree.on_release(std::span(a).last(1)), Error) << "not in the tree";
+  EXPECT_THROW(tree.insert_partial(Tokens{}, a[0], {}), Error);
+  EXPECT_THROW(tree.insert_partial(Tokens{1, 1}, a[0], {}), Error) << "a full page";
+  EXPECT_THROW(tree.insert_partial(Tokens{1}, a[0], std::span(a).last(1)), Error) << "no such path";
   EXPECT_THROW(PrefixTree(&allocator, 0), Error);
 }
 
@@ -176,7 +249,8 @@ TEST(PrefixTreeRandom, FindsWhatAMapOfPathsFinds) {
       }
       held.push_back(kept);
     } else if (what == 1) {
-      const auto match = tree.match(tokens);
+      const auto match = tree.match(tokens).pages;
+      tree.adopt(match);
       for (size_t i = 0; i <= match.size() && (i + 1) * kPageSize <= tokens.size(); ++i) {
         const auto path = paths.find(Tokens(tokens.begin(), tokens.begin() + (i + 1) * kPageSize));
         ASSERT_EQ(path != paths.end(), i < match.size());

@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <random>
-#include <set>
-#include <utility>
+
+#include "schedule/traffic.h"
 
 namespace longspan {
 namespace {
@@ -71,66 +71,180 @@ TEST(Scheduler, ALaterPromptStartsBehindTheSharedPages) {
   scheduler.add(std::move(without_reuse));
   const auto step = scheduler.next();
   EXPECT_EQ(step->batch.rows,
-            (std::vector<BatchRow>{{.new_tokens = 4, .prefix_len = 8}, {.new_tokens = 12}}));
+            (std::vector<BatchRow>{{.new_tokens = 2, .prefix_len = 10}, {.new_tokens = 12}}));
+  ASSERT_EQ(step->batch.copies.size(), 1u) << "two rows of the third page";
+  const RowCopy& copy = step->batch.copies[0];
+  EXPECT_EQ(copy.tokens, 2);
+  EXPECT_EQ(copy.to, step->batch.slot(0, 8));
+  EXPECT_NE(copy.from, copy.to);
 }
 
-// Random arrivals, lengths and removals: every sequence is computed exactly once, in order, within the
-// budget, in slots of its own, and all pages come back.
+// Whatever comes while a start is being computed waits for it: each token of it is computed once.
+TEST(Scheduler, NothingIsComputedTwiceAtOnce) {
+  for (const int32_t length : {1000, 1003, 50, 7}) {
+    KvCache kv({.num_pages = 2000, .page_size = 64});
+    Scheduler scheduler(kv, {.max_running = 16, .max_tokens_per_step = 300, .page_size = 64});
+    for (uint64_t id = 1; id <= 8; ++id) scheduler.add(make_sequence(id, length, 1));
+    scheduler.add(make_sequence(9, length, 1, 5000));
+    auto salted = make_sequence(10, length, 1);
+    salted->salt = "mine";
+    scheduler.add(std::move(salted));
+    int64_t computed = 0;
+    for (int steps = 0; scheduler.running() + scheduler.waiting() > 0 && steps < 100; ++steps) {
+      const auto step = scheduler.next();
+      computed += std::ssize(step->batch.token_ids);
+      scheduler.complete(*step);
+      scheduler.check_integrity();
+      for (Sequence* sequence : step->sequences)
+        if (sequence->decoding()) scheduler.remove(*sequence);
+    }
+    EXPECT_EQ(computed, 3 * length + 7) << "once each, and the last token of each twin";
+  }
+}
+
+TEST(Scheduler, WhoWaitsForAStartGoesOnAsSoonAsThatIsThere) {
+  KvCache kv({.num_pages = 2000, .page_size = 4});
+  Scheduler scheduler(kv, {.max_running = 16, .max_tokens_per_step = 20, .page_size = 4});
+  Sequence& leader = scheduler.add(make_sequence(1, 100, 1));
+  scheduler.complete(*scheduler.next());
+  auto sequence = make_sequence(2, 30, 1);
+  for (int32_t i = 0; i < 10; ++i) sequence->tokens.push_back(900 + i);
+  sequence->prompt_len = sequence->max_computed = 40;
+  Sequence& waiting = scheduler.add(std::move(sequence));
+  auto step = scheduler.next();
+  EXPECT_EQ(step->sequences.size(), 1u) << "30 of its tokens are being computed";
+  scheduler.complete(*step);
+  step = scheduler.next();
+  EXPECT_EQ(waiting.cached_tokens, 30);
+  EXPECT_TRUE(waiting.kv && step->sequences.size() == 2);
+  scheduler.complete(*step);
+  scheduler.remove(waiting);
+  // If the one that is waited for goes, the others compute for themselves.
+  Sequence& last = scheduler.add(make_sequence(3, 90, 1));
+  scheduler.complete(*scheduler.next());
+  EXPECT_FALSE(last.kv);
+  scheduler.remove(leader);
+  step = scheduler.next();
+  EXPECT_TRUE(last.kv);
+  EXPECT_GE(last.cached_tokens, 60);
+}
+
+TEST(Scheduler, AShortPromptPassesALongOne) {
+  KvCache kv({.num_pages = 100, .page_size = 4, .prefix_cache = false});
+  Scheduler scheduler(kv, {.max_running = 4, .max_tokens_per_step = 20, .page_size = 4});
+  scheduler.add(make_sequence(1, 100, 1));
+  scheduler.complete(*scheduler.next());
+  scheduler.add(make_sequence(2, 5, 1, 500));
+  const auto step = scheduler.next();
+  EXPECT_EQ(step->batch.rows, (std::vector<BatchRow>{{.new_tokens = 15, .prefix_len = 20},
+                                                     {.new_tokens = 5, .prefix_len = 0}}));
+}
+
+// One tenant has the batch full of work and a queue behind it; another's request gets the next place, and
+// half of what the engine computes until it is done.
+TEST(Scheduler, ATenantWithALongQueueHoldsNobodyUp) {
+  KvCache kv({.num_pages = 2000, .page_size = 4, .prefix_cache = false});
+  Scheduler scheduler(kv, {.max_running = 4, .max_tokens_per_step = 200, .page_size = 4});
+  for (uint64_t id = 1; id <= 50; ++id) {
+    auto sequence = make_sequence(id, 1000, 1);
+    sequence->tenant = "busy";
+    scheduler.add(std::move(sequence));
+  }
+  scheduler.complete(*scheduler.next());
+  auto sequence = make_sequence(51, 1000, 1);
+  sequence->tenant = "other";
+  Sequence& other = scheduler.add(std::move(sequence));
+  int steps = 0;
+  for (; !other.decoding(); ++steps) {
+    ASSERT_LT(steps, 100);
+    const auto step = scheduler.next();
+    scheduler.complete(*step);
+    for (Sequence* done : step->sequences)
+      if (done != &other && done->decoding()) scheduler.remove(*done);
+  }
+  EXPECT_LE(steps, 5 + 10) << "a place within 5 steps, then 100 tokens of each step";
+}
+
+/// Computes a step; whoever reached its last token gets another one.
+ScheduledStep run_step(Scheduler& scheduler) {
+  ScheduledStep step = *scheduler.next();
+  scheduler.complete(step);
+  for (Sequence* sequence : step.sequences)
+    if (sequence->pending() == 0) sequence->tokens.push_back(7);
+  scheduler.check_integrity();
+  return step;
+}
+
+TEST(Scheduler, WhoGrowsTakesPagesFromTheYoungest) {
+  KvCache kv({.num_pages = 9, .page_size = 4, .prefix_cache = false});  // 32 tokens
+  Scheduler scheduler(kv, {.max_running = 8, .max_tokens_per_step = 100, .page_size = 4});
+  Sequence& old = scheduler.add(make_sequence(1, 8, 17, 100));
+  run_step(scheduler);
+  Sequence& young = scheduler.add(make_sequence(2, 4, 20, 200));
+  EXPECT_EQ(run_step(scheduler).sequences.size(), 2u);
+  std::vector<uint64_t> preempted;
+  while (std::ssize(old.tokens) < 24) {
+    const ScheduledStep step = run_step(scheduler);
+    EXPECT_EQ(step.sequences.front(), &old) << "the oldest goes on in every step";
+    preempted.insert(preempted.end(), step.preempted.begin(), step.preempted.end());
+  }
+  EXPECT_THAT(preempted, testing::ElementsAre(2)) << "it stays away until there is room for all of it";
+  EXPECT_EQ(scheduler.waiting(), 1);
+  const std::vector<int32_t> known = young.tokens;
+  scheduler.remove(old);
+  const auto step = scheduler.next();
+  EXPECT_EQ(step->batch.token_ids, known) << "prompt and answer at once";
+}
+
+TEST(Scheduler, ALongPromptMayBePreemptedInItsMiddle) {
+  KvCache kv({.num_pages = 11, .page_size = 4});  // 40 tokens
+  Scheduler scheduler(kv, {.max_running = 8, .max_tokens_per_step = 2, .page_size = 4});
+  Sequence& old = scheduler.add(make_sequence(1, 4, 30, 100));
+  while (!old.decoding()) run_step(scheduler);
+  Sequence& young = scheduler.add(make_sequence(2, 24, 1, 200));
+  young.reuse_prefix = false;
+  run_step(scheduler);
+  EXPECT_EQ(young.computed, 1);
+  std::vector<uint64_t> preempted;
+  while (preempted.empty()) preempted = run_step(scheduler).preempted;
+  EXPECT_FALSE(young.kv);
+  while (std::ssize(old.tokens) < 34) run_step(scheduler);
+  scheduler.remove(old);
+  while (!young.decoding()) run_step(scheduler);
+  EXPECT_EQ(young.kv->cached_tokens(), 0) << "each of its positions is to be scored";
+}
+
+// Thousands of random arrivals: see Traffic for what holds after each step.
 TEST(Scheduler, RandomTrafficLosesNothing) {
-  std::mt19937 random(3);
-  for (int trial = 0; trial < 60; ++trial) {
+  int64_t preempted = 0, copies = 0;
+  for (int trial = 0; trial < 24; ++trial) {
+    std::mt19937 random(trial);
     const auto page_size = static_cast<int32_t>(1 + random() % 9);
-    const auto budget = static_cast<int64_t>(1 + random() % 40);
     const int32_t owners = 1 + trial % 3;
     KvCache kv({.num_pages = 1 + 120 / page_size / owners + 1,
                 .owners = owners,
                 .page_size = page_size,
                 .prefix_cache = trial % 2 == 0});
-    Scheduler scheduler(kv, {.max_running = 5, .max_tokens_per_step = budget, .page_size = page_size});
-    std::set<Sequence*> open;
-    uint64_t arrived = 0, finished = 0;
-    for (int tick = 0; tick < 100000 && (arrived < 40 || !open.empty()); ++tick) {
-      if (arrived < 40 && random() % 3 == 0) {
-        const auto prompt_len = static_cast<int32_t>(1 + random() % 60);
-        open.insert(
-            &scheduler.add(make_sequence(++arrived, prompt_len, static_cast<int32_t>(random() % 20))));
-      }
-      const auto step = scheduler.next();
-      if (!step) continue;
-      ASSERT_LE(std::ssize(step->batch.token_ids), budget);
-      ASSERT_EQ(step->batch.page_owner.empty(), owners == 1);
-      std::set<std::pair<int32_t, int32_t>> written;  // owner and slot
-      size_t token = 0;
-      for (size_t row = 0; row < step->sequences.size(); ++row) {
-        const Sequence& sequence = *step->sequences[row];
-        ASSERT_EQ(step->batch.rows[row].prefix_len, sequence.computed);
-        for (int32_t i = 0; i < step->batch.rows[row].new_tokens; ++i) {
-          ASSERT_EQ(step->batch.token_ids[token++], sequence.tokens[sequence.computed + i]);
-          const int32_t slot = step->batch.slot(static_cast<int32_t>(row), sequence.computed + i);
-          ASSERT_GE(slot, page_size) << "page 0 is nobody's";
-          const int32_t owner =
-              owners == 1 ? 0 : step->batch.owner(static_cast<int32_t>(row), sequence.computed + i);
-          ASSERT_TRUE(owner >= 0 && owner < owners);
-          ASSERT_TRUE(written.emplace(owner, slot).second) << "two rows in one slot";
-        }
-      }
-      scheduler.complete(*step);
-      scheduler.check_integrity();
-      for (Sequence* sequence : step->sequences) {
-        if (sequence->computed < std::ssize(sequence->tokens)) continue;
-        if (sequence->computed < sequence->max_computed && random() % 10 != 0) {
-          sequence->tokens.push_back(static_cast<int32_t>(random() % 50));
-          continue;
-        }
-        open.erase(sequence);
-        scheduler.remove(*sequence);
-        ++finished;
-      }
-    }
-    EXPECT_EQ(finished, 40u);
-    scheduler.check_integrity();
+    const SchedulerOptions options{.max_running = 5,
+                                   .max_tokens_per_step = static_cast<int64_t>(1 + random() % 40),
+                                   .page_size = page_size};
+    Scheduler scheduler(kv, options);
+    testing_support::Traffic traffic(kv, scheduler, options,
+                                     {.seed = static_cast<uint32_t>(trial),
+                                      .arrivals = 200,
+                                      .tenants = 1 + trial % 4,
+                                      .distinct_tokens = trial % 4 == 0 ? 2 : 1000,
+                                      .cancelled_percent = trial % 3});
+    const testing_support::TrafficEnd end = traffic.run();
+    if (HasFatalFailure()) FAIL() << "trial " << trial;
+    EXPECT_EQ(end.finished + end.cancelled, 200);
+    EXPECT_TRUE(trial % 4 != 0 || end.cached_tokens > 0);
     EXPECT_EQ(kv.used_pages(), 0);
+    preempted += end.preempted;
+    copies += end.copies;
   }
+  EXPECT_GT(preempted, 100);
+  EXPECT_GT(copies, 100);
 }
 
 }  // namespace

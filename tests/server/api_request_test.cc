@@ -53,6 +53,15 @@ std::string body_refusal(const std::string& body) {
   return refusal([&] { parse_completion(body, {}); });
 }
 
+TEST(ApiRequest, ASaltIsATextWithinReason) {
+  EXPECT_EQ(completion("").cache_salt, "");
+  EXPECT_EQ(completion(R"(,"cache_salt":"team a")").cache_salt, "team a");
+  EXPECT_EQ(chat(R"(,"cache_salt":null)").cache_salt, "");
+  EXPECT_THAT(completion_refusal(R"(,"cache_salt":"")"), HasSubstr("cache_salt: "));
+  EXPECT_THAT(chat_refusal(R"(,"cache_salt":7)"), HasSubstr("cache_salt: "));
+  EXPECT_THAT(chat_refusal(",\"cache_salt\":\"" + std::string(257, 'x') + "\""), HasSubstr("1 to 256 bytes"));
+}
+
 TEST(ApiRequest, ReadsACompletion) {
   const GenerationRequest request = completion(
       R"(,"max_tokens":7,"temperature":0.5,"top_p":0.9,"top_k":3,"seed":11,"n":2,"best_of":2,"stop":"x","logprobs":4,

@@ -26,10 +26,14 @@ using namespace std::chrono_literals;
 /// A request as a connection would hand it over, and its answer.
 class Asked {
  public:
-  Asked(OpenAiApi& api, const std::string& method, const std::string& path, const std::string& body = "")
-      : exchange_(std::make_shared<HttpExchange>(
-            HttpRequest{.method = method, .path = path, .content_type = "application/json", .body = body},
-            1 << 20, [] {})) {
+  Asked(OpenAiApi& api, const std::string& method, const std::string& path, const std::string& body = "",
+        const std::string& authorization = "")
+      : exchange_(std::make_shared<HttpExchange>(HttpRequest{.method = method,
+                                                             .path = path,
+                                                             .content_type = "application/json",
+                                                             .authorization = authorization,
+                                                             .body = body},
+                                                 1 << 20, [] {})) {
     api.handle(HttpExchange::handle(exchange_));
   }
 
@@ -188,6 +192,38 @@ TEST_F(OpenAiApiTest, FurtherChoicesWaitForTheFirst) {
   ASSERT_EQ(engine_.samplings.size(), 3u);
   EXPECT_EQ(engine_.samplings[0].seed, 5u);
   EXPECT_NE(engine_.samplings[1].seed, engine_.samplings[2].seed);
+}
+
+// With several API keys each is a tenant of the engine; the keys themselves stay here.
+TEST(OpenAiApiKeys, EachKeyIsATenant) {
+  ScriptedEngine engine;
+  OpenAiApi api({.model_name = "m",
+                 .api_keys = {"sk-one", "sk-two"},
+                 .random = [] { return uint64_t{7}; },
+                 .unix_now = [] { return int64_t{1000}; },
+                 .now = [] { return 0.0; }});
+  {
+    EngineLoop loop(engine, [](const Error&) {});
+    api.attach(engine, loop);
+    for (const char* key : {"sk-two", "sk-one", "sk-two"}) {
+      Asked asked(api, "POST", "/v1/completions", R"({"model":"m","prompt":"p"})",
+                  std::string("Bearer ") + key);
+      EXPECT_EQ(asked.status(), 200);
+    }
+    Asked refused(api, "POST", "/v1/completions", R"({"model":"m","prompt":"p"})", "Bearer sk-three");
+    EXPECT_EQ(refused.status(), 401);
+    api.detach();
+  }
+  EXPECT_EQ(engine.tenants, (std::vector<std::string>{"key 1", "key 0", "key 1"}));
+}
+
+TEST_F(OpenAiApiTest, PreemptionsAreCounted) {
+  attach();
+  engine_.preemptions = 3;
+  EXPECT_EQ(ask("").status(), 200);
+  EXPECT_TRUE(soon([&] {
+    return get("/metrics").body().find("longspan_preemptions_total{model=\"m\"} 3") != std::string::npos;
+  }));
 }
 
 TEST_F(OpenAiApiTest, ManyClientsComeAndGo) {

@@ -9,6 +9,7 @@ namespace longspan::server {
 RequestId ScriptedEngine::submit(Request request) {
   const std::lock_guard lock(mutex_);
   samplings.push_back(request.sampling);
+  tenants.push_back(request.tenant);
   arrivals_.emplace(next_id_, std::move(request));
   return next_id_++;
 }
@@ -31,6 +32,7 @@ std::vector<int32_t> ScriptedEngine::tokenize(const Prompt& prompt, const ChatOp
 EngineStats ScriptedEngine::stats() const {
   EngineStats stats;
   stats.running = static_cast<int64_t>(live_.size());
+  stats.preemptions = preemptions;
   return stats;
 }
 

@@ -17,6 +17,7 @@ class ScriptedEngine final : public Engine {
   std::atomic<bool> go{true};
   std::atomic<bool> die{false};  // the next step loses a rank
   std::atomic<bool> contradicts{false};
+  std::atomic<int64_t> preemptions{0};
   EngineInfo described{.architecture = "Scripted",
                        .device = "none",
                        .ranks = 1,
@@ -24,6 +25,7 @@ class ScriptedEngine final : public Engine {
                        .context_length = 100,
                        .page_size = 16};
   std::vector<SamplingParams> samplings;  // of the requests so far; read it when nothing runs
+  std::vector<std::string> tenants;       // likewise
 
   RequestId submit(Request request) override;
   void cancel(RequestId id) override;

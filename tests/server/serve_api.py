@@ -113,7 +113,7 @@ def check_chat(server):
         expect_equal(bytes(entry["bytes"]).decode(errors="replace"), entry["token"], "bytes of a token")
     again = server.post("/v1/chat/completions", body)[2]
     cached = again["usage"]["prompt_tokens_details"]["cached_tokens"]
-    expect(0 < cached < again["usage"]["prompt_tokens"], f"a second time the prompt is cached ({cached})")
+    expect_equal(cached, again["usage"]["prompt_tokens"] - 1, "a second time all but the last token is cached")
     expect_equal(again["choices"][0]["message"]["content"], wanted["text"], "the same from the prefix tree")
 
     chunks = list(server.stream("/v1/chat/completions", {**body, "stream": True, "stream_options": {"include_usage": True}}))
@@ -137,6 +137,17 @@ def check_chat(server):
     _, _, default = server.post("/v1/chat/completions", {**M, "messages": [{"role": "user", "content": "Hello"}], "ignore_eos": True})
     expect_equal(default["usage"]["completion_tokens"], 64, "max_new_tokens of generation_config.json")
     expect(recall["prompt"], "the model's data")
+
+
+def check_cache_salt(server):
+    def usage(**fields):
+        answer = server.post("/v1/completions", {**M, "prompt": text(150, 1000), "max_tokens": 2, **fields})[2]
+        return answer["usage"]["prompt_tokens_details"]["cached_tokens"], answer["usage"]["prompt_tokens"], answer["choices"][0]["text"]
+
+    plain = usage()
+    for salt in ["red", "blue"]:
+        expect_equal(usage(cache_salt=salt), (0, *plain[1:]), f"nothing is cached under {salt} yet")
+        expect_equal(usage(cache_salt=salt), (plain[1] - 1, *plain[1:]), f"all but the last token is cached under {salt}")
 
 
 def check_tokens(server):
@@ -286,6 +297,7 @@ with Server(LONGSPAN, *FLAGS) as live:
     check_completions(live)
     check_stop_and_sampling(live)
     check_chat(live)
+    check_cache_salt(live)
     check_tokens(live)
     check_refusals(live)
     check_requests(live)
