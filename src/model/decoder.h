@@ -52,7 +52,8 @@ class Decoder {
   void attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t index, Matrix x, Matrix cos_sin,
                        KvExchange& kv) const;
   void project(OpContext& ctx, const LayerWeights& layer, const LinearWeight& weights, Matrix x,
-               Matrix out) const;
+               Matrix normed, Matrix out) const;
+  Matrix norm_whole(OpContext& ctx, const LayerWeights& layer, Matrix x) const;
   void mlp(OpContext& ctx, const MlpWeights& weights, Matrix x, Matrix out, bool accumulate) const;
   void experts(OpContext& ctx, const MoeWeights& weights, Matrix x, Matrix out) const;
   void moe(OpContext& ctx, const MoeWeights& weights, const CpPlan& plan, Matrix x, Matrix out) const;

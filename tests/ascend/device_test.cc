@@ -44,7 +44,7 @@ TEST(AscendDevice, EveryOpIsWithinItsBound) {
     {
       const auto device = make_device(ascend_options(simulator.home()));
       const auto checks = check_ops(*device);
-      EXPECT_EQ(checks.size(), 23u);
+      EXPECT_EQ(checks.size(), 24u);
       for (const OpCheck& check : checks)
         EXPECT_TRUE(check.ok()) << check.op << ": " << check.error << " of " << check.bound << ' '
                                 << check.failure;
@@ -165,6 +165,9 @@ TEST(AscendDevice, OnlyPagesOf128AndWholeBf16) {
   options.ascend.use_fia = false;
   EXPECT_THAT(refusal(options), AllOf(HasSubstr("not implemented without FIA"), HasSubstr("ASCEND_USE_FIA")));
   options.ascend.use_fia = true;
+  options.ascend.cp_launches = 3;
+  EXPECT_THAT(refusal(options, ErrorCode::kUsage), HasSubstr("must be 1, 2, or 0 (by release); got 3"));
+  options.ascend.cp_launches = 0;
   options.ascend.device = 8;
   EXPECT_THAT(refusal(options), HasSubstr("device 8 is not there: 8 devices"));
 }
