@@ -16,7 +16,7 @@ ALLOWED = {
     "plan": set(),
     "kv": set(),
     "checkpoint": {"tensor"},
-    "device": {"tensor", "plan"},
+    "device": {"tensor", "plan", "comm"},
     "comm": set(),
     "schedule": {"plan", "kv"},
     "model": {"device", "comm", "checkpoint", "plan", "tensor"},

@@ -57,9 +57,12 @@ struct EngineOptions {
   int32_t min_tokens_per_rank =
       512;                     ///< steps with fewer new tokens for each cp rank run uncut on all cores, where
                                ///< ranks share a KV pool and each has all heads and experts; 0: none
-  double comm_timeout_s = 60;  ///< 0.001 .. 1e6; a collective that takes longer means a lost rank
+  double comm_timeout_s = 60;  ///< 0.001 .. 1e6; a collective that takes longer means a lost rank; with hccl
+                               ///< HCCL's own limit holds ($HCCL_EXEC_TIMEOUT, seconds)
   AscendOptions ascend;        ///< of the ascend backend
-  std::string chat_template;   ///< "": the folder's; "chatml", "llama3"
+  bool hccl = false;  ///< ascend: a card each for the ranks, from ascend.device on, which meet over HCCL; not
+                      ///< in a job. false: ranks share one card
+  std::string chat_template;  ///< "": the folder's; "chatml", "llama3"
   /// The layout's ranks are the processes of this job, one each; null: threads of this process.
   std::shared_ptr<Job> job = {};
 };

@@ -103,10 +103,19 @@ void add_compute_flags(FlagSet& flags, EngineOptions& engine) {
 
 void add_exchange_flags(FlagSet& flags, CommonOptions& options) {
   EngineOptions& engine = options.engine;
-  const std::string elsewhere = "not in this build; use threads or mpi";
-  flags.choice("--comm", options.comm, {{"threads", "threads"}, {"mpi", "mpi"}},
-               {{"nccl", elsewhere}, {"hccl", elsewhere}},
-               "how ranks talk; threads: all in this process; mpi: one in each process that mpirun starts");
+  flags.value(
+      "--comm", options.comm, "threads|mpi|hccl",
+      "how ranks talk; threads: all in this process; mpi: one in each process that mpirun starts; hccl: "
+      "ascend, a card for each rank, which --backend ascend takes by itself for layouts that need it",
+      [&options](const std::string& flag, const std::string& text) {
+        if (text == "nccl")
+          throw Error(ErrorCode::kNotSupported,
+                      fmt::format("{} {}: not in this build; use threads, mpi or hccl", flag, text));
+        if (text != "threads" && text != "mpi" && text != "hccl")
+          throw Error(ErrorCode::kUsage, fmt::format("{} {}: must be one of threads, mpi, hccl", flag, text));
+        options.comm = text;
+        options.comm_given = true;
+      });
   flags.value(
       "--kv", "replicate", "replicate|shard",
       "replicate: every cp rank can read all KV; shard: a page is on one cp rank, cp times the tokens fit",

@@ -173,6 +173,26 @@ void note_unknown_variables(CommandLine& line) {
   }
 }
 
+// Ranks of one card exchange nothing but KV: other layouts on ascend get cards, unless --comm says otherwise.
+void settle_comm(CommandLine& line) {
+  CommonOptions& common = line.common;
+  const LayoutOptions& layout = common.engine.layout;
+  const bool more_than_kv =
+      layout.tp > layout.cp || layout.ep > 1 || (layout.moe_dp > 0 && layout.moe_dp != layout.cp);
+  if (!common.comm_given && common.engine.backend == "ascend" && more_than_kv) common.comm = "hccl";
+  common.engine.hccl = common.comm == "hccl";
+  if (common.engine.hccl && common.engine.backend != "ascend")
+    throw Error(ErrorCode::kUsage,
+                fmt::format("--comm hccl: is for --backend ascend, not {}; use threads or mpi",
+                            common.engine.backend));
+  const char* launched = std::getenv("OMPI_COMM_WORLD_SIZE");
+  if (common.engine.hccl && launched && std::string(launched) != "1")
+    throw Error(
+        ErrorCode::kNotSupported,
+        "--comm hccl over several processes: not in this build; start one process, whose ranks have a card "
+        "each");
+}
+
 // Which exchanges there are depends on whether pages are copied or dealt out.
 void check_exchange(const CommonOptions& common) {
   const std::string& exchange = common.kv_exchange;
@@ -186,6 +206,8 @@ void check_exchange(const CommonOptions& common) {
     refuse("is for --kv shard; with --kv replicate use auto, shared or gather");
   if (exchange == "shared" && common.comm == "mpi")
     refuse("processes share no memory; with --comm mpi use auto or gather");
+  if (exchange == "shared" && common.comm == "hccl")
+    refuse("cards share no memory; use auto or gather, or --comm threads, whose ranks share a card");
 }
 
 void check_rules(const CommandLine& line) {
@@ -255,6 +277,8 @@ void read_ascend_environment(AscendOptions& ascend) {
     const std::string text = fia;
     ascend.use_fia = text != "0" && text != "false";
   }
+  if (const char* launches = std::getenv("ASCEND_CP_LAUNCHES"); launches && *launches)
+    ascend.cp_launches = static_cast<int32_t>(parse_integer("ASCEND_CP_LAUNCHES", launches, 0, 2));
 }
 
 // Where programs keep what they can find out again; nowhere without a home.
@@ -322,6 +346,7 @@ CommandLine parse_command_line(const std::vector<std::string>& args) {
                                      without_effect.size() > 1 ? "have" : "has"));
   }
   note_unknown_variables(line);
+  settle_comm(line);
   check_rules(line);
   return line;
 }

@@ -16,7 +16,8 @@ namespace longspan::cli {
 /// Flags that every command takes.
 struct CommonOptions {
   EngineOptions engine;
-  std::string comm = "threads";  // or "mpi": the ranks are processes
+  std::string comm = "threads";  // "mpi": the ranks are processes; "hccl": they have a card each
+  bool comm_given = false;
   std::string kv_exchange = "auto";
   std::string log_level = "warn";
   bool json = false;   // one object on stdout

@@ -22,8 +22,9 @@ constexpr int32_t kWidth = 100;  // columns
 
 struct Prediction {
   ModelConfig config;
-  bool mpi = false;   // a process for every rank, all on this machine
-  bool wide = false;  // steps of few tokens run as one rank on all cores
+  std::string comm;
+  bool apart = false;  // ranks share no memory: a process of this machine, or a card, for each
+  bool wide = false;   // steps of few tokens run as one rank on all cores
   Layout layout;
   std::string device;
   std::vector<RankBytes> ranks;
@@ -84,7 +85,8 @@ void predict_shards(Prediction& p, const EngineOptions& engine, const Ops& ops) 
 Prediction predict(const CommonOptions& common, const PlanOptions& options) {
   const EngineOptions& engine = common.engine;
   Prediction p;
-  p.mpi = common.comm == "mpi";
+  p.comm = common.comm;
+  p.apart = p.comm != "threads";
   p.config = load_model_config(engine.model);
   p.layout = make_layout(engine.layout, layout_model(p.config));
   p.rows = rows_of(options, p.config, engine.context_length);
@@ -93,13 +95,13 @@ Prediction predict(const CommonOptions& common, const PlanOptions& options) {
   const Ops& ops = device->ops();
   p.device = ops.name();
   const bool sharded = engine.shard_kv && p.layout.cp > 1;
-  const bool share_kv = engine.share_kv && !p.mpi && !sharded;
+  const bool share_kv = engine.share_kv && !p.apart && !sharded;
   p.ranks = rank_bytes(p.config, p.layout, engine.page_size, share_kv, ops);
   p.process =
-      p.mpi ? largest_rank(p.ranks) : process_bytes(p.config, p.layout, engine.page_size, share_kv, ops);
+      p.apart ? largest_rank(p.ranks) : process_bytes(p.config, p.layout, engine.page_size, share_kv, ops);
   if (sharded) predict_shards(p, engine, ops);
-  if (p.mpi) p.messages = message_bytes(engine, p.config, p.layout, ops);
-  const int64_t memory = device->memory_bytes() / (p.mpi ? p.layout.tp : 1);
+  if (p.comm == "mpi") p.messages = message_bytes(engine, p.config, p.layout, ops);
+  const int64_t memory = device->memory_bytes() / (p.comm == "mpi" ? p.layout.tp : 1);
   p.budget = static_cast<int64_t>(engine.mem_fraction * static_cast<double>(memory));
   const int64_t page_bytes = p.process.kv_per_token * engine.page_size;
   const int64_t room = p.budget - p.process.weights - p.workspace - p.messages;
@@ -145,10 +147,12 @@ const char* exchange_text(ShardExchange exchange) {
 
 void print_memory(const Prediction& p, const EngineOptions& engine, std::ostream& out) {
   out << fmt::format("\npredicted, {} on {}:\n",
-                     p.mpi ? "each of the processes, all on this machine," : "all ranks in one process",
+                     p.comm == "mpi"    ? "each of the processes, all on this machine,"
+                     : p.comm == "hccl" ? "each of the cards,"
+                                        : "all ranks in one process",
                      p.device);
   out << fmt::format("  weights {}, {}\n", bytes_text(p.process.weights),
-                     p.mpi ? "of the rank with the most" : "each slice once");
+                     p.apart ? "of the rank with the most" : "each slice once");
   out << fmt::format("  KV {} per token in {} pool{}, pages of {} tokens\n",
                      bytes_text(p.process.kv_per_token / p.owners), p.process.kv_pools,
                      p.process.kv_pools == 1 ? "" : "s", engine.page_size);
@@ -243,11 +247,11 @@ std::string plan_json(const Prediction& p, const std::string& exchange) {
   return JsonObject()
       .set("architecture", p.config.architecture_name)
       .set("legal", true)
-      .set("runs_in_this_build", !p.mpi || built_with_mpi())
+      .set("runs_in_this_build", p.comm != "mpi" || built_with_mpi())
       .set_json("layout", layout_json(p.layout))
       .set("device", p.device)
       .set("predicted", true)
-      .set("comm", p.mpi ? "mpi" : "threads")
+      .set("comm", p.comm)
       .set("weight_bytes", p.process.weights)
       .set("kv_bytes_per_token", p.process.kv_per_token / p.owners)
       .set("kv_pools", p.process.kv_pools)

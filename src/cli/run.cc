@@ -5,6 +5,8 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 #include <new>
 #include <variant>
 
@@ -28,6 +30,12 @@ void set_up_log(const std::string& level) {
         std::make_shared<spdlog::logger>("longspan", std::make_shared<spdlog::sinks::stderr_sink_mt>()));
   }
   spdlog::set_level(spdlog::level::from_str(level));
+}
+
+// HCCL reads its time limit from the environment: whole seconds, a collective's wait for the others.
+void limit_collectives(double comm_timeout_s) {
+  const auto seconds = static_cast<int64_t>(std::ceil(comm_timeout_s));
+  setenv("HCCL_EXEC_TIMEOUT", std::to_string(seconds).c_str(), /*overwrite=*/0);
 }
 
 int dispatch(const CommandLine& line, Context& context) {
@@ -124,6 +132,7 @@ int run(const std::vector<std::string>& args, Context& context) {
       return kExitOk;
     }
     set_up_log(line.common.log_level);
+    if (line.common.engine.hccl) limit_collectives(line.common.engine.comm_timeout_s);
     if (line.common.comm == "mpi" && !std::holds_alternative<PlanOptions>(line.command)) {
       context.catch_interrupts();  // a signal must not end one process before it has said so to the others
       job = line.common.engine.job = context.join_mpi(line.common.engine.comm_timeout_s);

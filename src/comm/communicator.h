@@ -15,11 +15,16 @@ namespace longspan {
 /// done, those named start_ excepted, and throws Error(kRankLost) naming rank, collective, tag and reason
 /// when the time limit passes or some rank has called abort(). After that the group is dead: every later call
 /// throws the same reason. A buffer is the caller's again when the call that got it returns or throws.
+///
+/// Where ranks have a device each (Device::join_group) buffers are the device's, and "done", "until" and
+/// "again" are meant in the order of the rank's stream there: nothing here waits for the device.
 class Communicator {
  public:
   virtual ~Communicator() = default;
   virtual int32_t rank() const = 0;
   virtual int32_t size() const = 0;
+  /// Whether all_gather_v of counts that differ costs copies on either side: then equal ones are better.
+  virtual bool pads_gathers() const { return false; }
 
   virtual void barrier(std::string_view tag) = 0;
 

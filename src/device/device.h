@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "comm/communicator.h"
 #include "device/arena.h"
 #include "device/ops.h"
 
@@ -25,6 +26,19 @@ class Device {
   virtual std::vector<std::pair<std::string, std::string>> facts() const { return {}; }
   /// Whether the host, and so a communicator between threads, may touch matrices of this device.
   virtual bool in_host_memory() const { return true; }
+
+  /// The device `steps` places after this one, opened as this one was. Throws Error(kNotSupported) where
+  /// there is none.
+  virtual std::unique_ptr<Device> another(int32_t steps);
+  /// What ranks with a device each must be given to meet in one group; one of them makes it. Throws
+  /// Error(kNotSupported) where devices have no collectives of their own.
+  virtual std::vector<std::byte> new_group();
+  /// A rank's place in such a group, whose collectives take this device's memory and are only enqueued: in
+  /// the order of ctx.stream, which they neither wait for. Returns when every rank has come. What `ctx` names
+  /// must outlive it.
+  virtual std::unique_ptr<Communicator> join_group(std::span<const std::byte> group, int32_t rank,
+                                                   int32_t size, const OpContext& ctx);
+
   /// Bytes that weights, KV and scratch may take in all (on CPU: the cgroup's limit or the machine's memory).
   virtual int64_t memory_bytes() const = 0;
   /// The hardware at its best with `threads` cores; takes about a second. Unknown (0) where nothing measures

@@ -4,6 +4,7 @@
 #include <longspan/error.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace longspan {
 namespace {
@@ -84,6 +85,22 @@ void check_qk_norm_rope(const QkNormRopeArgs& args, int64_t cols, DType inner) {
   require(args.head_dim % 2 == 0, op, "D must be even to be rotated");
   require_equal(args.cos_sin.rows, args.x.rows, op, "T of x and cos_sin");
   require_equal(args.cos_sin.cols, cols * args.head_dim, op, "D of x and cos_sin");
+}
+
+void check_qkv(const QkvArgs& args, int64_t cols, DType inner) {
+  constexpr const char* op = "qkv_norm_rope";
+  const int64_t q_cols = int64_t{args.heads_q} * args.head_dim,
+                k_cols = int64_t{args.heads_kv} * args.head_dim;
+  for (const auto& [m, name] : {std::pair(args.qkv, "qkv"), {args.q, "q"}, {args.kv, "kv"}})
+    check_inner(m, inner, op, name);
+  require_equal(args.qkv.cols, q_cols + 2 * k_cols, op, "qkv cols = (Hq + 2 Hk) * D");
+  require_equal(args.q.cols, q_cols, op, "q cols = Hq * D");
+  require_equal(args.kv.cols, 2 * k_cols, op, "kv cols = 2 Hk * D");
+  require_equal(args.q.rows, args.qkv.rows, op, "T of q and qkv");
+  require_equal(args.kv.rows, args.qkv.rows, op, "T of kv and qkv");
+  if (!args.cos_sin.data) return;
+  require_equal(args.cos_sin.rows, args.qkv.rows, op, "T of cos_sin and qkv");
+  require_equal(args.cos_sin.cols, cols * args.head_dim, op, "cols of cos_sin");
 }
 
 void check_attention(const AttentionArgs& args, DType inner) {

@@ -15,6 +15,7 @@ void check_linear(Matrix x, const LinearWeight& w, Matrix out, DType inner = DTy
 void check_rope_table(IndexArray positions, std::span<const float> inv_freq, Matrix cos_sin,
                       int64_t cols = 1);
 void check_qk_norm_rope(const QkNormRopeArgs& args, int64_t cols = 1, DType inner = DType::kF32);
+void check_qkv(const QkvArgs& args, int64_t cols = 1, DType inner = DType::kF32);
 void check_attention(const AttentionArgs& args, DType inner = DType::kF32);
 void check_swiglu(Matrix gate_up, Matrix out, DType inner = DType::kF32);
 void check_moe_route(Matrix logits, Matrix ids, Matrix weights);

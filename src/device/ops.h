@@ -91,6 +91,7 @@ class ExpertWeights {
   int64_t width = 0;  // I
   int32_t first_expert = 0;
   int32_t count = 0;
+  int32_t of_layer = 0;  // experts that the layer has in all; 0: first_expert + count
   int64_t bytes = 0;
 };
 
@@ -160,6 +161,18 @@ struct QkNormRopeArgs {
   Matrix cos_sin = {};  // f32 [T, rope_cols(D)], from rope_table; data null: no rotation
 };
 
+struct QkvArgs {
+  Matrix qkv;  // [T, (Hq + 2 Hk) * D] f32, or inner_dtype(): queries, keys, values of one multiply
+  int32_t heads_q = 0, heads_kv = 0;
+  int32_t head_dim = 0;               // D
+  const float* q_norm = nullptr;      // [D], resident; both or neither
+  const float* k_norm = nullptr;      // [D]
+  const float* heads_norm = nullptr;  // [(Hq + Hk) * D] each head's own, resident; where separates_qkv()
+  float eps = 0;
+  Matrix cos_sin;
+  Matrix q, kv;  // [T, Hq * D] and [T, 2 Hk * D]: columns of qkv, or apart without gaps where separates_qkv()
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -219,6 +232,10 @@ class Ops {
                           Matrix cos_sin) = 0;
   /// Rotation pairs element i with i + D/2 of a head ("rotate half", as Hugging Face stores weights).
   virtual void qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) = 0;
+  /// qk_norm_rope of queries and of keys, together. As it stands: one after the other, in place.
+  virtual void qkv_norm_rope(OpContext& ctx, const QkvArgs& args);
+  /// Whether qkv_norm_rope takes the three apart as it goes.
+  virtual bool separates_qkv() const { return false; }
   /// Row t of k [T, Hk*Dk] and v [T, Hv*Dv], f32 or in the pool's dtype, goes to slots[t] = page * page_size
   /// + offset of `layer`, or nowhere where slots[t] = -1 (on devices that merge partials). Rows of different
   /// ranks may be written at the same time if their slots differ.
@@ -250,6 +267,9 @@ class Ops {
   /// made of row t. partials f32 [N, H]; rows [n, T], -1: the part has nothing of row t. out is touched
   /// where there is a part.
   virtual void moe_combine(OpContext& ctx, Matrix partials, IndexArray rows, Matrix out) = 0;
+  /// Throws Error(kNotSupported) with the reason where ExpertWeights of a part of a layer's experts can't be
+  /// multiplied by.
+  virtual void check_split_experts() const {}
   /// out[t] += sigmoid(gate[t, 0]) * y[t] (the shared expert of Qwen2-MoE).
   virtual void add_gated(OpContext& ctx, Matrix gate, Matrix y, Matrix out) = 0;
   /// out += y.

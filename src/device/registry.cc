@@ -9,6 +9,28 @@
 
 namespace longspan {
 
+namespace {
+
+[[noreturn]] void refuse_groups() {
+  throw Error(ErrorCode::kNotSupported,
+              "--comm hccl: is for --backend ascend, where ranks have a card each; use threads or mpi");
+}
+
+}  // namespace
+
+std::unique_ptr<Device> Device::another(int32_t) {
+  refuse_groups();
+}
+
+std::vector<std::byte> Device::new_group() {
+  refuse_groups();
+}
+
+std::unique_ptr<Communicator> Device::join_group(std::span<const std::byte>, int32_t, int32_t,
+                                                 const OpContext&) {
+  refuse_groups();
+}
+
 std::vector<std::string> backends() {
   return {"cpu", "ascend", "reference"};
 }

@@ -288,7 +288,16 @@ void check_attention(Checker& checker, bool merges) {
   });
 }
 
-void check_experts(Checker& checker) {
+bool splits_experts(const Ops& ops) {
+  try {
+    ops.check_split_experts();
+  } catch (const Error&) {
+    return false;
+  }
+  return true;
+}
+
+void check_experts(Checker& checker, bool splits) {
   const Values logits = random_values(kRows * kExperts, 14, -2, 2);
   checker.check("moe_route", kF32, [=](Side& s) {
     const Matrix ids = s.arena.matrix(kRows, kChosen, DType::kI32), weights = s.arena.matrix(kRows, kChosen);
@@ -296,25 +305,30 @@ void check_experts(Checker& checker) {
     return s.get(weights);
   });
   // Products, activation and sum each round: with the slope of silu at most 1.3, below four roundings in all.
-  checker.check("moe_experts", 4 * kBf16, [=](Side& s) {
+  const auto multiply = [=](Side& s, int64_t first, int64_t end) {
     const Values gate = random_values(kExperts * kWidth * kHidden, 15, 0.0f, 0.1f),
                  up = random_values(kExperts * kWidth * kHidden, 16, 0.0f, 0.1f),
                  down = random_values(kExperts * kWidth * kHidden, 17, 0.0f, 0.1f);
     std::vector<ExpertSource> sources;
-    for (int64_t e = 0; e < kExperts; ++e) {
+    for (int64_t e = first; e < end; ++e) {
       const auto slice = [&](const Values& all, int64_t rows, int64_t cols) {
         return WeightView{all.data() + e * kWidth * kHidden, DType::kF32, rows, cols, cols};
       };
       sources.push_back(
           {slice(gate, kWidth, kHidden), slice(up, kWidth, kHidden), slice(down, kHidden, kWidth)});
     }
-    const auto packed = s.ops.pack_experts(sources, 0, nullptr);
+    const auto packed = s.ops.pack_experts(sources, static_cast<int32_t>(first), nullptr);
+    packed->of_layer = static_cast<int32_t>(kExperts);
     const Matrix ids = s.arena.matrix(kRows, kChosen, DType::kI32), weights = s.arena.matrix(kRows, kChosen);
     s.ops.moe_route(s.ctx, s.put(logits, kRows, kExperts), true, ids, weights);
     const Matrix out = s.put(kX, kRows, kHidden);
     s.ops.moe_experts(s.ctx, s.put(kX, kRows, kHidden), ids, weights, *packed, out);
     return s.get(out);
-  });
+  };
+  checker.check("moe_experts", 4 * kBf16, [=](Side& s) { return multiply(s, 0, kExperts); });
+  if (splits)
+    checker.check("moe_experts, some of them", 4 * kBf16,
+                  [=](Side& s) { return multiply(s, 1, kExperts - 1); });
 }
 
 void check_scores(Checker& checker) {
@@ -339,7 +353,7 @@ std::vector<OpCheck> check_ops(Device& device) {
   check_rows(checker);
   check_products(checker);
   check_attention(checker, device.ops().merges_partials());
-  check_experts(checker);
+  check_experts(checker, splits_experts(device.ops()));
   check_scores(checker);
   return checker.results;
 }

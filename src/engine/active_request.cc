@@ -38,13 +38,15 @@ void ActiveRequest::note_step_begin(double now_ms) {
 
 void ActiveRequest::note_prefill(const Sequence& sequence, std::span<const int32_t> rank_tokens,
                                  double now_ms) {
-  if (first_token_ms_) return;  // computed again after a preemption
+  const int32_t processed = std::min(sequence.computed, sequence.prompt_len);
+  if (first_token_ms_ || processed <= processed_) return;  // computed again after a preemption
+  processed_ = processed;
   for (size_t rank = 0; rank < rank_tokens.size(); ++rank) rank_tokens_[rank] += rank_tokens[rank];
   result_.cached_tokens = sequence.cached_tokens;
   if (!request_.on_progress) return;
   request_.on_progress({.total = sequence.prompt_len,
                         .cached = result_.cached_tokens,
-                        .processed = std::min(sequence.computed, sequence.prompt_len),
+                        .processed = processed,
                         .elapsed_ms = now_ms - *first_step_ms_,
                         .rank_tokens = rank_tokens_});
 }

@@ -49,6 +49,7 @@ class ActiveRequest {
   StopMatcher stop_matcher_;
   int32_t new_tokens_limit_ = 0;
   std::vector<int32_t> rank_tokens_;
+  int32_t processed_ = 0;  // of the prompt, as told last
   double submitted_ms_;
   std::optional<double> first_step_ms_, first_token_ms_;
 };

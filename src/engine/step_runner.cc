@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <numeric>
 #include <type_traits>
 
@@ -15,7 +16,6 @@
 #include "engine/kv_memory.h"
 #include "engine/probe_cache.h"
 #include "engine/request_rules.h"
-#include "engine/together.h"
 #include "model/layout_model.h"
 #include "model/message_memory.h"
 #include "model/shard_shape.h"
@@ -41,7 +41,7 @@ std::vector<std::vector<int>> share_cores(std::vector<int> cores, int32_t thread
   return shares;
 }
 
-// Collectives of this build read and write host memory.
+// Collectives over threads and MPI read and write host memory, those over HCCL the memory of cards.
 void check_exchange(const EngineOptions& options, const Layout& layout, const ModelConfig& config,
                     bool share_kv, Device& device) {
   if (options.shard_kv && layout.cp > 1 && !device.ops().merges_partials())
@@ -49,15 +49,26 @@ void check_exchange(const EngineOptions& options, const Layout& layout, const Mo
                 fmt::format("backend {}: --kv shard merges parts of attention, which this backend can't; use "
                             "--kv replicate",
                             options.backend));
-  if (device.in_host_memory()) return;
+  if (options.hccl && device.in_host_memory())
+    throw Error(
+        ErrorCode::kNotSupported,
+        fmt::format("backend {}: --comm hccl is for --backend ascend; use threads or mpi", options.backend));
+  if (options.hccl && options.job)
+    throw Error(
+        ErrorCode::kNotSupported,
+        "--comm hccl: cards of several processes are not in this build; start one process, whose ranks "
+        "have a card each");
+  if (layout.ep > 1) device.ops().check_split_experts();
+  if (device.in_host_memory() || options.hccl) return;
   const bool experts_meet = config.num_experts > 0 && layout.moe_dp != layout.cp;
   if (layout.attn_tp == 1 && !experts_meet && share_kv) return;
   throw Error(
       ErrorCode::kNotSupported,
-      fmt::format("backend {}: ranks are threads that share a card here, and exchange nothing but KV in one "
-                  "pool: attn_tp must be 1 (is {}), moe_dp must be cp {} (is {}), with --comm threads and "
-                  "--kv-exchange shared",
-                  options.backend, layout.attn_tp, layout.cp, layout.moe_dp));
+      fmt::format(
+          "backend {}: ranks that share a card exchange nothing but KV in one pool: attn_tp must be 1 "
+          "(is {}), moe_dp must be cp {} (is {}), with --comm threads and --kv-exchange shared; use "
+          "--comm hccl, which gives each rank a card",
+          options.backend, layout.attn_tp, layout.cp, layout.moe_dp));
 }
 
 // For every rank its place in its group; null where it is alone there.
@@ -125,11 +136,13 @@ StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, 
       layout_(make_layout(options.layout, layout_model(config))),
       job_(options.job.get()),
       shard_kv_(options.shard_kv && layout_.cp > 1),
-      share_kv_(options.share_kv && !job_ && !shard_kv_),
+      share_kv_(options.share_kv && !job_ && !shard_kv_ && !options.hccl),
       has_wide_rank_(layout_.cp > 1 && share_kv_ && has_whole_ranks(layout_, layout_model(config))),
       device_(std::move(device)) {
   together(job_, "what ranks exchange", [&] {
     check_exchange(options, layout_, config, share_kv_, *device_);
+    for (int32_t rank = 1; options.hccl && rank < layout_.tp; ++rank)
+      more_devices_.push_back(device_->another(rank));
     return true;
   });
   const HostShare host = share_of_host(job_, options.threads);
@@ -154,9 +167,16 @@ StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, 
 void StepRunner::load(const std::vector<std::vector<int>>& shares) {
   PackedSlices packed;
   together(job_, "loading the weights", [&] {
-    for (size_t i = 0; i < shares.size(); ++i)
+    for (size_t i = 0; i < shares.size(); ++i) {
       add_rank(has_wide_rank_ && i + 1 == shares.size() ? layout_.tp : rank_of(i),
                static_cast<int>(shares[i].size()), packed);
+      if (more_devices_.empty() && i + 1 < shares.size()) continue;
+      weight_bytes_ += packed.bytes();
+      device_weight_bytes_ = std::max(device_weight_bytes_, packed.bytes());
+      PackedSlices of_next;  // another device has slices of its own
+      of_next.tensors = std::move(packed.tensors);
+      packed = std::move(of_next);
+    }
     return true;
   });
   if (job_) add_tensors_of_others(*job_, checkpoint_, packed);
@@ -164,7 +184,6 @@ void StepRunner::load(const std::vector<std::vector<int>>& shares) {
     refuse_unread_tensors(config_, checkpoint_, packed);
     return true;
   });
-  weight_bytes_ = packed.bytes();
 }
 
 // The rank's weights and place; the wide rank, numbered after all others, is a layout of its own.
@@ -173,14 +192,15 @@ void StepRunner::add_rank(int32_t rank, int threads, PackedSlices& packed) {
   const Layout layout = wide ? Layout{} : layout_;
   const RankCoordinates at = layout.coordinates(wide ? 0 : rank);
   Rank added;
-  added.arena = std::make_unique<Arena>(device_->memory());
+  added.device = more_devices_.empty() || rank == 0 ? device_.get() : more_devices_[rank - 1].get();
+  added.arena = std::make_unique<Arena>(added.device->memory());
   added.cp_rank = at.cp_rank;
   added.reports = at.attn_tp_rank == 0;
   added.threads = threads;
-  added.stream = device_->make_stream();
+  added.stream = added.device->make_stream();
   ranks_.push_back(std::move(added));
   const RankSlice slice = rank_slice(layout_model(config_), layout, wide ? 0 : rank, !share_kv_);
-  weights_.push_back(load_weights(config_, checkpoint_, slice, device_->ops(), packed));
+  weights_.push_back(load_weights(config_, checkpoint_, slice, ranks_.back().device->ops(), packed));
 }
 
 // As many pages on every rank as fit on each.
@@ -188,10 +208,11 @@ void StepRunner::make_pools(int32_t processes_on_host) {
   Ops& ops = device_->ops();
   KvShape shape = kv_pool_shape(config_, layout_, options_.page_size);
   const int32_t pools = share_kv_ ? kv_slices(layout_model(config_), layout_) : job_ ? 1 : layout_.tp;
-  KvMemory memory{.memory_bytes = device_->memory_bytes() / processes_on_host,
-                  .weight_bytes = weight_bytes_,
+  const bool alone = options_.hccl;  // on its device
+  KvMemory memory{.memory_bytes = device_->memory_bytes() / (alone ? 1 : processes_on_host),
+                  .weight_bytes = device_weight_bytes_,
                   .workspace_bytes = 0,
-                  .page_bytes = ops.kv_page_bytes(shape) * pools,
+                  .page_bytes = ops.kv_page_bytes(shape) * (alone ? 1 : pools),
                   .owners = page_owners()};
   KvShape scratch = shape;
   scratch.layers = 1;
@@ -208,7 +229,8 @@ void StepRunner::make_pools(int32_t processes_on_host) {
   }
   shape.pages = pages_;
   together(job_, "reserving KV pages", [&] {
-    for (int32_t i = 0; i < pools; ++i) pools_.push_back(ops.make_kv_pool(shape));
+    for (int32_t i = 0; i < pools; ++i)
+      pools_.push_back((share_kv_ ? ops : ranks_[i].device->ops()).make_kv_pool(shape));
     for (int32_t i = 0; shard_kv_ && i < pools; ++i) scratch_pools_.push_back(ops.make_kv_pool(scratch));
     return true;
   });
@@ -225,17 +247,16 @@ void StepRunner::make_groups() {
   };
   const auto attn_tp_group = [&](int32_t rank) { return layout_.attn_tp_group(rank); };
   const auto moe_group = [&](int32_t rank) { return layout_.moe_group(rank); };
-  const std::chrono::milliseconds limit = comm_timeout(options_.comm_timeout_s);
-  const auto groups_of_ranks = [&](JobChannel channel, auto group_of) {
-    if (!job_) return make_rank_groups(layout_.tp, limit, group_of);
-    std::vector<std::unique_ptr<Communicator>> mine(1);
-    if (auto group = group_of(job_->rank()); group.size() > 1)
-      mine[0] = job_->make_group(group, channel, limit);
-    return mine;
-  };
-  auto kv = groups_of_ranks(kKv, kv_group);
-  auto attn_tp = groups_of_ranks(kAttnTp, attn_tp_group);
-  auto moe = groups_of_ranks(kMoe, moe_group);
+  // Of cards, one group that serves both takes half the memory.
+  const bool one_group =
+      options_.hccl && (config_.num_experts == 0 || layout_.moe_group(0) == layout_.attn_tp_group(0));
+  // Cards take the counts of a collective from the host, so rows to the owners of experts would wait for it.
+  ExpertExchange exchange = choose_expert_exchange(model, layout_);
+  if (options_.hccl && exchange == ExpertExchange::kAllToAll) exchange = ExpertExchange::kGather;
+  auto kv = make_group(kKv, kv_group);
+  auto attn_tp = make_group(kAttnTp, attn_tp_group);
+  auto moe =
+      one_group ? std::vector<std::unique_ptr<Communicator>>(ranks_.size()) : make_group(kMoe, moe_group);
 
   for (size_t i = 0; i < ranks_.size(); ++i) {
     Rank& rank = ranks_[i];
@@ -245,11 +266,11 @@ void StepRunner::make_groups() {
       rank.attn_tp = std::move(attn_tp[i]);
       rank.moe = std::move(moe[i]);
       groups.attn_tp = rank.attn_tp.get();
-      groups.moe = {.comm = rank.moe.get(),
-                    .exchange = choose_expert_exchange(model, layout_),
+      groups.moe = {.comm = one_group ? groups.attn_tp : rank.moe.get(),
+                    .exchange = exchange,
                     .place = expert_group(model, layout_, rank_of(i))};
     }
-    rank.decoder = std::make_unique<Decoder>(config_, std::move(weights_[i]), groups, device_->ops());
+    rank.decoder = std::make_unique<Decoder>(config_, std::move(weights_[i]), groups, rank.device->ops());
   }
   weights_.clear();
   TransferFigures figures;
@@ -257,8 +278,42 @@ void StepRunner::make_groups() {
   for (size_t i = 0; i < ranks_.size(); ++i) ranks_[i].exchange = make_exchange(i, figures);
 }
 
+// For each rank of this process its place in its group of this kind; null where it is alone there.
+std::vector<std::unique_ptr<Communicator>> StepRunner::make_group(JobChannel channel,
+                                                                  const GroupOf& group_of) {
+  if (options_.hccl) return join_cards(group_of);
+  const std::chrono::milliseconds limit = comm_timeout(options_.comm_timeout_s);
+  if (!job_) return make_rank_groups(layout_.tp, limit, group_of);
+  std::vector<std::unique_ptr<Communicator>> mine(1);
+  if (auto group = group_of(job_->rank()); group.size() > 1)
+    mine[0] = job_->make_group(group, channel, limit);
+  return mine;
+}
+
+// The same where cards meet by themselves: the first rank of a group makes what its ranks find each other by.
+std::vector<std::unique_ptr<Communicator>> StepRunner::join_cards(const GroupOf& group_of) {
+  std::map<int32_t, std::vector<std::byte>> roots;  // by a group's first rank
+  for (size_t i = 0; i < ranks_.size(); ++i) {
+    const std::vector<int32_t> group = group_of(rank_of(i));
+    if (group.size() > 1 && group.front() == rank_of(i)) roots[rank_of(i)] = ranks_[i].device->new_group();
+  }
+  std::vector<std::unique_ptr<Communicator>> places(ranks_.size());
+  team_->run(
+      0, static_cast<int>(ranks_.size()),
+      [&](int worker) {
+        const std::vector<int32_t> group = group_of(rank_of(worker));
+        if (group.size() == 1) return;
+        const auto place = std::find(group.begin(), group.end(), rank_of(worker)) - group.begin();
+        const Rank& rank = ranks_[worker];
+        places[worker] = rank.device->join_group(roots.at(group.front()), static_cast<int32_t>(place),
+                                                 static_cast<int32_t>(group.size()), context_of(rank));
+      },
+      [](int, const std::string&) {});
+  return places;
+}
+
 std::unique_ptr<KvExchange> StepRunner::make_exchange(size_t index, const TransferFigures& figures) {
-  Ops& ops = device_->ops();
+  Ops& ops = ranks_[index].device->ops();
   const LayoutModel model = layout_model(config_);
   Communicator* const comm = ranks_[index].kv.get();
   const size_t pool = !share_kv_ ? index : is_wide(index) ? 0 : kv_slice(model, layout_, rank_of(index));
@@ -328,7 +383,7 @@ TransferFigures StepRunner::measure_figures() {
         [&](int worker) {
           const Rank& rank = ranks_[worker];
           const Arena::Scope scope(*rank.arena);
-          OpContext ctx{.arena = *rank.arena, .threads = rank.threads, .stream = rank.stream.get()};
+          OpContext ctx = context_of(rank);
           figures[worker] = measure_transfer(ctx, device_->ops(), *scratch_pools_[worker], heads_q, *rank.kv,
                                              /*overlaps=*/job_ != nullptr, seconds);
         },
@@ -342,6 +397,14 @@ TransferFigures StepRunner::measure_figures() {
 }
 
 StepRunner::~StepRunner() {
+  // A rank's memory may be what another's work still reads.
+  for (const Rank& rank : ranks_) {
+    try {
+      if (rank.stream) rank.stream->wait();
+    } catch (const std::exception&) {
+      // Whoever waited for it has been told.
+    }
+  }
   if (!job_ || job_->rank() != 0 || lost_) return;
   try {
     orders_->send_end();
@@ -424,7 +487,7 @@ void StepRunner::run_rank(const Rank& rank, const Batch& batch, const CpPlan& pl
                           StepOutput& output) const {
   rank.arena->settle();  // the rank's last step has ended
   const Arena::Scope scope(*rank.arena);
-  OpContext ctx{.arena = *rank.arena, .threads = rank.threads, .stream = rank.stream.get()};
+  OpContext ctx = context_of(rank);
   const Decoder& decoder = *rank.decoder;
   const Matrix hidden = decoder.forward(ctx, batch, plan, rank.cp_rank, *rank.exchange);
 
@@ -438,7 +501,8 @@ void StepRunner::run_rank(const Rank& rank, const Batch& batch, const CpPlan& pl
     const Matrix logits = decoder.logits(ctx, hidden, rows);
     const int64_t vocab = decoder.vocab_size();
     std::vector<float> all(rank.reports ? rows.size() * static_cast<size_t>(vocab) : 0);
-    if (rank.reports) device_->ops().download(ctx, logits, all);  // at once: a device waits for each download
+    if (rank.reports)
+      rank.device->ops().download(ctx, logits, all);  // at once: a device waits for each download
     for (size_t i = 0; rank.reports && i < rows.size(); ++i) {
       const auto begin = all.begin() + static_cast<int64_t>(i) * vocab;
       output.logits[sequences[i]].assign(begin, begin + vocab);

@@ -2,6 +2,7 @@
 
 #include <longspan/engine.h>
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "engine/rank_team.h"
 #include "engine/step.h"
 #include "engine/step_orders.h"
+#include "engine/together.h"
 #include "model/decoder.h"
 #include "plan/batch.h"
 #include "plan/layout_rules.h"
@@ -46,6 +48,7 @@ class StepRunner {
 
  private:
   struct Rank {
+    Device* device = nullptr;
     std::unique_ptr<Arena> arena;
     std::unique_ptr<Communicator> kv, attn_tp, moe;  // null: a group of one
     std::unique_ptr<KvExchange> exchange;
@@ -60,6 +63,12 @@ class StepRunner {
   void add_rank(int32_t rank, int threads, PackedSlices& packed);
   void make_pools(int32_t processes_on_host);
   void make_groups();
+  using GroupOf = std::function<std::vector<int32_t>(int32_t rank)>;
+  std::vector<std::unique_ptr<Communicator>> make_group(JobChannel channel, const GroupOf& group_of);
+  std::vector<std::unique_ptr<Communicator>> join_cards(const GroupOf& group_of);
+  OpContext context_of(const Rank& rank) const {
+    return {.arena = *rank.arena, .threads = rank.threads, .stream = rank.stream.get()};
+  }
   std::unique_ptr<KvExchange> make_exchange(size_t index, const TransferFigures& figures);
   std::string probe_key() const;
   TransferFigures transfer_figures();
@@ -82,8 +91,10 @@ class StepRunner {
   const bool share_kv_;  // one pool for ranks with the same kv heads
   const bool has_wide_rank_;
   std::unique_ptr<Device> device_;
-  std::vector<ModelWeights> weights_;  // of each rank, until its decoder takes them
-  int64_t weight_bytes_ = 0;
+  std::vector<std::unique_ptr<Device>> more_devices_;  // of ranks 1 .. tp - 1, where each has its own
+  std::vector<ModelWeights> weights_;                  // of each rank, until its decoder takes them
+  int64_t weight_bytes_ = 0;                           // of all ranks here
+  int64_t device_weight_bytes_ = 0;                    // on one device, at most
   int32_t pages_ = 0;
   std::vector<std::unique_ptr<KvPool>> pools_;          // one per slice of kv heads, or per rank
   std::vector<std::unique_ptr<KvPool>> scratch_pools_;  // one per rank of this process, where KV is sharded

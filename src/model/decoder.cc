@@ -60,10 +60,23 @@ Matrix Decoder::forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, 
   return x;
 }
 
-// out = weights of norm(x), some rows at a time.
+// norm(x) as multiplies take it; nothing where the device wants it some rows at a time.
+Matrix Decoder::norm_whole(OpContext& ctx, const LayerWeights& layer, Matrix x) const {
+  if (x.rows == 0 || ops_.norm_rows() < x.rows) return {};
+  const DType inner = ops_.inner_dtype();
+  const Matrix result = ctx.arena.matrix(x.rows, x.cols, inner);
+  const Arena::Scope scope(ctx.arena);
+  const Matrix normed = inner == DType::kF32 ? result : ctx.arena.matrix(x.rows, x.cols);
+  ops_.rms_norm(ctx, x, layer.input_norm.get(), static_cast<float>(config_.rms_norm_eps), normed);
+  if (inner != DType::kF32) ops_.convert(ctx, normed, result);
+  return result;
+}
+
+// out = weights of norm(x), some rows at a time where it is not there yet.
 void Decoder::project(OpContext& ctx, const LayerWeights& layer, const LinearWeight& weights, Matrix x,
-                      Matrix out) const {
+                      Matrix normed_x, Matrix out) const {
   if (x.rows == 0) return;
+  if (normed_x.data) return ops_.linear(ctx, normed_x, weights, out, /*accumulate=*/false);
   const Arena::Scope scope(ctx.arena);
   const int64_t most = std::min(x.rows, ops_.norm_rows());
   const Matrix block = ctx.arena.matrix(most, x.cols);
@@ -88,28 +101,46 @@ void Decoder::attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t
   const float eps = static_cast<float>(config_.rms_norm_eps);
 
   const DType inner = ops_.inner_dtype();
-  const Matrix qkv = ctx.arena.matrix(x.rows, q_cols + 2 * k_cols, inner);
-  const Matrix q = qkv.slice_cols(0, q_cols);
-  const Matrix k = qkv.slice_cols(q_cols, k_cols), k_and_v = qkv.slice_cols(q_cols, 2 * k_cols);
+  // Rows that travel lie apart, without gaps.
+  const bool apart = layer.kv || ops_.separates_qkv();
+  const Matrix qkv = layer.kv ? Matrix{} : ctx.arena.matrix(x.rows, q_cols + 2 * k_cols, inner);
+  const Matrix q = apart ? ctx.arena.matrix(x.rows, q_cols, inner) : qkv.slice_cols(0, q_cols);
+  const Matrix k_and_v =
+      apart ? ctx.arena.matrix(x.rows, 2 * k_cols, inner) : qkv.slice_cols(q_cols, 2 * k_cols);
   {
     const Arena::Scope travel_scope(ctx.arena);
-    project(ctx, layer, layer.kv ? *layer.kv : *layer.qkv, x, layer.kv ? k_and_v : qkv);
-    if (x.rows > 0)
-      ops_.qk_norm_rope(ctx, {.x = k,
-                              .heads = heads_kv,
+    const Matrix normed = norm_whole(ctx, layer, x);
+    const auto turn = [&](Matrix rows, int32_t heads, const float* weight) {
+      if (x.rows == 0) return;
+      ops_.qk_norm_rope(ctx, {.x = rows,
+                              .heads = heads,
                               .head_dim = dim,
-                              .norm_weight = layer.k_norm.get(),
+                              .norm_weight = weight,
                               .eps = eps,
                               .cos_sin = cos_sin});
-    kv.start(ctx, index, k_and_v);
-    if (layer.q) project(ctx, layer, *layer.q, x, q);
-    if (x.rows > 0)
-      ops_.qk_norm_rope(ctx, {.x = q,
-                              .heads = heads_q,
-                              .head_dim = dim,
-                              .norm_weight = layer.q_norm.get(),
-                              .eps = eps,
-                              .cos_sin = cos_sin});
+    };
+    if (layer.kv) {
+      project(ctx, layer, *layer.kv, x, normed, k_and_v);
+      turn(k_and_v.slice_cols(0, k_cols), heads_kv, layer.k_norm.get());
+      kv.start(ctx, index, k_and_v);
+      project(ctx, layer, *layer.q, x, normed, q);
+      turn(q, heads_q, layer.q_norm.get());
+    } else {
+      project(ctx, layer, *layer.qkv, x, normed, qkv);
+      if (x.rows > 0)
+        ops_.qkv_norm_rope(ctx, {.qkv = qkv,
+                                 .heads_q = heads_q,
+                                 .heads_kv = heads_kv,
+                                 .head_dim = dim,
+                                 .q_norm = layer.q_norm.get(),
+                                 .k_norm = layer.k_norm.get(),
+                                 .heads_norm = layer.heads_norm.get(),
+                                 .eps = eps,
+                                 .cos_sin = cos_sin,
+                                 .q = q,
+                                 .kv = k_and_v});
+      kv.start(ctx, index, k_and_v);
+    }
     kv.finish(ctx);
   }
   // One activation of q's size less, or on such a device one that attention can write as it lies.
@@ -186,35 +217,35 @@ std::vector<float> Decoder::score(OpContext& ctx, Matrix hidden, std::span<const
 void Decoder::score_block(OpContext& ctx, Matrix hidden, std::span<const int32_t> rows,
                           std::span<const int32_t> targets, std::span<float> result) const {
   const Matrix block = shard_logits(ctx, hidden, rows);
-  const Matrix scores = ctx.arena.matrix(block.rows, 1);
   const SliceRange vocab = weights_.slice.vocab;
+  const auto count = static_cast<int64_t>(rows.size());
+  // What travels: the log-probability of the target in its shard, and the shard's log-sum-exp.
+  const Matrix mine = ctx.arena.matrix(2, count);
+  const auto column = [&](int64_t row) { return Matrix{mine.f32(row), DType::kF32, count, 1, 1}; };
   std::vector<int32_t> local;
   for (const int32_t target : targets)
     local.push_back(target >= vocab.begin && target < vocab.end() ? static_cast<int32_t>(target - vocab.begin)
                                                                   : 0);
-  ops_.log_softmax_at(ctx, block, ops_.upload(ctx, local), scores);
-  ops_.download(ctx, scores, result);
-  if (!attn_tp_) return;
+  ops_.log_softmax_at(ctx, block, ops_.upload(ctx, local), column(0));
+  if (!attn_tp_) return ops_.download(ctx, column(0), result);
 
   Communicator& group = *attn_tp_;
-  const size_t count = rows.size();
-  std::vector<float> mine(2 * count), all(2 * count * group.size());  // log-sum-exp, then logit of the target
-  ops_.log_sum_exp(ctx, block, scores);
-  ops_.download(ctx, scores, std::span(mine).first(count));
-  for (size_t i = 0; i < count; ++i) mine[count + i] = result[i] + mine[i];
-  const std::vector<int64_t> recv_bytes(group.size(), static_cast<int64_t>(2 * count * sizeof(float)));
-  group.all_gather_v(std::as_bytes(std::span(mine)), std::as_writable_bytes(std::span(all)), recv_bytes,
-                     "log-probabilities");
-  for (size_t i = 0; i < count; ++i) {
-    float max = all[i], logit = 0;
+  ops_.log_sum_exp(ctx, block, column(1));
+  const Matrix gathered = ctx.arena.matrix(2 * group.size(), count);
+  const std::vector<int64_t> recv_bytes(group.size(), 2 * count * int64_t{sizeof(float)});
+  group.all_gather_v(bytes_of(mine), bytes_of(gathered), recv_bytes, "log-probabilities");
+  std::vector<float> all(static_cast<size_t>(gathered.rows * count));
+  ops_.download(ctx, gathered, all);
+  for (int64_t i = 0; i < count; ++i) {
+    const auto lse = [&](int32_t r) { return all[(2 * r + 1) * count + i]; };
+    float max = lse(0), logit = 0;
     for (int32_t r = 0; r < group.size(); ++r) {
-      const float* shard = all.data() + 2 * count * r;
       const SliceRange part = even_part(config_.vocab_size, group.size(), r);
-      max = std::max(max, shard[i]);
-      if (targets[i] >= part.begin && targets[i] < part.end()) logit = shard[count + i];
+      max = std::max(max, lse(r));
+      if (targets[i] >= part.begin && targets[i] < part.end()) logit = all[2 * r * count + i] + lse(r);
     }
     double sum = 0;
-    for (int32_t r = 0; r < group.size(); ++r) sum += std::exp(all[2 * count * r + i] - max);
+    for (int32_t r = 0; r < group.size(); ++r) sum += std::exp(lse(r) - max);
     result[i] = logit - max - static_cast<float>(std::log(sum));
   }
 }

@@ -48,7 +48,8 @@ class Decoder {
   void attention_layer(OpContext& ctx, const LayerWeights& layer, int32_t index, Matrix x, Matrix cos_sin,
                        KvExchange& kv) const;
   void project(OpContext& ctx, const LayerWeights& layer, const LinearWeight& weights, Matrix x,
-               Matrix out) const;
+               Matrix normed, Matrix out) const;
+  Matrix norm_whole(OpContext& ctx, const LayerWeights& layer, Matrix x) const;
   void add_reduced(OpContext& ctx, Communicator& group, Matrix partial, Matrix out, const char* tag) const;
   Matrix shard_logits(OpContext& ctx, Matrix hidden, std::span<const int32_t> rows) const;
   void score_block(OpContext& ctx, Matrix hidden, std::span<const int32_t> rows,

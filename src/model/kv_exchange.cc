@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "base/check.h"
@@ -90,7 +91,7 @@ class SharedPoolExchange final : public WholePoolExchange {
 class MergedGatherExchange final : public WholePoolExchange {
  public:
   MergedGatherExchange(Ops& ops, KvPool& pool, Communicator& comm)
-      : WholePoolExchange(ops, pool), gather_(ops, pool, comm) {}
+      : WholePoolExchange(ops, pool), gather_(ops, pool, comm), may_pad_(comm.pads_gathers()) {}
 
   void begin_step(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank) override {
     WholePoolExchange::begin_step(ctx, batch, plan, cp_rank);
@@ -98,17 +99,31 @@ class MergedGatherExchange final : public WholePoolExchange {
     std::vector<int32_t> slots;
     for (const RankPlan& from : plan.ranks) append_slots(batch, from, slots);
     slots_ = ops_.upload(ctx, slots);
+    most_ = *std::max_element(rank_counts_.begin(), rank_counts_.end());
+    padded_ = may_pad_ && std::count(rank_counts_.begin(), rank_counts_.end(), most_) < plan.cp;
   }
 
   void start(OpContext& ctx, int32_t layer, Matrix kv) override {
     layer_ = layer;
-    gather_.start(ctx, kv, rank_counts_, fmt::format("kv of layer {}", layer));
+    gather_.start(ctx, kv, rank_counts_, fmt::format("kv of layer {}", layer), padded_);
   }
-  void finish(OpContext& ctx) override { write_rows(ops_, ctx, pool_, layer_, gather_.finish(), slots_); }
+  void finish(OpContext& ctx) override {
+    const Matrix received = gather_.finish();
+    if (!padded_) return write_rows(ops_, ctx, pool_, layer_, received, slots_);
+    int64_t at = 0;
+    for (size_t r = 0; r < rank_counts_.size(); at += rank_counts_[r++])
+      write_rows(ops_, ctx, pool_, layer_,
+                 received.slice_rows(static_cast<int64_t>(r) * most_, rank_counts_[r]),
+                 {slots_.host + at, slots_.device + at, rank_counts_[r]});
+  }
 
  private:
   RowGather gather_;
+  const bool may_pad_;
+  // Of a step:
   std::vector<int32_t> rank_counts_;  // [cp]
+  int32_t most_ = 0;                  // of these
+  bool padded_ = false;               // ranks send as many rows each, and the rows of each are written apart
   IndexArray slots_;                  // [T] of each row of the gather (rank-major)
 };
 
@@ -128,15 +143,24 @@ void write_rows(Ops& ops, OpContext& ctx, KvPool& pool, int32_t layer, Matrix kv
 }
 
 void RowGather::start(OpContext& ctx, Matrix rows, const std::vector<int32_t>& rank_counts,
-                      std::string_view tag) {
+                      std::string_view tag, bool padded) {
   check(rows.cols == k_cols(pool_) + v_cols(pool_), "kv rows are [K | V]");
-  const Matrix send = ctx.arena.matrix(rows.rows, rows.cols, pool_.dtype);
-  received_ = ctx.arena.matrix(std::accumulate(rank_counts.begin(), rank_counts.end(), int64_t{0}), rows.cols,
-                               pool_.dtype);
-  if (rows.rows > 0) ops_.convert(ctx, rows, send);
+  const int64_t most = *std::max_element(rank_counts.begin(), rank_counts.end());
   const int64_t row_bytes = rows.cols * size_of(pool_.dtype);
   std::vector<int64_t> recv_bytes;
-  for (const int32_t count : rank_counts) recv_bytes.push_back(count * row_bytes);
+  for (const int32_t count : rank_counts) recv_bytes.push_back((padded ? most : count) * row_bytes);
+  received_ = ctx.arena.matrix(std::accumulate(recv_bytes.begin(), recv_bytes.end(), int64_t{0}) / row_bytes,
+                               rows.cols, pool_.dtype);
+  Matrix send = rows;
+  const int64_t missing = padded ? most - rows.rows : 0;
+  if (missing > 0 || rows.dtype != pool_.dtype || (rows.rows > 1 && rows.row_stride != rows.cols)) {
+    send = ctx.arena.matrix(rows.rows + missing, rows.cols, pool_.dtype);
+    if (rows.rows > 0) ops_.convert(ctx, rows, send.slice_rows(0, rows.rows));
+    if (missing > 0) {  // zeros of any dtype, as floats
+      const auto cols = row_bytes / int64_t{sizeof(float)};
+      ops_.clear(ctx, {send.slice_rows(rows.rows, missing).data, DType::kF32, missing, cols, cols});
+    }
+  }
   comm_.start_all_gather_v(
       {static_cast<const std::byte*>(send.data), static_cast<size_t>(send.rows * row_bytes)},
       {static_cast<std::byte*>(received_.data), static_cast<size_t>(received_.rows * row_bytes)}, recv_bytes,

@@ -32,8 +32,8 @@ class KvExchange {
   virtual void begin_step(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank) = 0;
 
   /// kv: this rank's new rows [T_local, Hk*Dk + Hv*Dv] f32 or Ops::inner_dtype(), K before V. Rows may travel
-  /// from here on: what start() takes from the arena stays until finish(), after which they are in their
-  /// pages.
+  /// from here on: they and what start() takes from the arena stay until finish(), after which they are in
+  /// their pages.
   virtual void start(OpContext& ctx, int32_t layer, Matrix kv) = 0;
   virtual void finish(OpContext& ctx) = 0;
 
@@ -55,8 +55,11 @@ class RowGather {
  public:
   RowGather(Ops& ops, const KvPool& pool, Communicator& comm) : ops_(ops), pool_(pool), comm_(comm) {}
 
-  /// rows: f32 [rank_counts[comm.rank()], Hk*Dk + Hv*Dv]; what it takes from the arena stays until finish().
-  void start(OpContext& ctx, Matrix rows, const std::vector<int32_t>& rank_counts, std::string_view tag);
+  /// rows: f32 or the pool's dtype [rank_counts[comm.rank()], Hk*Dk + Hv*Dv]; they and what it takes from the
+  /// arena stay until finish(). `padded`: every rank sends as many rows as the one with most, zeros at the
+  /// end.
+  void start(OpContext& ctx, Matrix rows, const std::vector<int32_t>& rank_counts, std::string_view tag,
+             bool padded = false);
   /// The rows of all ranks, in rank order, in the pool's dtype.
   Matrix finish();
 

@@ -176,19 +176,25 @@ void MoeLayer::routed(OpContext& ctx, const MoeWeights& weights, Matrix x, Matri
   ops_.moe_experts(ctx, x, ids, expert_weights, *weights.experts, out);
 }
 
+// Gathered rows meet the shared expert on the first ep rank, whoever else holds it.
+bool MoeLayer::adds_shared(const MoeWeights& weights) const {
+  return weights.shared &&
+         (group_.exchange == ExpertExchange::kAllToAll || group_.place.rank < group_.place.moe_tp);
+}
+
 MoeLayer::Shared MoeLayer::make_shared(OpContext& ctx, const MoeWeights& weights, int64_t rows) const {
-  if (!weights.shared) return {};
+  if (!adds_shared(weights)) return {};
   return {ctx.arena.matrix(rows, config_.hidden_size), ctx.arena.matrix(rows, 1)};
 }
 
 void MoeLayer::shared(OpContext& ctx, const MoeWeights& weights, Matrix x, Shared to) const {
-  if (!weights.shared || x.rows == 0) return;
+  if (!adds_shared(weights) || x.rows == 0) return;
   mlp_layer(ops_, ctx, *weights.shared, x, to.y, /*accumulate=*/false);
   ops_.linear(ctx, x, *weights.shared_gate, to.gate, /*accumulate=*/false);
 }
 
 void MoeLayer::add_shared(OpContext& ctx, const MoeWeights& weights, Shared shared, Matrix out) const {
-  if (weights.shared && out.rows > 0) ops_.add_gated(ctx, shared.gate, shared.y, out);
+  if (adds_shared(weights) && out.rows > 0) ops_.add_gated(ctx, shared.gate, shared.y, out);
 }
 
 }  // namespace longspan

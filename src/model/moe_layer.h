@@ -56,6 +56,7 @@ class MoeLayer {
   Choices gather_choices(OpContext& ctx, const MoeWeights& weights, std::span<const int32_t> rows,
                          Matrix x) const;
   void routed(OpContext& ctx, const MoeWeights& weights, Matrix x, Matrix out) const;
+  bool adds_shared(const MoeWeights& weights) const;
   Shared make_shared(OpContext& ctx, const MoeWeights& weights, int64_t rows) const;
   void shared(OpContext& ctx, const MoeWeights& weights, Matrix x, Shared to) const;
   void add_shared(OpContext& ctx, const MoeWeights& weights, Shared shared, Matrix out) const;

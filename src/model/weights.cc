@@ -12,11 +12,14 @@ class Loader {
          PackedSlices& packed)
       : config_(config), checkpoint_(checkpoint), slice_(slice), ops_(ops), packed_(packed) {}
 
-  std::shared_ptr<const float[]> vector(const std::string& name, int64_t size) const {
+  std::vector<float> values(const std::string& name, int64_t size) const {
     const WeightView values_of = view(name, 1, size);
     std::vector<float> values(size);
     for (int64_t i = 0; i < size; ++i) values[i] = values_of.at(0, i);
-    return ops_.resident(values);
+    return values;
+  }
+  std::shared_ptr<const float[]> vector(const std::string& name, int64_t size) const {
+    return ops_.resident(values(name, size));
   }
 
   std::shared_ptr<EmbeddingTable> embedding() const {
@@ -108,8 +111,8 @@ class Loader {
   void attention(const std::string& prefix, LayerWeights& layer) const {
     const int64_t hidden = config_.hidden_size;
     const int64_t dim = config_.head_dim;
-    const auto values = [&](SliceRange heads) { return SliceRange{heads.begin * dim, heads.count * dim}; };
-    const SliceRange q = values(slice_.heads_q), kv = values(slice_.heads_kv);
+    const auto columns = [&](SliceRange heads) { return SliceRange{heads.begin * dim, heads.count * dim}; };
+    const SliceRange q = columns(slice_.heads_q), kv = columns(slice_.heads_kv);
     const Part q_part = {prefix + "q_proj", config_.num_heads * dim, q};
     const Part k_part = {prefix + "k_proj", config_.num_kv_heads * dim, kv};
     const Part v_part = {prefix + "v_proj", config_.num_kv_heads * dim, kv};
@@ -122,8 +125,18 @@ class Loader {
     layer.o = by_cols(prefix + "o_proj", hidden, config_.num_heads * dim, q,
                       config_.o_bias && slice_.leads_attn_tp);
     if (config_.qk_norm) {
-      layer.q_norm = vector(prefix + "q_norm.weight", dim);
-      layer.k_norm = vector(prefix + "k_norm.weight", dim);
+      const std::vector<float> q_norm = values(prefix + "q_norm.weight", dim);
+      const std::vector<float> k_norm = values(prefix + "k_norm.weight", dim);
+      layer.q_norm = ops_.resident(q_norm);
+      layer.k_norm = ops_.resident(k_norm);
+      if (layer.qkv && ops_.separates_qkv()) {
+        std::vector<float> heads;
+        for (int64_t head = 0; head < slice_.heads_q.count + slice_.heads_kv.count; ++head) {
+          const std::vector<float>& norm = head < slice_.heads_q.count ? q_norm : k_norm;
+          heads.insert(heads.end(), norm.begin(), norm.end());
+        }
+        layer.heads_norm = ops_.resident(heads);
+      }
     }
   }
 
@@ -171,10 +184,12 @@ class Loader {
              .down =
                  view(expert + "down_proj.weight", hidden, width).slice_cols(columns.begin, columns.count)});
       }
-      return ops_.pack_experts(sources, static_cast<int32_t>(slice_.experts.begin), [&](size_t e) {
+      auto result = ops_.pack_experts(sources, static_cast<int32_t>(slice_.experts.begin), [&](size_t e) {
         for (const WeightView& view : {sources[e].gate, sources[e].up, sources[e].down})
           checkpoint_.drop_pages(view);
       });
+      result->of_layer = config_.num_experts;
+      return result;
     });
   }
 

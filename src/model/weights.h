@@ -34,6 +34,7 @@ struct LayerWeights {
   std::shared_ptr<LinearWeight> q, kv;            // [Hq * D, H] and [(Hk + Hv) * D, H]
   std::shared_ptr<LinearWeight> o;                // [H, Hq * D]
   std::shared_ptr<const float[]> q_norm, k_norm;  // [D], or null
+  std::shared_ptr<const float[]> heads_norm;      // [(Hq + Hk) * D] those of each head, where the device asks
   std::unique_ptr<MlpWeights> mlp;
   std::unique_ptr<MoeWeights> moe;
 };

@@ -27,6 +27,7 @@ int32_t FairShare::enter(const std::string& tenant) {
 void FairShare::leave(int32_t tenant) {
   check(sequences_.at(tenant) > 0, "a tenant without sequences has none to lose");
   if (--sequences_[tenant] > 0) return;
+  now_ = std::max(now_, served_[tenant]);  // it will not be served before the others for having left
   indices_.erase(names_[tenant]);
   names_[tenant] = indices_.end();
 }

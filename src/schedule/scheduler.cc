@@ -110,15 +110,18 @@ void Scheduler::note_copy(const Sequence& sequence) {
 
 // Admits it if there are pages.
 bool Scheduler::fits(Sequence& sequence) {
-  const bool was_preempted = sequence.lost_tokens > 0;
-  const auto known = static_cast<int32_t>(std::ssize(sequence.tokens));
-  int64_t spare = std::ssize(running_);
-  if (was_preempted) {
-    spare = 0;
-    for (const auto& other : running_)
-      spare += kv_.pages_needed(other->max_computed) - std::ssize(other->kv->pages());
+  const bool was_preempted = sequence.preemptions > 0;
+  // Who was preempted asks for room to go on, and for the others to grow meanwhile: twice as much each time,
+  // so that it gets through in the end.
+  const int64_t ahead_pages = was_preempted ? int64_t{1} << std::min(sequence.preemptions, 30) : 1;
+  const int64_t ahead = was_preempted ? ahead_pages * options_.page_size : 1;
+  int64_t spare = 0;
+  for (const auto& other : running_) {
+    const int64_t left = kv_.pages_needed(other->max_computed) - std::ssize(other->kv->pages());
+    spare += was_preempted ? std::min(left, ahead_pages) : 1;
   }
-  const int32_t room = was_preempted ? sequence.max_computed : std::min(known + 1, sequence.max_computed);
+  const auto room =
+      static_cast<int32_t>(std::min<int64_t>(std::ssize(sequence.tokens) + ahead, sequence.max_computed));
   sequence.kv = kv_.admit(sequence.tokens, room, sequence.reuse_prefix, spare, sequence.salt);
   if (!sequence.kv) return false;
   sequence.computed = static_cast<int32_t>(sequence.kv->cached_tokens());
@@ -148,6 +151,7 @@ void Scheduler::preempt(size_t victim) {
   sequence.kv.reset();
   sequence.computed = 0;
   sequence.lost_tokens = static_cast<int32_t>(std::ssize(sequence.tokens));
+  ++sequence.preemptions;
   waiting_.push_back(std::move(running_[victim]));
   running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(victim));
 }

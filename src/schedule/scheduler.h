@@ -34,6 +34,7 @@ struct Sequence {
   uint64_t number = 0;                  // in order of arrival
   int32_t cached_tokens = 0;            // of the prompt, found in the prefix tree when it was admitted first
   int32_t lost_tokens = 0;              // it was preempted with so many known ones
+  int32_t preemptions = 0;
   std::optional<uint64_t> leader = {};  // number of the one that computes a start of its prompt
   int32_t leader_tokens = 0;            // how far that must have come
 

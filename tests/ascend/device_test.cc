@@ -165,6 +165,9 @@ TEST(AscendDevice, OnlyPagesOf128AndWholeBf16) {
   options.ascend.use_fia = false;
   EXPECT_THAT(refusal(options), AllOf(HasSubstr("not implemented without FIA"), HasSubstr("ASCEND_USE_FIA")));
   options.ascend.use_fia = true;
+  options.ascend.cp_launches = 3;
+  EXPECT_THAT(refusal(options, ErrorCode::kUsage), HasSubstr("must be 1, 2, or 0 (by release); got 3"));
+  options.ascend.cp_launches = 0;
   options.ascend.device = 8;
   EXPECT_THAT(refusal(options), HasSubstr("device 8 is not there: 8 devices"));
 }

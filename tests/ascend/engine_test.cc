@@ -6,6 +6,7 @@
 
 #include "ascend/simulator.h"
 #include "engine/golden_check.h"
+#include "engine/thread_job.h"
 #include "support/golden_model.h"
 #include "support/temp_dir.h"
 
@@ -54,13 +55,39 @@ TEST_F(AscendEngine, RefusesWhatFusedAttentionOrTheBuildLacks) {
   EXPECT_THAT(refusal(small_pages), HasSubstr("use --page-size 128"));
   EngineOptions gathered = options("llama_llama3", 2);
   gathered.share_kv = false;
-  EXPECT_THAT(refusal(gathered), HasSubstr("--kv-exchange shared"));
+  EXPECT_THAT(refusal(gathered), AllOf(HasSubstr("--kv-exchange shared"), HasSubstr("--comm hccl")));
   EngineOptions sharded = options("llama_llama3", 2);
   sharded.shard_kv = true;
   EXPECT_THAT(refusal(sharded), HasSubstr("use --kv replicate"));
   EngineOptions split = options("llama_llama3", 1);
   split.layout = {.tp = 2, .cp = 1};
   EXPECT_THAT(refusal(split), HasSubstr("attn_tp must be 1 (is 2)"));
+}
+
+TEST_F(AscendEngine, RanksWithoutACardAreRefused) {
+  EngineOptions many = options("llama_llama3", 3);
+  many.hccl = true;
+  many.ascend.device = 6;  // of 8
+  EXPECT_THAT(refusal(many), AllOf(HasSubstr("rank 2 needs card 8, and 8 are seen"),
+                                   HasSubstr("a layout of at most 2 ranks")));
+  many.backend = "reference";
+  EXPECT_THAT(refusal(many), HasSubstr("--comm hccl is for --backend ascend"));
+}
+
+TEST_F(AscendEngine, CardsOfSeveralProcessesAreRefused) {
+  EngineOptions in_job = options("llama_llama3", 1);
+  in_job.hccl = true;
+  in_job.job = std::make_shared<testing_support::ThreadJob>(
+      std::make_shared<testing_support::ThreadJob::Groups>(), 0, 1);
+  EXPECT_THAT(refusal(in_job), HasSubstr("cards of several processes are not in this build"));
+}
+
+TEST_F(AscendEngine, SplitExpertsNeedTheirOperator) {
+  EngineOptions spread = options("qwen3_moe_wide_heads", 2, "8.1");
+  spread.layout = {.tp = 2, .cp = 2, .moe_dp = 1, .ep = 2};
+  spread.hccl = true;
+  EXPECT_THAT(refusal(spread),
+              AllOf(HasSubstr("aclnnMoeInitRoutingV3"), HasSubstr("(8.1) lacks"), HasSubstr("use --ep 1")));
 }
 
 TEST_F(AscendEngine, OddHeadDimsAreRefused) {
@@ -82,7 +109,13 @@ TEST_F(AscendEngine, EveryCpGivesTheSameBits) {
   std::vector<std::vector<int32_t>> expected_tokens;
   TempDir folder;
   testing_support::write_golden_model("qwen3_moe_wide_heads", folder.path());
-  for (const int32_t cp : {1, 2, 3, 4}) {
+  struct Variant {
+    int32_t cp;
+    bool hccl = false;
+    int32_t launches = 0;
+  };
+  for (const auto& [cp, hccl, launches] :
+       {Variant{1}, {2}, {3}, {4}, {2, false, 2}, {4, false, 2}, {2, true}, {3, true}, {3, true, 2}}) {
     simulator.seed(static_cast<uint64_t>(cp));
     EngineOptions o;
     o.model = folder.path().string();
@@ -91,6 +124,8 @@ TEST_F(AscendEngine, EveryCpGivesTheSameBits) {
     o.dtype = ComputeType::kBF16;
     o.layout.cp = cp;
     o.min_tokens_per_rank = 0;
+    o.hccl = hccl;
+    o.ascend.cp_launches = launches;
     o.max_total_tokens = 4096;
     o.threads = 1;
     const auto engine = Engine::open(o);
@@ -105,8 +140,9 @@ TEST_F(AscendEngine, EveryCpGivesTheSameBits) {
       expected = logprobs;
       expected_tokens = tokens;
     }
-    EXPECT_EQ(logprobs, expected) << "cp " << cp;
-    EXPECT_EQ(tokens, expected_tokens) << "cp " << cp;
+    EXPECT_EQ(logprobs, expected) << "cp " << cp << (hccl ? " over HCCL" : "") << ", launches " << launches;
+    EXPECT_EQ(tokens, expected_tokens)
+        << "cp " << cp << (hccl ? " over HCCL" : "") << ", launches " << launches;
   }
 }
 
@@ -143,12 +179,66 @@ TEST_F(AscendEngine, LaunchesAndWaitsOfAStep) {
     const auto ranks = static_cast<uint64_t>(cp);
     EXPECT_EQ(simulator.count("launch:aclnnFusedInferAttentionScoreV3"), layers * ranks)
         << "one a layer and rank";
-    EXPECT_EQ(simulator.count("launch:aclnnScatterNdUpdate"), 2 * layers * ranks) << "K and V";
+    EXPECT_EQ(simulator.count("launch:aclnnScatterNdUpdate"), layers * ranks) << "K and V at once";
     EXPECT_EQ(simulator.count("memcpy:d2h"), 1u) << "logits";
     EXPECT_EQ(simulator.count("sync"), ranks) << "one each, for the logits or for the end";
-    constexpr uint64_t kPerLayer = 29, kEmbedding = 2, kLogits = 6;
+    constexpr uint64_t kPerLayer = 24, kEmbedding = 2, kLogits = 6;
     EXPECT_EQ(simulator.count("launch"), ranks * (kPerLayer * layers + kEmbedding) + kLogits);
   }
+}
+
+// The serving layout over HCCL, tp 4 = cp 2 x attn_tp 2 and moe_dp 2: what a layer, and a step, costs.
+TEST_F(AscendEngine, CollectivesOfAStepOverHccl) {
+  const Simulator simulator("8.5");
+  EngineOptions o = options("qwen3_moe_wide_heads", 2);
+  o.layout = {.tp = 4, .cp = 2, .moe_dp = 2, .ep = 1};
+  o.hccl = true;
+  const auto engine = Engine::open(o);
+  Request request;
+  request.prompt = std::vector<int32_t>(303, 7);
+  request.sampling.max_tokens = 1;
+  engine->submit(std::move(request));
+  simulator.reset_counts();
+  ASSERT_TRUE(engine->step());
+  constexpr uint64_t kLayers = 3, kRanks = 4;
+  EXPECT_EQ(simulator.count("collective:HcclAllGatherV"), kLayers * kRanks)
+      << "one a layer and rank: [K | V]";
+  EXPECT_EQ(simulator.count("collective:HcclAllReduce"), 2 * kLayers * kRanks) << "o_proj, experts";
+  EXPECT_EQ(simulator.count("collective:HcclAllGather"), 2u) << "logits, on the ranks of the last row";
+  EXPECT_EQ(simulator.count("collective"), (3 * kLayers) * kRanks + 2);
+  EXPECT_EQ(simulator.count("launch:aclnnFusedInferAttentionScoreV3"), kLayers * kRanks);
+  EXPECT_EQ(simulator.count("launch:aclnnScatterNdUpdate"), kLayers * kRanks)
+      << "gathered rows to their slots";
+  EXPECT_EQ(simulator.count("sync"), kRanks) << "one a rank and step";
+  constexpr uint64_t kPerLayer = 28, kEmbedding = 2, kLogits = 8;
+  EXPECT_EQ(simulator.count("launch"), kRanks * (kPerLayer * kLayers + kEmbedding) + 2 * kLogits);
+
+  EngineOptions gathered = options("qwen3_moe_wide_heads", 2);
+  gathered.hccl = true;
+  EXPECT_EQ(cost_of_step(simulator, gathered, 1, 300).launches, 2 * (26 * kLayers + kEmbedding) + 6);
+}
+
+// The classic form: the first halves of all sequences in one launch, the second halves in another; a release
+// before 8.5 gets it where something is cut. There a gather of counts that differ is padded, too.
+TEST_F(AscendEngine, HalvesApartTakeTwoLaunches) {
+  const auto launches = [&](const char* release, int32_t cp, int32_t wanted, bool hccl) {
+    const Simulator simulator(release);
+    EngineOptions o = options("qwen3_moe_wide_heads", cp, release);
+    o.ascend.cp_launches = wanted;
+    o.hccl = hccl;
+    cost_of_step(simulator, o, 2, 150);  // 2 sequences: one split would not do
+    if (hccl) {
+      EXPECT_EQ(simulator.count("collective:HcclAllGather"), uint64_t{3} * cp);
+      EXPECT_EQ(simulator.count("collective"), uint64_t{3} * cp);
+    }
+    return simulator.count("launch:aclnnFusedInferAttentionScoreV3");
+  };
+  EXPECT_EQ(launches("8.5", 2, 0, false), 3u * 2);
+  EXPECT_EQ(launches("8.5", 2, 2, false), 3u * 2 * 2);
+  EXPECT_EQ(launches("8.3", 2, 0, false), 3u * 2 * 2);
+  EXPECT_EQ(launches("8.3", 2, 1, false), 3u * 2);
+  EXPECT_EQ(launches("8.3", 1, 0, false), 3u) << "nothing is cut";
+  EXPECT_EQ(launches("8.3", 4, 0, true), 3u * 4 * 2);
 }
 
 // However many sequences end in a step, their logits come at once.
@@ -201,9 +291,34 @@ TEST_F(AscendEngine, StepsFailCleanly) {
     while (fails(call, after, code)) ++after;
     return after;
   };
-  EXPECT_EQ(walk("aclnnScatterNdUpdateGetWorkspaceSize", 561000), 2u * 3 * 2)
-      << "K and V of 3 layers on 2 ranks";
+  EXPECT_EQ(walk("aclnnScatterNdUpdateGetWorkspaceSize", 561000), 3u * 2) << "3 layers on 2 ranks";
   EXPECT_EQ(walk("aclnnFusedInferAttentionScoreV3GetWorkspaceSize", 561002), 3u * 2);
+}
+
+// Over HCCL a rank that fails in the middle of a step is named, and the others, whose cards wait for its
+// rows, are released by HCCL's time limit.
+TEST_F(AscendEngine, AFailedRankReleasesTheOthersOverHccl) {
+  setenv("HCCL_EXEC_TIMEOUT", "1", 1);
+  const Simulator simulator("8.5");
+  EngineOptions o = options("qwen3_moe_wide_heads", 2);
+  o.hccl = true;
+  {
+    const auto engine = Engine::open(o);
+    Request request;
+    request.prompt = std::vector<int32_t>(40, 7);
+    request.sampling.max_tokens = 1;
+    engine->submit(std::move(request));
+    simulator.fail("aclnnFusedInferAttentionScoreV3GetWorkspaceSize", 2, 561002);
+    try {
+      engine->step();
+      ADD_FAILURE() << "a step without one of its ranks";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kRankLost);
+      EXPECT_THAT(error.what(), HasSubstr("aclnnFusedInferAttentionScoreV3GetWorkspaceSize: fails because"));
+    }
+  }
+  unsetenv("HCCL_EXEC_TIMEOUT");
+  EXPECT_EQ(simulator.leaks(), "");
 }
 
 }  // namespace

@@ -7,9 +7,11 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 
 #include "ascend/simulator.h"
 #include "engine/golden_check.h"
+#include "engine/golden_layouts.h"
 #include "support/full_tests.h"
 #include "support/golden_model.h"
 #include "support/temp_dir.h"
@@ -36,12 +38,27 @@ constexpr const char* kModels[] = {"qwen3_moe_wide_heads", "llama_llama3",   "qw
 // head dim 32, which the newest release takes.
 constexpr const char* kNewestOnly[] = {"qwen3_moe_sparse_step", "qwen2_moe_shared"};
 
+// tp, cp, moe_dp, ep; the serving layout first.
+const struct {
+  const char *model, *release;
+  LayoutOptions layout;
+} kOnCards[] = {
+    {"qwen3_moe_wide_heads", "8.5", {4, 2, 2, 1}},   {"qwen3_moe_wide_heads", "9.0", {2, 2, 1, 2}},
+    {"qwen3_moe_wide_heads", "8.5", {4, 2, 1, 4}},   {"qwen3_moe_all_experts", "8.5", {4, 2, 1, 2}},
+    {"qwen3_moe_yarn_sharded", "9.0", {3, 3, 1, 3}}, {"qwen2_moe_shared", "9.0", {4, 1, 1, 2}},
+    {"llama_biases", "8.5", {3, 3, 3, 1}},           {"qwen3_linear", "8.5", {3, 3, 3, 1}},
+    {"llama_llama3", "9.0", {2, 1, 1, 1}},           {"qwen3_moe_wide_heads", "8.3", {4, 2, 2, 1}},
+    {"llama_yarn_mscale", "8.3", {3, 3, 3, 1}},
+};
+
 struct Configuration {
   std::string model, release;
   int32_t cp, chunk;
+  std::optional<LayoutOptions> cards = {};  // a card for each rank of this layout; else ranks share one
   std::string name() const {
     std::string text =
         fmt::format("{}_cann{}_cp{}_chunk{}", model, release, cp, chunk < 0 ? "any" : std::to_string(chunk));
+    if (cards) text += fmt::format("_tp{}_moedp{}_ep{}", cards->tp, cards->moe_dp, cards->ep);
     std::replace(text.begin(), text.end(), '.', '_');
     return text;
   }
@@ -56,6 +73,12 @@ std::vector<Configuration> configurations() {
         for (const char* release : {"8.5", "9.0"}) list.push_back({model, release, cp, cp % 2 ? 64 : -1});
       for (const char* model : kNewestOnly) list.push_back({model, "9.0", cp, 64});
     }
+    for (const int32_t tp : {2, 3, 4})
+      for (const char* model : kModels)
+        for (const LayoutOptions& layout :
+             testing_support::legal_layouts(testing_support::layout_model_of(model), tp))
+          list.push_back(
+              {model, list.size() % 3 ? "8.5" : "9.0", layout.cp, list.size() % 2 ? 64 : -1, layout});
     return list;
   }
   for (size_t i = 0; i < std::size(kModels); ++i)
@@ -63,6 +86,8 @@ std::vector<Configuration> configurations() {
         {kModels[i], i % 3 == 2 ? "9.0" : "8.5", static_cast<int32_t>(4 - i % 4), i % 2 ? -1 : 64});
   for (size_t i = 0; i < std::size(kNewestOnly); ++i)
     list.push_back({kNewestOnly[i], "9.0", static_cast<int32_t>(2 + i), 64});
+  for (const auto& [model, release, layout] : kOnCards)
+    list.push_back({model, release, layout.cp, list.size() % 2 ? 64 : -1, layout});
   return list;
 }
 
@@ -74,6 +99,8 @@ EngineOptions options_for(const Configuration& c, const std::string& model, cons
   options.dtype = ComputeType::kBF16;
   options.layout.cp = c.cp;
   options.min_tokens_per_rank = 0;
+  options.hccl = c.cards.has_value();
+  if (c.cards) options.layout = *c.cards;
   options.chunked_prefill_size = c.chunk;
   options.max_total_tokens = 4096;
   options.threads = 1;

@@ -23,7 +23,7 @@ using testing_support::TempDir;
 namespace fs = std::filesystem;
 
 TEST(CannLoader, EveryReleaseTellsItsVersion) {
-  for (const char* release : {"8.1", "8.5", "9.0"})
+  for (const char* release : {"8.1", "8.3", "8.5", "9.0"})
     EXPECT_EQ(Cann(Simulator(release).home()).version(), release);
 }
 
@@ -60,6 +60,13 @@ TEST(CannLoader, VersionsAreCompared) {
   EXPECT_TRUE(is_at_least("10.1", 9, 7));
   EXPECT_FALSE(is_at_least("8.3.RC1", 8, 5));
   for (const char* unknown : {"", "unknown", "8", "8.", "CANN 9.0"}) EXPECT_FALSE(is_at_least(unknown, 8, 0));
+}
+
+TEST(CannLoader, AttentionIsLaunchedByRelease) {
+  for (const char* older : {"8.1", "8.3.RC1", "unknown"}) EXPECT_TRUE(takes_two_launches(0, older)) << older;
+  for (const char* newer : {"8.5", "9.0.0"}) EXPECT_FALSE(takes_two_launches(0, newer)) << newer;
+  EXPECT_TRUE(takes_two_launches(2, "9.0"));
+  EXPECT_FALSE(takes_two_launches(1, "unknown"));
 }
 
 // The routing of 128 experts with hidden size 2048 (Qwen3-30B-A3B) goes to V2 in older releases.

@@ -89,7 +89,7 @@ TEST_F(AscendMemory, StepsOfManySizesKeepLittle) {
     const IndexArray indices = device_->ops().upload(ctx, positions);
     device_->ops().rope_table(ctx, indices, frequencies, 1,
                               arena.matrix(tokens, device_->ops().rope_cols(2 * kHalf)));
-    stream.table(std::span(positions).first(static_cast<size_t>(step)));
+    stream.table(ascend::Table::kPages, std::span(positions).first(static_cast<size_t>(step)));
     ctx.wait();
     if (step == kSteps) {
       pinned = simulator_.pinned_bytes();

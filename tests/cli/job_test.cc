@@ -1,3 +1,5 @@
+#include <cstdlib>
+
 #include "cli/cli_test_base.h"
 
 namespace longspan::cli {
@@ -19,6 +21,22 @@ TEST_F(JobTest, RankZeroAnswers) {
   ASSERT_EQ(script_.opened.size(), 1u);
   EXPECT_EQ(script_.opened[0].job, script_.job);
   EXPECT_TRUE(script_.followed.empty());
+}
+
+// A card for each rank: HCCL's time limit is --comm-timeout in whole seconds, unless the environment has one.
+TEST_F(JobTest, CardsHaveTheTimeLimit) {
+  unsetenv("HCCL_EXEC_TIMEOUT");
+  const std::vector<std::string> args = {"generate", "-m",   "M",    "--backend", "ascend",
+                                         "--comm",   "hccl", "--cp", "2",         "--comm-timeout",
+                                         "1.5",      "-p",   "hello"};
+  EXPECT_EQ(run(args).code, kExitOk);
+  ASSERT_EQ(script_.opened.size(), 1u);
+  EXPECT_TRUE(script_.opened[0].hccl);
+  EXPECT_STREQ(std::getenv("HCCL_EXEC_TIMEOUT"), "2");
+  setenv("HCCL_EXEC_TIMEOUT", "7", 1);
+  EXPECT_EQ(run(args).code, kExitOk);
+  EXPECT_STREQ(std::getenv("HCCL_EXEC_TIMEOUT"), "7");
+  unsetenv("HCCL_EXEC_TIMEOUT");
 }
 
 // Nothing is read or written where the requests are not.

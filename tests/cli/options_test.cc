@@ -237,9 +237,15 @@ TEST(Options, RefusedByName) {
               HasSubstr("not_supported: --disaggregation-mode"));
   EXPECT_THAT(refusal_of_flag({"--backend", "cuda"}),
               HasSubstr("not_supported: --backend cuda: not in this build; use cpu"));
-  for (const char* comm : {"nccl", "hccl"}) {
-    EXPECT_THAT(refusal_of_flag({"--comm", comm}), HasSubstr("not in this build; use threads or mpi"));
-  }
+  EXPECT_THAT(refusal_of_flag({"--comm", "nccl"}), HasSubstr("not in this build; use threads, mpi or hccl"));
+  EXPECT_THAT(refusal_of_flag({"--comm", "hccl"}), HasSubstr("is for --backend ascend, not cpu"));
+  EXPECT_THAT(
+      refusal_of_flag({"--backend", "ascend", "--comm", "hccl", "--cp", "2", "--kv-exchange", "shared"}),
+      HasSubstr("cards share no memory; use auto or gather, or --comm threads"));
+  setenv("OMPI_COMM_WORLD_SIZE", "2", 1);
+  EXPECT_THAT(refusal_of_flag({"--backend", "ascend", "--comm", "hccl"}),
+              HasSubstr("not_supported: --comm hccl over several processes"));
+  unsetenv("OMPI_COMM_WORLD_SIZE");
   EXPECT_EQ(refusal_of_flag({"--comm", "mpi", "--kv-exchange", "gather"}), "accepted");
   EXPECT_THAT(refusal_of_flag({"--comm", "mpi", "--kv-exchange", "shared"}), HasSubstr("use auto or gather"));
   for (const char* exchange : {"auto", "gather-kv", "gather-q", "ring"}) {
@@ -269,14 +275,40 @@ TEST(Options, AServerBoundsItsSteps) {
   EXPECT_EQ(engine(parse({"batch", "-m", "M", "-i", "I", "-o", "O"})).max_step_ms, 0) << "nobody waits";
 }
 
+// Ranks on ascend have a card each where they exchange more than KV, or where it is said.
+TEST(Options, RanksGetCards) {
+  const auto comm = [](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"plan", "-m", "M"});
+    const CommandLine line = parse(flags);
+    EXPECT_EQ(engine(line).hccl, line.common.comm == "hccl");
+    return line.common.comm;
+  };
+  EXPECT_EQ(comm({"--cp", "2"}), "threads");
+  EXPECT_EQ(comm({"--backend", "npu"}), "threads");
+  EXPECT_EQ(comm({"--backend", "npu", "--cp", "2"}), "threads");
+  EXPECT_EQ(comm({"--backend", "npu", "--cp", "2", "--comm", "hccl"}), "hccl");
+  EXPECT_EQ(comm({"--backend", "npu", "--tp", "2"}), "hccl");
+  EXPECT_EQ(comm({"--backend", "npu", "--cp", "2", "--moe-dp", "1"}), "hccl");
+  EXPECT_EQ(comm({"--tp", "2"}), "threads");
+  EXPECT_EQ(
+      comm({"--attention-backend", "ascend", "--tp-size", "4", "--moe-dp-size", "2", "--attn-cp-size", "2"}),
+      "hccl");
+  EXPECT_EQ(comm({"--backend", "ascend", "--tp", "2", "--comm", "threads"}), "threads");
+}
+
 TEST(Options, ReadsTheVariablesOfCann) {
   setenv("ASCEND_HOME_PATH", "/opt/cann", 1);
   setenv("ASCEND_USE_FIA", "0", 1);
+  setenv("ASCEND_CP_LAUNCHES", "2", 1);
   const AscendOptions set = engine(parse({"plan", "-m", "M"})).ascend;
   EXPECT_EQ(set.home, "/opt/cann");
   EXPECT_FALSE(set.use_fia);
   unsetenv("ASCEND_HOME_PATH");
   unsetenv("ASCEND_USE_FIA");
+  EXPECT_EQ(set.cp_launches, 2);
+  setenv("ASCEND_CP_LAUNCHES", "3", 1);
+  EXPECT_THAT(refusal({"plan", "-m", "M"}), HasSubstr("ASCEND_CP_LAUNCHES"));
+  unsetenv("ASCEND_CP_LAUNCHES");
   const AscendOptions unset = engine(parse({"plan", "-m", "M"})).ascend;
   EXPECT_EQ(unset.home, "");
   EXPECT_TRUE(unset.use_fia);

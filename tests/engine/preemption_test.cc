@@ -17,7 +17,7 @@ EngineOptions options_with(int64_t kv_tokens, int32_t cp = 1) {
   options.page_size = 16;
   options.chunked_prefill_size = 48;
   options.max_total_tokens = kv_tokens;
-  options.threads = 1;  // one per rank: ThreadSanitizer does not see libgomp's barriers
+  options.threads = 1;              // one per rank: ThreadSanitizer does not see libgomp's barriers
   options.min_tokens_per_rank = 0;  // short prompts are cut, too
   return options;
 }
@@ -46,6 +46,11 @@ Answers answers_of(const EngineOptions& options) {
     request.sampling.prompt_logprobs = i % 3 == 0;
     request.on_token = [&answers, id = RequestId(i + 1)](int32_t token, const std::string&) {
       if (token >= 0) ++answers.streamed[id];
+    };
+    request.on_progress = [told = 0](const Progress& progress) mutable {
+      EXPECT_GT(progress.processed, told) << "it never falls";
+      told = progress.processed;
+      EXPECT_LE(told, progress.total);
     };
     request.on_finish = [&answers](const Result& result) { answers.results[result.id] = result; };
     engine->submit(std::move(request));

@@ -30,6 +30,26 @@ TEST(FairShare, NobodySavesUp) {
   EXPECT_EQ(share.served()[a], 5000) << "who is ahead stays there";
 }
 
+// One tenant always has prompts, the other comes back for one at a time: both get as much.
+TEST(FairShare, LeavingBetweenPromptsGainsNothing) {
+  FairShare share;
+  const int32_t steady = share.enter("steady");
+  int32_t guest = share.enter("guest");
+  int64_t of_steady = 0, of_guest = 0;
+  for (int step = 0; step < 1000; ++step) {
+    if (share.served()[guest] < share.served()[steady]) {
+      share.charge(guest, 100);
+      of_guest += 100;
+      share.leave(guest);
+      guest = share.enter("guest");
+    } else {
+      share.charge(steady, 100);
+      of_steady += 100;
+    }
+  }
+  EXPECT_NEAR(static_cast<double>(of_guest) / static_cast<double>(of_steady), 1, 0.1);
+}
+
 TEST(FairShare, PlacesOfThoseWhoLeftAreUsedAgain) {
   FairShare share;
   for (int i = 0; i < 1000; ++i) {

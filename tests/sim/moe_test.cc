@@ -127,6 +127,35 @@ TEST_F(Routing, V3) {
   finish(counts.tensor);
 }
 
+// Experts 1 and 2 of three: the others' pairs have no row and no place, and mode 3 leaves them out of the
+// sum.
+TEST_F(Routing, V3OfSomeExperts) {
+  const Out counts = out({2}, ACL_INT64);
+  expect_refused(route(counts.tensor, {0, 3}), kInvalid, "[3]");
+  expect_refused(route(counts.tensor, {2, 4}), kInvalid, "activeExpertRange");
+  expect_ok(route(counts.tensor, {1, 3}));
+  EXPECT_THAT(result<int32_t>(places), ElementsAre(2, -1, -1, 0, 3, 1));
+  EXPECT_THAT(result<int64_t>(counts), ElementsAre(2, 2));
+  EXPECT_THAT(s.download_bf16(expanded.data, 4), ElementsAre(2, 3, 1, 3));
+  aclTensor* w = s.tensor(s.upload_bf16({10, 100}), {2, 1, 1}, ACL_BF16);
+  const Out y = out({6, 1}, ACL_BF16), sum = out({3, 1}, ACL_BF16);
+  expect_ok(RUN(s, aclnnGroupedMatmulV4, s.list(expanded.tensor), s.list(w), nullptr, nullptr, nullptr,
+                nullptr, nullptr, nullptr, counts.tensor, nullptr, nullptr, nullptr, int64_t{2}, int64_t{0},
+                int64_t{1}, int64_t{0}, s.list(y.tensor), nullptr, nullptr));
+  aclTensor* scales = floats({.5f, 1, 1, 1, 1, 2}, {3, 2});
+  const auto finalise = [&](std::vector<int64_t> dims, int64_t mode) {
+    return RUN(s, aclnnMoeFinalizeRoutingV2, s.tensor(y.data, dims, ACL_BF16), places.tensor, nullptr,
+               nullptr, nullptr, scales, nullptr, mode, sum.tensor);
+  };
+  expect_refused(finalise({6, 1}, 3), kInvalid, "must have 3 to 3 dims");
+  expect_ok(finalise({1, 6, 1}, 3));
+  ASSERT_EQ(s.sync(), 0) << s.error();
+  EXPECT_THAT(s.download_bf16(sum.data, 3), ElementsAre(50, 20, 360));
+  expect_ok(finalise({6, 1}, 2));
+  EXPECT_NE(s.sync(), 0);
+  EXPECT_THAT(s.error(), HasSubstr("= -1 is outside 0..5"));
+}
+
 TEST_F(Routing, V2CountsInInt32) {
   const Out counts = out({3}, ACL_INT32), wide = out({3}, ACL_INT64);
   const auto v2 = [&](aclTensor* to) {

@@ -1,4 +1,5 @@
-// HcclAllReduce, HcclReduceScatter. Values are combined in rank order, in f32 or integers, and rounded once.
+// HcclAllReduce, HcclReduceScatter. Values are combined in f32 or integers, and rounded once: in rank order,
+// or, part r of a scatter, from rank r + 1 round the group, since nothing promises an order.
 
 #include <algorithm>
 
@@ -24,9 +25,11 @@ T combine(HcclReduceOp op, T a, T b) {
 
 template <class T, class Load>
 std::vector<T> reduced(const std::vector<CollectiveCall>& calls, uint64_t begin, uint64_t count,
-                       Load load_one) {
-  std::vector<T> result = load_one(buffer(calls[0], 0, true, begin, count));
-  for (uint32_t rank = 1; rank < calls.size(); ++rank) {
+                       uint32_t first, Load load_one) {
+  const auto ranks = static_cast<uint32_t>(calls.size());
+  std::vector<T> result = load_one(buffer(calls[first], first, true, begin, count));
+  for (uint32_t step = 1; step < ranks; ++step) {
+    const uint32_t rank = (first + step) % ranks;
     const std::vector<T> more = load_one(buffer(calls[rank], rank, true, begin, count));
     for (size_t i = 0; i < result.size(); ++i) result[i] = combine(calls[0].op, result[i], more[i]);
   }
@@ -34,16 +37,17 @@ std::vector<T> reduced(const std::vector<CollectiveCall>& calls, uint64_t begin,
 }
 
 // Elements [begin, begin + count) of all send buffers combined, to the start of the receive buffers `to`.
-void reduce_to(const std::vector<CollectiveCall>& calls, uint64_t begin, uint64_t count,
+// `first`: the rank that the sum begins with.
+void reduce_to(const std::vector<CollectiveCall>& calls, uint64_t begin, uint64_t count, uint32_t first,
                const std::vector<uint32_t>& to) {
   if (count == 0) return;
   const bool integers =
       calls[0].dtype == ACL_INT8 || calls[0].dtype == ACL_INT32 || calls[0].dtype == ACL_INT64;
   if (integers) {
-    const auto values = reduced<int64_t>(calls, begin, count, load_integers);
+    const auto values = reduced<int64_t>(calls, begin, count, first, load_integers);
     for (const uint32_t rank : to) store_integers(buffer(calls[rank], rank, false, 0, count), values);
   } else {
-    const auto values = reduced<float>(calls, begin, count, load);
+    const auto values = reduced<float>(calls, begin, count, first, load);
     for (const uint32_t rank : to) store(buffer(calls[rank], rank, false, 0, count), values);
   }
 }
@@ -76,7 +80,7 @@ HcclResult HcclAllReduce(void* sendBuf, void* recvBuf, uint64_t count, HcclDataT
                      [](const std::vector<CollectiveCall>& calls) {
                        std::vector<uint32_t> all;
                        for (uint32_t rank = 0; rank < calls.size(); ++rank) all.push_back(rank);
-                       reduce_to(calls, 0, calls[0].count, all);
+                       reduce_to(calls, 0, calls[0].count, 0, all);
                      });
   });
 }
@@ -85,13 +89,13 @@ HcclResult HcclReduceScatter(void* sendBuf, void* recvBuf, uint64_t recvCount, H
                              HcclReduceOp op, HcclComm comm, aclrtStream stream) {
   return guarded_hccl([&] {
     const uint32_t ranks = communicator_of(comm, "HcclReduceScatter").group->size();
-    start_collective(comm, stream, dataType,
-                     reduction("HcclReduceScatter", sendBuf, recvBuf, recvCount, dataType, op),
-                     recvCount * ranks, recvCount, [](const std::vector<CollectiveCall>& calls) {
-                       const uint64_t count = calls[0].count;
-                       for (uint32_t rank = 0; rank < calls.size(); ++rank)
-                         reduce_to(calls, rank * count, count, {rank});
-                     });
+    start_collective(
+        comm, stream, dataType, reduction("HcclReduceScatter", sendBuf, recvBuf, recvCount, dataType, op),
+        recvCount * ranks, recvCount, [](const std::vector<CollectiveCall>& calls) {
+          const uint64_t count = calls[0].count;
+          for (uint32_t rank = 0; rank < calls.size(); ++rank)
+            reduce_to(calls, rank * count, count, (rank + 1) % static_cast<uint32_t>(calls.size()), {rank});
+        });
   });
 }
 

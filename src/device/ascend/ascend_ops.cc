@@ -32,7 +32,12 @@ void check_slots(const AscendKvPool& pool, IndexArray slots) {
 
 }  // namespace
 
-AscendOps::AscendOps(Card& card) : card_(card), mask_(card, kMaskSide * kMaskSide) {
+AscendOps::AscendOps(Card& card, int32_t cp_launches)
+    : card_(card),
+      halves_apart_(takes_two_launches(cp_launches, card.cann().version())),
+      mask_(card, kMaskSide * kMaskSide),
+      ones_(card, kMostHeadDim * size_of(DType::kF32)) {
+  ones_.fill(std::vector<float>(kMostHeadDim, 1).data(), ones_.bytes());
   std::vector<int8_t> mask(kMaskSide * kMaskSide);
   for (int64_t row = 0; row < kMaskSide; ++row)
     std::fill(mask.begin() + row * kMaskSide + row + 1, mask.begin() + (row + 1) * kMaskSide, int8_t{1});
@@ -175,6 +180,14 @@ void AscendOps::qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) {
   ascend::qk_norm_rope(op.on, args);
 }
 
+void AscendOps::qkv_norm_rope(OpContext& ctx, const QkvArgs& args) {
+  check_qkv(args, 2, inner_dtype());
+  check(args.head_dim <= kMostHeadDim, "a head has as many elements at most");
+  if (args.qkv.rows == 0) return;
+  const OpScope op(card_, ctx);
+  ascend::qkv_norm_rope(op.on, args, static_cast<const float*>(ones_.data()));
+}
+
 void AscendOps::kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, IndexArray slots) {
   const AscendKvPool& p = as_ascend(pool);
   check(k.rows == slots.size && v.rows == slots.size, "kv_write: T of k, v and slots");
@@ -182,8 +195,7 @@ void AscendOps::kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, 
   check_slots(p, slots);
   if (slots.size == 0) return;
   const OpScope op(card_, ctx);
-  write_rows(op.on, p.k_rows(layer), k, slots);
-  write_rows(op.on, p.v_rows(layer), v, slots);
+  write_kv(op.on, p, layer, k, v, slots);
 }
 
 void AscendOps::kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,
@@ -205,7 +217,7 @@ void AscendOps::attention(OpContext& ctx, const AttentionArgs& args) {
   as_ascend(*args.pool);
   if (args.segments.empty()) return;
   const OpScope op(card_, ctx);
-  ascend::attention(op.on, args, mask_.data());
+  ascend::attention(op.on, args, mask_.data(), halves_apart_);
 }
 
 void AscendOps::merge_partials(OpContext&, const MergeArgs&) {
@@ -239,6 +251,17 @@ void AscendOps::moe_experts(OpContext& ctx, Matrix x, Matrix ids, Matrix weights
   if (x.rows == 0) return;
   const OpScope op(card_, ctx);
   ascend::moe_experts(op.on, x, ids, weights, static_cast<const AscendExperts&>(experts), out);
+}
+
+void AscendOps::check_split_experts() const {
+  const Cann& cann = card_.cann();
+  if (cann.ops.init_routing_v3.describe) return;
+  throw Error(
+      ErrorCode::kNotSupported,
+      fmt::format("backend ascend: --ep above 1 routes to a part of the experts with the operator {}, which "
+                  "the installed CANN ({}) lacks; looked in {}; use --ep 1, which splits each expert's "
+                  "width",
+                  cann.ops.init_routing_v3.name, cann.version(), cann.operator_libraries()));
 }
 
 void AscendOps::add_gated(OpContext& ctx, Matrix gate, Matrix y, Matrix out) {

@@ -10,7 +10,8 @@ namespace longspan::ascend {
 /// The ops on one card, in bf16. Shared by all ranks of a process, each with a stream of its own.
 class AscendOps final : public Ops {
  public:
-  explicit AscendOps(Card& card);
+  /// `cp_launches`: as in AscendOptions.
+  AscendOps(Card& card, int32_t cp_launches);
 
   std::string name() const override;
   DType inner_dtype() const override { return DType::kBF16; }
@@ -37,6 +38,8 @@ class AscendOps final : public Ops {
   void rope_table(OpContext& ctx, IndexArray positions, std::span<const float> inv_freq, float factor,
                   Matrix cos_sin) override;
   void qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) override;
+  void qkv_norm_rope(OpContext& ctx, const QkvArgs& args) override;
+  bool separates_qkv() const override { return true; }
   void kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, IndexArray slots) override;
   void kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,
                Matrix v) override;
@@ -48,6 +51,7 @@ class AscendOps final : public Ops {
   void moe_route(OpContext& ctx, Matrix logits, bool normalize, Matrix ids, Matrix weights) override;
   void moe_experts(OpContext& ctx, Matrix x, Matrix ids, Matrix weights, const ExpertWeights& experts,
                    Matrix out) override;
+  void check_split_experts() const override;
   void add_gated(OpContext& ctx, Matrix gate, Matrix y, Matrix out) override;
   void add(OpContext& ctx, Matrix y, Matrix out) override;
   void clear(OpContext& ctx, Matrix out) override;
@@ -61,7 +65,9 @@ class AscendOps final : public Ops {
   void put_column(OpContext& ctx, std::span<const float> values, Matrix out);
 
   Card& card_;
+  const bool halves_apart_;
   DeviceBuffer mask_;  // int8 [2048, 2048], 1 above the diagonal
+  DeviceBuffer ones_;  // f32 [kMostHeadDim]
 };
 
 }  // namespace longspan::ascend

@@ -13,14 +13,14 @@ AscendStream::AscendStream(Card& card) : card_(card) {
     card_.check(card_.acl().aclrtCreateEventExWithFlag(&mark, kAclEventSync), "aclrtCreateEventExWithFlag");
 }
 
+// Failures were told where work was waited for; here only the end of what is under way matters. The thread
+// need not be the rank's.
+void AscendStream::drain() noexcept {
+  if (card_.acl().aclrtSetDevice(card_.device()) == 0) card_.acl().aclrtSynchronizeStream(handle_);
+}
+
 AscendStream::~AscendStream() {
-  // Failures were told where work was waited for; here only the end of what is under way matters. The thread
-  // need not be the rank's.
-  try {
-    card_.enter();
-  } catch (const std::exception&) {
-    return;
-  }
+  if (card_.acl().aclrtSetDevice(card_.device()) != 0) return;
   card_.acl().aclrtSynchronizeStream(handle_);
   for (AclEvent mark : marks_) card_.acl().aclrtDestroyEvent(mark);
   card_.acl().aclrtDestroyStream(handle_);
@@ -57,21 +57,22 @@ void AscendStream::copy_in(void* device, std::shared_ptr<const char> pinned, int
               "aclrtMemcpyAsync");
 }
 
-const int32_t* AscendStream::table(std::span<const int32_t> values) {
+const int32_t* AscendStream::table(Table which, std::span<const int32_t> values) {
+  auto& [held, data] = tables_[static_cast<size_t>(which)];
   const auto bytes = static_cast<int64_t>(values.size_bytes());
-  if (!table_ || !std::equal(values.begin(), values.end(), table_values_.begin(), table_values_.end())) {
-    if (!table_ || table_->bytes() < bytes) {
+  if (!data || !std::ranges::equal(values, held)) {
+    if (!data || data->bytes() < bytes) {
       auto larger = std::make_shared<DeviceBuffer>(card_, std::bit_ceil(static_cast<uint64_t>(bytes)));
-      if (table_) kept_.push_back(table_);
-      table_ = std::move(larger);
+      if (data) kept_.push_back(data);
+      data = std::move(larger);
     }
-    table_values_.clear();
+    held.clear();
     const std::shared_ptr<char> staged = card_.pinned(bytes);
     std::memcpy(staged.get(), values.data(), values.size_bytes());
-    copy_in(table_->data(), staged, bytes);  // in the stream's order: behind whatever reads the old values
-    table_values_.assign(values.begin(), values.end());
+    copy_in(data->data(), staged, bytes);  // in the stream's order: behind whatever reads the old values
+    held.assign(values.begin(), values.end());
   }
-  return static_cast<const int32_t*>(table_->data());
+  return static_cast<const int32_t*>(data->data());
 }
 
 }  // namespace longspan::ascend

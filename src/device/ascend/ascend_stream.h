@@ -10,6 +10,9 @@
 
 namespace longspan::ascend {
 
+/// Integers that every layer of a step needs alike.
+enum class Table { kPages, kPlaces };
+
 /// A rank's stream of the card's runtime.
 class AscendStream final : public Stream {
  public:
@@ -22,14 +25,17 @@ class AscendStream final : public Stream {
   Mark mark() override;
   void after(Mark mark) override;
 
+  /// Waits as far as that is possible, in a destructor.
+  void drain() noexcept;
+
   /// To be called before every use; a rank's thread then has the card as its device.
   AclStream enter();
 
   /// Enqueues a copy of `bytes` from pinned memory, which is kept until the next wait.
   void copy_in(void* device, std::shared_ptr<const char> pinned, int64_t bytes);
-  /// `values` on the device, until the next call with others; not copied again where they are the same, so
-  /// that what every layer of a step needs is copied once.
-  const int32_t* table(std::span<const int32_t> values);
+  /// `values` on the device, until the next call with others for this table; not copied again where they are
+  /// the same, so once a step.
+  const int32_t* table(Table which, std::span<const int32_t> values);
 
  private:
   Card& card_;
@@ -38,8 +44,11 @@ class AscendStream final : public Stream {
   std::array<AclEvent, 2> marks_ = {};
   size_t next_mark_ = 0;
   std::vector<std::shared_ptr<const void>> kept_;  // what enqueued work reads or writes
-  std::vector<int32_t> table_values_;              // what table_ holds
-  std::shared_ptr<DeviceBuffer> table_;            // grows
+  struct Kept {
+    std::vector<int32_t> values;
+    std::shared_ptr<DeviceBuffer> data;  // grows
+  };
+  std::array<Kept, 2> tables_;
 };
 
 }  // namespace longspan::ascend

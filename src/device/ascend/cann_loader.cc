@@ -8,6 +8,7 @@
 #include <charconv>
 #include <filesystem>
 #include <fstream>
+#include <type_traits>
 #include <utility>
 
 namespace longspan::ascend {
@@ -82,6 +83,7 @@ Cann::Cann(std::vector<std::string> places) {
       entry(base.aclDestroyTensorList, "aclDestroyTensorList"),
       entry(base.aclDestroyAclOpExecutor, "aclDestroyAclOpExecutor"));
   load_operators();
+  load_hccl();
   version_ = find_version();
 }
 
@@ -122,6 +124,38 @@ void Cann::load_operators() {
     op.launch = reinterpret_cast<AclnnLaunch>(find(operators_, op.name));
     if (!op.describe || !op.launch) op.describe = nullptr;
   });
+}
+
+// What is missing is told where ranks have cards of their own. From CANN 9 on groups have a library apart.
+void Cann::load_hccl() {
+  tried_.clear();
+  std::vector<void*> libraries;
+  for (const char* name : {"libhccl.so", "libhcomm.so"})
+    if (void* library = open(name)) libraries.push_back(library);
+  if (libraries.empty()) {
+    hccl_missing_ = fmt::format("no libhccl.so; tried {}", fmt::join(tried_, ", "));
+    return;
+  }
+  const auto entry = [&](auto& function, const char* name, bool needed = true) {
+    function = reinterpret_cast<std::decay_t<decltype(function)>>(find(libraries, name));
+    if (needed && !function && hccl_missing_.empty())
+      hccl_missing_ = fmt::format("{} is in none of libhccl.so, libhcomm.so", name);
+  };
+  entry(hccl.HcclGetRootInfo, "HcclGetRootInfo");
+  entry(hccl.HcclCommInitRootInfo, "HcclCommInitRootInfo");
+  entry(hccl.HcclCommDestroy, "HcclCommDestroy");
+  entry(hccl.HcclGetErrorString, "HcclGetErrorString");
+  entry(hccl.HcclBarrier, "HcclBarrier");
+  entry(hccl.HcclAllGather, "HcclAllGather");
+  entry(hccl.HcclAllGatherV, "HcclAllGatherV", /*needed=*/false);
+  entry(hccl.HcclAllReduce, "HcclAllReduce");
+  entry(hccl.HcclReduceScatter, "HcclReduceScatter");
+  entry(hccl.HcclBroadcast, "HcclBroadcast");
+  entry(hccl.HcclAlltoAllV, "HcclAlltoAllV");
+}
+
+void Cann::require_hccl() const {
+  if (!has_hccl()) refuse(fmt::format("--comm hccl: {}", hccl_missing_));
 }
 
 std::string Cann::operator_libraries() const {

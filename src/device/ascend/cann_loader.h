@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "device/ascend/aclnn_api.h"
+#include "device/ascend/hccl_api.h"
 
 namespace longspan::ascend {
 
@@ -21,12 +22,16 @@ class Cann {
   AclRuntimeApi acl;
   AclBaseApi base;
   AclnnApi ops;
+  HcclApi hccl;
 
   const std::vector<std::string>& libraries() const { return paths_; }  // those that were opened
   /// The operators' libraries, for messages.
   std::string operator_libraries() const;
   /// Whether an operator that this backend does not call is there.
   bool has_operator(const char* name) const;
+  /// Throws Error(kNotSupported) where the collectives' library or a function of it is missing.
+  void require_hccl() const;
+  bool has_hccl() const { return hccl_missing_.empty(); }
   /// e.g. "8.5"; "unknown" where neither the runtime nor a file of the toolkit can tell.
   const std::string& version() const { return version_; }
 
@@ -34,6 +39,7 @@ class Cann {
   /// The library `name` in the places. Null: nowhere.
   void* open(const std::string& name);
   void load_operators();
+  void load_hccl();
   std::string find_version() const;
   template <class F>
   void resolve(const std::vector<void*>& libraries, const char* names, F*& function, const char* symbol);
@@ -42,6 +48,7 @@ class Cann {
   std::vector<std::string> tried_, paths_, operator_names_;
   std::vector<void*> operators_;
   std::string version_;
+  std::string hccl_missing_;  // what, where something is
 };
 
 /// The version that the toolkit's own record of its installation names (ascend_toolkit_install.info in the

@@ -32,6 +32,7 @@ Card::Card(const std::string& home, int32_t device) : cann_(home), device_(devic
                 fmt::format("backend ascend: device {} is not there: {} devices are seen{}; is the driver "
                             "installed, and ASCEND_RT_VISIBLE_DEVICES right?",
                             device, count, reason));
+  count_ = static_cast<int32_t>(count);
   enter();
 }
 

@@ -25,6 +25,8 @@ class Card final : public BlockSource {
   const Cann& cann() const { return cann_; }
   const AclRuntimeApi& acl() const { return cann_.acl; }
   const AclBaseApi& base() const { return cann_.base; }
+  int32_t device() const { return device_; }
+  int32_t count() const { return count_; }  // of cards that this process sees
 
   /// A thread's device is its own setting.
   void enter() const;
@@ -54,6 +56,7 @@ class Card final : public BlockSource {
 
   Cann cann_;
   const int32_t device_;
+  int32_t count_ = 0;
   std::mutex mutex_;
   std::map<size_t, std::vector<void*>> free_pinned_;  // by size
 };

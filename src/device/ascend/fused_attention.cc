@@ -81,8 +81,9 @@ std::vector<int32_t> repeated_rows(const BlockTable& table, std::span<const Segm
   return result;
 }
 
+// `table`: the segments' rows of the block table, on the card.
 void launch(const Launcher& on, const AttentionArgs& args, std::span<const Segment> segments,
-            const void* mask) {
+            const int32_t* table, const void* mask) {
   check_segments(segments);
   const auto& pool = static_cast<const AscendKvPool&>(*args.pool);
   const int64_t begin = segments.front().q_begin;
@@ -93,8 +94,6 @@ void launch(const Launcher& on, const AttentionArgs& args, std::span<const Segme
     query_ends.push_back(s.q_begin + s.q_len - begin);
     kv_lengths.push_back(s.kv_len);
   }
-  const int32_t* table = on.stream.table(repeated_rows(args.block_table, segments, pool.shape.pages));
-
   const Matrix q = dense(on, args.q.slice_rows(begin, rows), DType::kBF16);
   const Matrix wanted = args.out.slice_rows(begin, rows);
   const bool direct = wanted.dtype == DType::kBF16 && is_dense(wanted) && wanted.data != q.data;
@@ -129,10 +128,26 @@ void launch(const Launcher& on, const AttentionArgs& args, std::span<const Segme
 
 }  // namespace
 
-void attention(const Launcher& on, const AttentionArgs& args, const void* mask) {
-  for (size_t begin = 0; begin < args.segments.size(); begin += kMostEntries)
-    launch(on, args, args.segments.subspan(begin, std::min(kMostEntries, args.segments.size() - begin)),
-           mask);
+bool takes_two_launches(int32_t wanted, std::string_view version) {
+  return wanted ? wanted == 2 : !is_at_least(version, 8, 5);
+}
+
+// A plan's segments are all first halves, sequence by sequence, then all second ones: where the order of
+// sequences falls back is its total_q_prev_tokens.
+void attention(const Launcher& on, const AttentionArgs& args, const void* mask, bool halves_apart) {
+  const std::span<const Segment> segments = args.segments;
+  const int32_t* table =
+      on.stream.table(Table::kPages, repeated_rows(args.block_table, segments, args.pool->shape.pages));
+  for (size_t begin = 0, end = 0; begin < segments.size(); begin = end) {
+    const auto goes_on = [&] {
+      const bool half_ends =
+          halves_apart && segments[end].block_table_row <= segments[end - 1].block_table_row;
+      return end - begin < kMostEntries && !half_ends;
+    };
+    for (end = begin + 1; end < segments.size() && goes_on();) ++end;
+    launch(on, args, segments.subspan(begin, end - begin),
+           table + static_cast<int64_t>(begin) * args.block_table.max_pages, mask);
+  }
 }
 
 void check_fused_attention(Card& card, const AscendKvPool& pool, const void* mask) {

@@ -1,6 +1,8 @@
 #include "device/ascend/kernels.h"
 
 #include <cstring>
+#include <limits>
+#include <numeric>
 
 namespace longspan::ascend {
 namespace {
@@ -82,6 +84,42 @@ void rms_norm(const Launcher& on, Matrix x, const float* weight, float eps, Matr
   if (!direct) copy(on, to, out);
 }
 
+namespace {
+
+// f32 [rows, heads * dim] without gaps, turned by the angles of its row.
+Matrix rotated(const Launcher& on, Matrix x, int64_t heads, int64_t dim, Matrix cos_sin) {
+  const int64_t rows = x.rows;
+  const auto* cos = static_cast<const float*>(cos_sin.data);
+  const Dims of_rows = {1, rows, 1, dim}, bsnd = {1, rows, heads, dim};
+  const Matrix turned = on.scratch(rows, heads * dim, DType::kF32);
+  call(on, ops(on).rotary, make_tensor(on.card, x.data, kAclFloat, bsnd).get(),
+       make_tensor(on.card, cos, kAclFloat, of_rows).get(),
+       make_tensor(on.card, cos + rows * dim, kAclFloat, of_rows).get(), int64_t{0},
+       make_tensor(on.card, turned.data, kAclFloat, bsnd).get());
+  return turned;
+}
+
+}  // namespace
+
+// Norms by themselves first, then each head's own weights.
+void qkv_norm_rope(const Launcher& on, const QkvArgs& args, const float* ones) {
+  const int64_t rows = args.qkv.rows, dim = args.head_dim, heads = args.heads_q + args.heads_kv;
+  const int64_t q_cols = args.heads_q * dim, k_cols = args.heads_kv * dim;
+  Matrix now = dense(on, args.qkv.slice_cols(0, heads * dim), DType::kF32);
+  if (args.heads_norm) {
+    const Matrix normed = on.scratch(rows, heads * dim, DType::kF32);
+    norm(on, now.data, rows * heads, dim, ones, args.eps, normed.data);
+    const Matrix weighted = on.scratch(rows, heads * dim, DType::kF32);
+    call(on, ops(on).mul, on.tensor(normed).get(),
+         make_tensor(on.card, args.heads_norm, kAclFloat, {1, heads * dim}).get(), on.tensor(weighted).get());
+    now = weighted;
+  }
+  if (args.cos_sin.data) now = rotated(on, now, heads, dim, args.cos_sin);
+  copy(on, now.slice_cols(0, q_cols), args.q);
+  copy(on, now.slice_cols(q_cols, k_cols), args.kv.slice_cols(0, k_cols));
+  copy(on, args.qkv.slice_cols(q_cols + k_cols, k_cols), args.kv.slice_cols(k_cols, k_cols));
+}
+
 void qk_norm_rope(const Launcher& on, const QkNormRopeArgs& args) {
   const int64_t rows = args.x.rows, heads = args.heads, dim = args.head_dim;
   Matrix now = dense(on, args.x, DType::kF32);
@@ -90,17 +128,7 @@ void qk_norm_rope(const Launcher& on, const QkNormRopeArgs& args) {
     norm(on, now.data, rows * heads, dim, args.norm_weight, args.eps, normed.data);
     now = normed;
   }
-  if (args.cos_sin.data) {
-    const auto* cos = static_cast<const float*>(args.cos_sin.data);
-    const Dims of_rows = {1, rows, 1, dim};
-    const Matrix turned = on.scratch(rows, heads * dim, DType::kF32);
-    const Dims bsnd = {1, rows, heads, dim};
-    call(on, ops(on).rotary, make_tensor(on.card, now.data, kAclFloat, bsnd).get(),
-         make_tensor(on.card, cos, kAclFloat, of_rows).get(),
-         make_tensor(on.card, cos + rows * dim, kAclFloat, of_rows).get(), int64_t{0},
-         make_tensor(on.card, turned.data, kAclFloat, bsnd).get());
-    now = turned;
-  }
+  if (args.cos_sin.data) now = rotated(on, now, heads, dim, args.cos_sin);
   if (now.data != args.x.data) copy(on, now, args.x);
 }
 
@@ -129,10 +157,41 @@ void select_rows(const Launcher& on, Matrix x, const int32_t* rows, Matrix out) 
   if (to.data != out.data) copy(on, to, out);
 }
 
-void write_rows(const Launcher& on, Matrix pool, Matrix rows, IndexArray slots) {
-  const Matrix updates = dense(on, rows, pool.dtype);
-  call(on, ops(on).scatter_nd_update, on.tensor(pool).get(),
-       make_tensor(on.card, slots.device, kAclInt32, {slots.size, 1}).get(), on.tensor(updates).get());
+namespace {
+
+// [K | V] of each row, without gaps, in bf16.
+Matrix joined(const Launcher& on, Matrix k, Matrix v) {
+  const bool side_by_side =
+      k.dtype == v.dtype && k.row_stride == v.row_stride && k.slice_cols(k.cols, 0).data == v.data;
+  if (side_by_side) return dense(on, {k.data, k.dtype, k.rows, k.cols + v.cols, k.row_stride}, DType::kBF16);
+  const Matrix both = on.scratch(k.rows, k.cols + v.cols, DType::kBF16);
+  copy(on, k, both.slice_cols(0, k.cols));
+  copy(on, v, both.slice_cols(k.cols, v.cols));
+  return both;
+}
+
+}  // namespace
+
+// In pieces that divide both a row of K and one of V, the layer is one array of pieces: those of all K rows,
+// then those of all V rows.
+void write_kv(const Launcher& on, const AscendKvPool& pool, int32_t layer, Matrix k, Matrix v,
+              IndexArray slots) {
+  const int64_t piece = std::gcd(k.cols, v.cols), of_k = k.cols / piece, of_v = v.cols / piece;
+  const int64_t pieces = pool.slots() * (of_k + of_v);
+  check(pieces <= std::numeric_limits<int32_t>::max(), "pieces of a layer are counted in 32 bits");
+  std::vector<int32_t> places;
+  places.reserve(static_cast<size_t>(slots.size * (of_k + of_v)));
+  for (const int32_t slot : std::span(slots.host, static_cast<size_t>(slots.size))) {
+    for (int64_t i = 0; i < of_k; ++i) places.push_back(static_cast<int32_t>(slot * of_k + i));
+    for (int64_t i = 0; i < of_v; ++i)
+      places.push_back(static_cast<int32_t>(pool.slots() * of_k + slot * of_v + i));
+  }
+  const Matrix rows = joined(on, k, v);
+  call(
+      on, ops(on).scatter_nd_update,
+      make_tensor(on.card, pool.k_rows(layer).data, kAclBf16, {pieces, piece}).get(),
+      make_tensor(on.card, on.stream.table(Table::kPlaces, places), kAclInt32, {std::ssize(places), 1}).get(),
+      make_tensor(on.card, rows.data, kAclBf16, {std::ssize(places), piece}).get());
 }
 
 void download(const Launcher& on, Matrix src, void* dst) {

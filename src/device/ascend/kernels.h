@@ -8,6 +8,7 @@
 namespace longspan::ascend {
 
 constexpr int64_t kMaskSide = 2048;  // of the mask that fused attention takes
+constexpr int64_t kMostHeadDim = 1024;
 
 bool is_dense(Matrix m);
 /// to = from; strides and dtypes may differ.
@@ -22,17 +23,24 @@ void fill_zero(const Launcher& on, Matrix out);
 void linear(const Launcher& on, Matrix x, const AscendLinear& w, Matrix out, bool accumulate);
 void rms_norm(const Launcher& on, Matrix x, const float* weight, float eps, Matrix out);
 void qk_norm_rope(const Launcher& on, const QkNormRopeArgs& args);
+/// Queries and keys in one pass. `ones`: f32, at least as many as a head has elements.
+void qkv_norm_rope(const Launcher& on, const QkvArgs& args, const float* ones);
 void swiglu(const Launcher& on, Matrix gate_up, Matrix out);
 void add_gated(const Launcher& on, Matrix gate, Matrix y, Matrix out);
 /// out[i] = x[rows[i]], of one dtype.
 void select_rows(const Launcher& on, Matrix x, const int32_t* rows, Matrix out);
 
-void write_rows(const Launcher& on, Matrix pool, Matrix rows, IndexArray slots);
+/// Rows of k and v to their slots of a layer, in one scatter.
+void write_kv(const Launcher& on, const AscendKvPool& pool, int32_t layer, Matrix k, Matrix v,
+              IndexArray slots);
 
 /// One launch over all segments, which must be of one kind (causal or not); more than 4096 take several.
 /// Batch entries are the segments, each with its sequence's row of the block table. `mask`: int8 [2048,
-/// 2048], 1 above the diagonal.
-void attention(const Launcher& on, const AttentionArgs& args, const void* mask);
+/// 2048], 1 above the diagonal. `halves_apart`: no launch has two segments of one sequence, so that a cut
+/// batch takes two.
+void attention(const Launcher& on, const AttentionArgs& args, const void* mask, bool halves_apart);
+/// Whether a release gets the halves of cut sequences in two launches, as AscendOptions::cp_launches says.
+bool takes_two_launches(int32_t wanted, std::string_view version);
 /// Throws Error(kNotSupported) with CANN's reason where fused attention refuses the pool's heads.
 void check_fused_attention(Card& card, const AscendKvPool& pool, const void* mask);
 

@@ -5,25 +5,37 @@ namespace {
 
 struct Expanded {
   Matrix x;       // bf16 [rows * k, H], sorted by expert
-  Matrix places;  // i32 [rows * k, 1]: where each pair of token order lies there
-  Tensor counts;  // INT64 [E]
+  Matrix places;  // i32 [rows * k, 1]: where each pair of token order lies there; -1: with another rank's
+                  // experts
+  Tensor counts;  // INT64 [E] of this rank's
 };
 
 Tensor flat(const Launcher& on, Matrix m) {
   return make_tensor(on.card, m.data, acl_dtype(m.dtype), {m.rows * m.cols});
 }
 
+// The experts of a layer that a rank has.
+struct Share {
+  int64_t first, count, of_layer;
+  explicit Share(const ExpertWeights& experts)
+      : first(experts.first_expert),
+        count(experts.count),
+        of_layer(experts.of_layer ? experts.of_layer : first + count) {}
+  bool whole() const { return count == of_layer; }
+};
+
 // Groups the rows by expert, with the version of the operator that is there and right.
-Expanded expand(const Launcher& on, Matrix x, Matrix ids, int64_t experts) {
+Expanded expand(const Launcher& on, Matrix x, Matrix ids, const Share& share) {
   const AclnnApi& ops = on.card.cann().ops;
-  const int64_t pairs = ids.rows * ids.cols;
+  const int64_t pairs = ids.rows * ids.cols, experts = share.of_layer;
   const Matrix places = on.scratch(pairs, 1, DType::kI32);
-  void* counts64 = on.arena.allocate(experts * 8);
+  void* counts64 = on.arena.allocate(share.count * 8);
   Expanded result{on.scratch(pairs, x.cols, DType::kBF16), places,
-                  make_tensor(on.card, counts64, kAclInt64, {experts})};
-  if (takes_routing_v3(ops, on.card.cann().version(), experts, x.cols)) {
+                  make_tensor(on.card, counts64, kAclInt64, {share.count})};
+  if (!share.whole() || takes_routing_v3(ops, on.card.cann().version(), experts, x.cols)) {
     const Matrix scales = on.scratch(pairs, 1, DType::kF32);  // must be there, stays unwritten
-    const IntArray range = make_integers(on.card, std::vector<int64_t>{0, experts});
+    const IntArray range =
+        make_integers(on.card, std::vector<int64_t>{share.first, share.first + share.count});
     call(on, ops.init_routing_v3, on.tensor(x).get(), on.tensor(ids).get(), nullptr, nullptr, pairs,
          int64_t{0}, experts, int64_t{0}, int64_t{1} /*counts*/, true, int64_t{-1} /*unquantised*/,
          range.get(), int64_t{0} /*gather*/, on.tensor(result.x).get(), flat(on, places).get(),
@@ -75,20 +87,25 @@ void moe_route(const Launcher& on, Matrix logits, bool normalize, Matrix ids, Ma
 
 void moe_experts(const Launcher& on, Matrix x, Matrix ids, Matrix weights, const AscendExperts& experts,
                  Matrix out) {
-  check(experts.first_expert == 0, "an NPU's rank holds all experts in this build");
+  const Share share(experts);
   check(is_dense(ids) && is_dense(weights), "routing matrices have no gaps");
-  const Expanded expanded = expand(on, dense(on, x, DType::kBF16), ids, experts.count);
+  const Expanded expanded = expand(on, dense(on, x, DType::kBF16), ids, share);
   const int64_t pairs = expanded.x.rows;
   const Matrix gate_up = on.scratch(pairs, 2 * experts.width, DType::kBF16);
   const Matrix activated = on.scratch(pairs, experts.width, DType::kBF16);
   const Matrix y = on.scratch(pairs, experts.hidden, DType::kBF16);
+  if (!share.whole()) fill_zero(on, gate_up);  // rows of other ranks' experts are not written
   grouped(on, expanded.x, *experts.gate_up, experts.count, expanded.counts, gate_up);
   swiglu(on, gate_up, activated);
   grouped(on, activated, *experts.down, experts.count, expanded.counts, y);
   const Matrix sum = on.scratch(x.rows, experts.hidden, DType::kBF16);
-  constexpr int64_t kRowOrder = 2;
-  call(on, on.card.cann().ops.finalize_routing, on.tensor(y).get(), flat(on, expanded.places).get(), nullptr,
-       nullptr, nullptr, on.tensor(weights).get(), nullptr, kRowOrder, on.tensor(sum).get());
+  // In row order; the second leaves places of -1 out, and takes rows as [experts, capacity, H].
+  constexpr int64_t kRowOrder = 2, kRowOrderWithGaps = 3;
+  const Tensor rows =
+      share.whole() ? on.tensor(y) : make_tensor(on.card, y.data, kAclBf16, {1, pairs, experts.hidden});
+  call(on, on.card.cann().ops.finalize_routing, rows.get(), flat(on, expanded.places).get(), nullptr, nullptr,
+       nullptr, on.tensor(weights).get(), nullptr, share.whole() ? kRowOrder : kRowOrderWithGaps,
+       on.tensor(sum).get());
   add_to(on, sum, out);
 }
 

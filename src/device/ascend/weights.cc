@@ -112,14 +112,10 @@ std::unique_ptr<KvPool> make_kv_pool(Card& card, const KvShape& shape) {
   pool->shape = shape;
   pool->dtype = DType::kBF16;
   pool->bytes = shape.pages * kv_page_bytes(shape);
-  for (auto& [buffer, cols] : {std::pair(&pool->k, pool->k_cols()), std::pair(&pool->v, pool->v_cols())}) {
-    const int64_t bytes = shape.layers * pool->slots() * cols * size_of(DType::kBF16);
-    *buffer = std::make_unique<DeviceBuffer>(card, bytes);
-    card.enter();
-    card.check(
-        card.acl().aclrtMemset((*buffer)->data(), static_cast<size_t>(bytes), 0, static_cast<size_t>(bytes)),
-        "aclrtMemset");
-  }
+  pool->data = std::make_unique<DeviceBuffer>(card, pool->bytes);
+  card.enter();
+  const auto bytes = static_cast<size_t>(pool->bytes);
+  card.check(card.acl().aclrtMemset(pool->data->data(), bytes, 0, bytes), "aclrtMemset");
   return pool;
 }
 

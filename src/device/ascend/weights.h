@@ -26,21 +26,24 @@ class AscendEmbedding final : public EmbeddingTable {
   std::unique_ptr<DeviceBuffer> table;  // [V, H] as stored
 };
 
-/// Pages [layers][pages, page_size, heads * D] of bf16, K and V apart ("BnBsH").
+/// Pages of bf16 ("BnBsH"): of each layer [pages, page_size, Hk * Dk] of K, then those of V, so that one
+/// scatter reaches both.
 class AscendKvPool final : public KvPool {
  public:
-  std::unique_ptr<DeviceBuffer> k, v;
+  std::unique_ptr<DeviceBuffer> data;
 
   int64_t slots() const { return int64_t{shape.pages} * shape.page_size; }
   int64_t k_cols() const { return int64_t{shape.heads_k} * shape.dim_k; }
   int64_t v_cols() const { return int64_t{shape.heads_v} * shape.dim_v; }
   /// [slots, cols] of one layer.
-  Matrix k_rows(int32_t layer) const { return rows(*k, layer, k_cols()); }
-  Matrix v_rows(int32_t layer) const { return rows(*v, layer, v_cols()); }
+  Matrix k_rows(int32_t layer) const { return rows(layer, 0, k_cols()); }
+  Matrix v_rows(int32_t layer) const { return rows(layer, k_cols(), v_cols()); }
 
  private:
-  Matrix rows(const DeviceBuffer& buffer, int32_t layer, int64_t cols) const {
-    return {static_cast<char*>(buffer.data()) + layer * slots() * cols * 2, DType::kBF16, slots(), cols,
+  // `ahead`: values of each slot that lie before them in the layer.
+  Matrix rows(int32_t layer, int64_t ahead, int64_t cols) const {
+    const int64_t begin = slots() * (layer * (k_cols() + v_cols()) + ahead);
+    return {static_cast<char*>(data->data()) + begin * size_of(DType::kBF16), DType::kBF16, slots(), cols,
             cols};
   }
 };

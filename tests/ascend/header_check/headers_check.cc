@@ -3,17 +3,19 @@
 
 #include <acl/acl.h>
 #include <acl/error_codes/rt_error_codes.h>
-#include <hccl/hccl_types.h>
+#include <hccl/hccl.h>
 
 #include <type_traits>
 
 #include "device/ascend/acl_api.h"
+#include "device/ascend/hccl_api.h"
 #include "sim_acl.h"   // sim/cann/abi/acl.h with its declarations in namespace sim
 #include "sim_hccl.h"  // hccl.h likewise
 
 namespace {
 
 using longspan::ascend::AclRuntimeApi;
+using longspan::ascend::HcclApi;
 
 // One type may stand for the other in a C call: pointers for pointers, numbers and enums of one size.
 template <class A, class B>
@@ -56,6 +58,19 @@ BACKEND(aclGetRecentErrMsg);
 BACKEND(aclsysGetVersionStr);
 BACKEND(aclsysGetCANNVersion);
 
+#define COLLECTIVES(f) static_assert(same(decltype(HcclApi::f){}, static_cast<decltype(&::f)>(nullptr)), #f)
+COLLECTIVES(HcclGetRootInfo);
+COLLECTIVES(HcclCommInitRootInfo);
+COLLECTIVES(HcclCommDestroy);
+COLLECTIVES(HcclGetErrorString);
+COLLECTIVES(HcclBarrier);
+COLLECTIVES(HcclAllGather);
+COLLECTIVES(HcclAllGatherV);
+COLLECTIVES(HcclAllReduce);
+COLLECTIVES(HcclReduceScatter);
+COLLECTIVES(HcclBroadcast);
+COLLECTIVES(HcclAlltoAllV);
+
 #define SIMULATOR(f) \
   static_assert(same(static_cast<decltype(&sim::f)>(nullptr), static_cast<decltype(&::f)>(nullptr)), #f)
 SIMULATOR(aclInit);
@@ -97,6 +112,20 @@ SIMULATOR(aclrtGetSocName);
 SIMULATOR(aclGetRecentErrMsg);
 SIMULATOR(aclsysGetVersionStr);
 SIMULATOR(aclsysGetCANNVersion);
+SIMULATOR(HcclGetRootInfo);
+SIMULATOR(HcclCommInitRootInfo);
+SIMULATOR(HcclCommDestroy);
+SIMULATOR(HcclGetErrorString);
+SIMULATOR(HcclBarrier);
+SIMULATOR(HcclAllGather);
+SIMULATOR(HcclAllGatherV);
+SIMULATOR(HcclAllReduce);
+SIMULATOR(HcclReduceScatter);
+SIMULATOR(HcclBroadcast);
+SIMULATOR(HcclAlltoAllV);
+SIMULATOR(HcclGetRankSize);
+SIMULATOR(HcclGetRankId);
+SIMULATOR(HcclGetCommAsyncError);
 
 #define VALUE(ours, theirs) static_assert(static_cast<int>(ours) == static_cast<int>(theirs), #ours)
 using namespace longspan::ascend;
@@ -131,6 +160,10 @@ VALUE(sim::SIM_STREAM_CONTEXT, ACL_ERROR_RT_STREAM_CONTEXT);
 VALUE(sim::SIM_MEMORY_ALLOCATION, ACL_ERROR_RT_MEMORY_ALLOCATION);
 VALUE(sim::SIM_AICORE_EXCEPTION, ACL_ERROR_RT_AICORE_EXCEPTION);
 VALUE(sim::SIM_STREAM_SYNC_TIMEOUT, ACL_ERROR_RT_STREAM_SYNC_TIMEOUT);
+VALUE(kHcclInt8, ::HCCL_DATA_TYPE_INT8);
+VALUE(kHcclFloat, ::HCCL_DATA_TYPE_FP32);
+VALUE(kHcclSum, ::HCCL_REDUCE_SUM);
+VALUE(sizeof(HcclRoot), sizeof(::HcclRootInfo));
 VALUE(sim::HCCL_DATA_TYPE_INT8, ::HCCL_DATA_TYPE_INT8);
 VALUE(sim::HCCL_DATA_TYPE_INT32, ::HCCL_DATA_TYPE_INT32);
 VALUE(sim::HCCL_DATA_TYPE_FP16, ::HCCL_DATA_TYPE_FP16);

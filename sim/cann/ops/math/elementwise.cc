@@ -50,6 +50,7 @@ void check_sum(const Call& call, const View& a, const View& b, const View& out) 
 }
 
 constexpr DTypes kNumbers = {ACL_FLOAT, ACL_FLOAT16, ACL_BF16, ACL_INT32, ACL_INT64};
+constexpr DTypes kCopied = {ACL_FLOAT, ACL_FLOAT16, ACL_BF16, ACL_INT32, ACL_INT64, ACL_INT8};
 
 void add(const View& a, const View& b, double alpha, const View& out) {
   if (out.dtype == ACL_INT32 || out.dtype == ACL_INT64)
@@ -133,7 +134,7 @@ CANN_SIM_LAUNCH(aclnnCast)
 
 aclnnStatus aclnnInplaceCopyGetWorkspaceSize(aclTensor* selfRef, const aclTensor* src, CANN_SIM_WS) {
   return describe("aclnnInplaceCopy", workspaceSize, executor, [&](Call& call) {
-    const View to = call.out("selfRef", selfRef, kNumbers), from = call.in("src", src, kNumbers);
+    const View to = call.out("selfRef", selfRef, kCopied), from = call.in("src", src, kCopied);
     check_broadcast(call, from, to);
     call.run([=] {
       const View wide = from.broadcast(to.dims);

@@ -1,4 +1,5 @@
 // aclnnMoeFinalizeRoutingV2, dropPadMode 2: out[r] = sum over j of scales[r, j] * expandedX[idx[r * k + j]].
+// Mode 3: expandedX is [experts, capacity, H], and an index of -1 adds nothing.
 
 #include "core/call.h"
 
@@ -21,29 +22,32 @@ aclnnStatus aclnnMoeFinalizeRoutingV2GetWorkspaceSize(const aclTensor* expandedX
     call.absent("biasOpt", biasOpt);
     call.absent("expertIdxOpt", expertIdxOpt);
     call.require(dropPadMode >= 0 && dropPadMode <= 3, "dropPadMode {} must be 0..3", dropPadMode);
-    call.require(dropPadMode == 2, "dropPadMode {}: the simulator knows 2 (row order) only", dropPadMode);
-    call.rank(x, 2, 2);
+    call.require(dropPadMode >= 2, "dropPadMode {}: the simulator knows 2 and 3 (row order) only",
+                 dropPadMode);
+    const bool gaps = dropPadMode == 3;
+    call.rank(x, gaps ? 3 : 2, gaps ? 3 : 2);
     call.rank(scales, 2, 2);
     call.require(x.count() > 0 && scales.count() > 0, "empty tensors are refused");
     call.require(scales.dtype == x.dtype || (x.dtype == ACL_BF16 && scales.dtype == ACL_FLOAT),
                  "scales is {}, expandedX is {}", name_of(scales.dtype), name_of(x.dtype));
     call.same_dtype(x, to);
-    call.require(x.dim(0) == scales.count(), "expandedX {} must have rows * k = {} rows", text_of(x.dims),
-                 scales.count());
+    call.require(gaps || x.dim(0) == scales.count(), "expandedX {} must have rows * k = {} rows",
+                 text_of(x.dims), scales.count());
     call.dims(index, {scales.count()});
-    call.dims(to, {scales.dim(0), x.dim(1)});
+    call.dims(to, {scales.dim(0), x.dim(-1)});
     for (const View* view : {&x, &index, &scales, &to}) call.contiguous(*view);
     call.workspace(64);
-    call.run([=] {
+    call.run([=, x = x.reshaped({x.count() / x.dim(-1), x.dim(-1)})] {
       const std::vector<float> weight = load(scales);
       const std::vector<int64_t> place = load_integers(index);
       const int64_t k = scales.dim(1), width = x.dim(1);
       for (int64_t row = 0; row < scales.dim(0); ++row) {
         std::vector<float> sum(static_cast<size_t>(width));
         for (int64_t j = row * k; j < (row + 1) * k; ++j) {
+          if (gaps && place[j] == -1) continue;
           if (place[j] < 0 || place[j] >= x.dim(0))
-            fail(ACL_ERROR_RT_AICORE_EXCEPTION, "{}[{}] = {} is outside 0..{}", index.label, j, place[j],
-                 x.dim(0) - 1);
+            fail(ACL_ERROR_RT_AICORE_EXCEPTION, "{}[{}] = {} is outside {}..{}", index.label, j, place[j],
+                 gaps ? -1 : 0, x.dim(0) - 1);
           const std::vector<float> values = load(x.row(place[j]));
           for (int64_t i = 0; i < width; ++i) sum[i] += weight[j] * values[i];
         }

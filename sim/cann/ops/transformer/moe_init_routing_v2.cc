@@ -32,7 +32,7 @@ aclnnStatus aclnnMoeInitRoutingV2GetWorkspaceSize(
     call.contiguous(counts);
     call.workspace(1024);
     call.run([=] {
-      std::vector<int64_t> tokens = expand_by_expert(in, ids, expertNum, expanded, places);
+      std::vector<int64_t> tokens = expand_by_expert(in, ids, expertNum, expanded, places, 0, expertNum);
       if (flag == 1) std::partial_sum(tokens.begin(), tokens.end(), tokens.begin());
       store_integers(counts, tokens);
     });

@@ -1,4 +1,5 @@
-// aclnnMoeInitRoutingV3, unquantised and with all experts active.
+// aclnnMoeInitRoutingV3, unquantised. Pairs of experts outside the active range have no row, and -1 for a
+// place.
 
 #include "ops/transformer/moe_routing.h"
 
@@ -33,13 +34,13 @@ aclnnStatus aclnnMoeInitRoutingV3GetWorkspaceSize(
     const std::vector<int64_t> range = call.integers("activeExpertRange", activeExpertRange);
     call.require(range.size() == 2 && range[0] >= 0 && range[0] < range[1] && range[1] <= expertNum,
                  "activeExpertRange must be [start, end) within 0..{}", expertNum);
-    call.require(range[0] == 0 && range[1] == expertNum,
-                 "activeExpertRange [{}, {}): the simulator knows all experts only", range[0], range[1]);
     call.require(rowIdxType == 0, "rowIdxType {}: the simulator knows 0 (gather) only", rowIdxType);
-    call.dims(counts, {expertNum});
+    call.dims(counts, {range[1] - range[0]});
     call.contiguous(counts);
     call.workspace(1024);
-    call.run([=] { store_integers(counts, expand_by_expert(in, ids, expertNum, expanded, places)); });
+    call.run([=] {
+      store_integers(counts, expand_by_expert(in, ids, expertNum, expanded, places, range[0], range[1]));
+    });
   });
 }
 CANN_SIM_LAUNCH(aclnnMoeInitRoutingV3)

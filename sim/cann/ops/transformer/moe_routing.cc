@@ -1,25 +1,27 @@
 #include "ops/transformer/moe_routing.h"
 
 #include <algorithm>
-#include <numeric>
 
 namespace cann_sim {
 
 std::vector<int64_t> expand_by_expert(const View& x, const View& expert_ids, int64_t experts,
-                                      const View& expanded_x, const View& expanded_row_idx) {
+                                      const View& expanded_x, const View& expanded_row_idx, int64_t begin,
+                                      int64_t end) {
   const std::vector<int64_t> ids = load_integers(expert_ids);
   const int64_t k = expert_ids.dim(1);
-  std::vector<int64_t> counts(static_cast<size_t>(experts));
+  const auto active = [&](size_t i) { return ids[i] >= begin && ids[i] < end; };
+  std::vector<int64_t> counts(static_cast<size_t>(end - begin));
+  std::vector<size_t> sorted;
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= experts)
       fail(ACL_ERROR_RT_AICORE_EXCEPTION, "{}[{}] = {} is outside 0..{}", expert_ids.label, i, ids[i],
            experts - 1);
-    ++counts[ids[i]];
+    if (!active(i)) continue;
+    ++counts[ids[i] - begin];
+    sorted.push_back(i);
   }
-  std::vector<size_t> sorted(ids.size());
-  std::iota(sorted.begin(), sorted.end(), size_t{0});
   std::stable_sort(sorted.begin(), sorted.end(), [&](size_t a, size_t b) { return ids[a] < ids[b]; });
-  std::vector<int64_t> place(ids.size());
+  std::vector<int64_t> place(ids.size(), -1);
   for (size_t i = 0; i < sorted.size(); ++i) {
     place[sorted[i]] = static_cast<int64_t>(i);
     store_bytes(expanded_x.row(static_cast<int64_t>(i)),
