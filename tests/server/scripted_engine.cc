@@ -4,6 +4,8 @@
 #include <thread>
 #include <utility>
 
+#include "grammar/json_schema.h"
+
 namespace longspan::server {
 
 RequestId ScriptedEngine::submit(Request request) {
@@ -11,6 +13,11 @@ RequestId ScriptedEngine::submit(Request request) {
   samplings.push_back(request.sampling);
   arrivals_.emplace(next_id_, std::move(request));
   return next_id_++;
+}
+
+void ScriptedEngine::prepare_schema(const std::string& schema) const {
+  if (!ends) throw Error(ErrorCode::kNotSupported, "json_schema: no token ends an answer");
+  compile_json_schema(schema);
 }
 
 void ScriptedEngine::cancel(RequestId id) {
