@@ -13,6 +13,7 @@ ALLOWED = {
     "base": set(),
     "tensor": set(),
     "text": set(),
+    "grammar": set(),
     "plan": set(),
     "kv": set(),
     "checkpoint": {"tensor"},
@@ -20,8 +21,8 @@ ALLOWED = {
     "comm": set(),
     "schedule": {"plan", "kv"},
     "model": {"device", "comm", "checkpoint", "plan", "tensor"},
-    "engine": {"model", "device", "comm", "checkpoint", "schedule", "plan", "kv", "text", "tensor"},
-    "server": {"text"},
+    "engine": {"model", "device", "comm", "checkpoint", "schedule", "plan", "kv", "text", "grammar", "tensor"},
+    "server": {"text", "grammar"},
     "cli": {"plan", "device", "checkpoint", "model", "server"},
 }
 # The CANN simulator shares nothing with src/.

@@ -103,10 +103,10 @@ struct RequestStatus {
   std::vector<int32_t> rank_tokens = {};  ///< as in Progress
 };
 
-/// Runs requests on one model. submit, cancel, tokenize, detokenize and token_bytes may be called from any
-/// thread; step, run and the rest from one thread at a time. A request's failure is reported in its Result;
-/// Error(kRankLost) from step means that the engine is dead: every request in flight has been finished with
-/// that error.
+/// Runs requests on one model. submit, cancel, prepare_schema, tokenize, detokenize and token_bytes may be
+/// called from any thread; step, run and the rest from one thread at a time. A request's failure is reported
+/// in its Result; Error(kRankLost) from step means that the engine is dead: every request in flight has been
+/// finished with that error.
 class Engine {
  public:
   /// Loads the model. Throws Error: kUsage, kUnreadable, kNotSupported, kCapacity.
@@ -121,6 +121,10 @@ class Engine {
   /// Queues a request. A request that breaks a rule is accepted and finished with an error in the next step,
   /// so that every request gets exactly one on_finish.
   virtual RequestId submit(Request request) = 0;
+  /// Checks a SamplingParams::json_schema, and keeps what it is made into for the requests that come with it
+  /// soon: submit takes the time otherwise. Throws Error: kInvalidRequest, kNotSupported for a model that
+  /// names no end-of-sequence token.
+  virtual void prepare_schema(const std::string& json_schema) const = 0;
   /// Takes effect at the end of the step; an unknown or finished id does nothing.
   virtual void cancel(RequestId id) = 0;
   /// One forward step over everything that runs. False if there was nothing to do.

@@ -38,7 +38,10 @@ struct SamplingParams {
   float frequency_penalty = 0;  ///< likewise, once for each time it is there
   float min_p = 0;              ///< [0, 1]; tokens less likely than this share of the likeliest are left out
   std::vector<std::pair<int32_t, float>> logit_bias =
-      {};                        ///< (id, what is added to its logit), after penalties
+      {};  ///< (id, what is added to its logit), after penalties
+  /// The answer is the JSON text of a value that fits this JSON Schema, or the start of one where max_tokens
+  /// come first; "": any text. Not with ignore_eos. What of JSON Schema is read: docs/serving.md.
+  std::string json_schema = {};
   int32_t logprobs = -1;         ///< alternatives to report per generated token; -1: no log-probabilities
   bool prompt_logprobs = false;  ///< log-probability of every prompt token given those before it
 };

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -28,7 +30,14 @@ bool LoadRun::run(const std::function<std::unique_ptr<server::HttpClient>()>& co
   for (size_t i = 0; i < std::min(connections, requests_.size()); ++i) clients.push_back(connect());
   start_ = now_();
   std::vector<std::thread> threads;
-  for (const auto& client : clients) threads.emplace_back([this, &client] { work(*client); });
+  for (const auto& client : clients) {
+    try {
+      threads.emplace_back([this, &client] { work(*client); });
+    } catch (const std::system_error&) {  // no more threads: those that are there do it all
+      if (threads.empty()) throw Error(ErrorCode::kCapacity, "no thread could be started");
+      break;
+    }
+  }
   bool stop = false;
   for (size_t ended = 0; ended < requests_.size() && !stop;) {
     {
@@ -85,6 +94,9 @@ bool LoadRun::ask(server::HttpClient& client, size_t index) {
   } catch (const Error& error) {
     if (error.code() == ErrorCode::kCancelled) return false;
     answer.failure = to_string(error.code());
+    answer.end_s = now_();
+  } catch (const std::exception& error) {
+    answer.failure = error.what();
     answer.end_s = now_();
   }
   if (answer.first_s) sample.first = *answer.first_s - start_;

@@ -26,6 +26,7 @@ class LoadRun {
 
   /// Until the last answer, or until `interrupted` says so: false then. `connections`: at most so many at a
   /// time. `poll` is called every so often with the number of requests that have ended. Once.
+  /// Throws Error(kCapacity) if no thread can be started; with some of them it goes on.
   bool run(const std::function<std::unique_ptr<server::HttpClient>()>& connect, size_t connections,
            const std::function<bool()>& interrupted, const std::function<void(size_t ended)>& poll);
 

@@ -6,9 +6,10 @@
 
 namespace longspan {
 
-ActiveRequest::ActiveRequest(RequestId id, Request request, double submitted_ms, const Tokenizer& tokenizer,
-                             int32_t cp)
+ActiveRequest::ActiveRequest(RequestId id, Request request, std::unique_ptr<TokenMask> mask,
+                             double submitted_ms, const Tokenizer& tokenizer, int32_t cp)
     : request_(std::move(request)),
+      mask_(std::move(mask)),
       detokenizer_(tokenizer),
       stop_matcher_(request_.sampling.stop),
       rank_tokens_(static_cast<size_t>(cp)),

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/stop_matcher.h"
+#include "grammar/token_mask.h"
 #include "schedule/scheduler.h"
 #include "text/detokenizer.h"
 
@@ -18,10 +19,13 @@ namespace longspan {
 /// computed tokens into text, progress and the final Result; knows no batch and no device.
 class ActiveRequest {
  public:
-  ActiveRequest(RequestId id, Request request, double submitted_ms, const Tokenizer& tokenizer, int32_t cp);
+  /// `mask`: which tokens may come; null: all.
+  ActiveRequest(RequestId id, Request request, std::unique_ptr<TokenMask> mask, double submitted_ms,
+                const Tokenizer& tokenizer, int32_t cp);
 
   RequestId id() const { return result_.id; }
   const SamplingParams& sampling() const { return request_.sampling; }
+  TokenMask* mask() { return mask_.get(); }
 
   /// The prompt's tokens are known: prepares the result and the scheduler's view of it.
   std::unique_ptr<Sequence> start(std::vector<int32_t> prompt, int32_t new_tokens_limit);
@@ -44,6 +48,7 @@ class ActiveRequest {
   void emit(int32_t token, const std::string& text);
 
   Request request_;
+  std::unique_ptr<TokenMask> mask_;
   Result result_;
   Detokenizer detokenizer_;
   StopMatcher stop_matcher_;

@@ -17,6 +17,7 @@
 #include "engine/sampler.h"
 #include "engine/step_runner.h"
 #include "engine/together.h"
+#include "engine/token_masks.h"
 #include "schedule/scheduler.h"
 #include "text/chat_template.h"
 #include "text/prompt_tokens.h"
@@ -40,6 +41,7 @@ class EngineImpl final : public Engine {
         config_(std::move(config)),
         tokenizer_(std::move(tokenizer)),
         chat_template_(chat_template),
+        masks_(tokenizer_, config_.eos_token_ids),
         now_(std::move(now)),
         runner_(options_, config_, std::move(checkpoint), std::move(device)),
         context_length_(runner_.info().context_length),
@@ -55,6 +57,7 @@ class EngineImpl final : public Engine {
                          .max_step_ms = options_.max_step_ms}) {}
 
   RequestId submit(Request request) override;
+  void prepare_schema(const std::string& json_schema) const override { masks_.prepare(json_schema); }
   void cancel(RequestId id) override;
   bool step() override;
   void run() override {
@@ -99,13 +102,16 @@ class EngineImpl final : public Engine {
   StepWants wants_of(const ScheduledStep& step) const;
   void advance(const ScheduledStep& step, size_t row, std::span<const int32_t> targets,
                const StepOutput& output, int64_t first_token);
+  int32_t draw(ActiveRequest& request, const Sequence& sequence, const std::vector<float>& logits) const;
   void close(RequestId id);
+  void fail(RequestId id, ErrorCode code, const std::string& message);
   [[noreturn]] void die(const Error& error);
 
   const EngineOptions options_;
   const ModelConfig config_;
   const Tokenizer tokenizer_;
   const ChatTemplate chat_template_;
+  mutable TokenMasks masks_;  // a cache
   const Clock now_;
   StepRunner runner_;
   const int64_t context_length_;
@@ -123,8 +129,10 @@ class EngineImpl final : public Engine {
 
 RequestId EngineImpl::submit(Request request) {
   Arrival arrival;
+  std::unique_ptr<TokenMask> mask;
   try {
     check_sampling(request.sampling, config_.vocab_size);
+    mask = masks_.make(request.sampling.json_schema);
     arrival.prompt = tokenize(request.prompt);
     check_prompt(arrival.prompt, config_.vocab_size, context_length_);
   } catch (const Error& error) {
@@ -132,8 +140,8 @@ RequestId EngineImpl::submit(Request request) {
   }
   const std::lock_guard lock(inbox_mutex_);
   const RequestId id = next_id_++;
-  arrival.request =
-      std::make_unique<ActiveRequest>(id, std::move(request), now_(), tokenizer_, options_.layout.cp);
+  arrival.request = std::make_unique<ActiveRequest>(id, std::move(request), std::move(mask), now_(),
+                                                    tokenizer_, options_.layout.cp);
   arrivals_.push_back(std::move(arrival));
   return id;
 }
@@ -156,11 +164,8 @@ bool EngineImpl::take_inbox() {
   bool any = !arrivals.empty();
   for (Arrival& arrival : arrivals) start(std::move(arrival));
   for (const RequestId id : cancelled) {
-    const auto found = running_.find(id);
-    if (found == running_.end()) continue;
-    const auto request = std::move(found->second.request);
-    close(id);
-    request->fail(ErrorCode::kCancelled, "the request was cancelled");
+    if (!running_.contains(id)) continue;
+    fail(id, ErrorCode::kCancelled, "the request was cancelled");
     any = true;
   }
   return any;
@@ -189,6 +194,12 @@ void EngineImpl::close(RequestId id) {
   const auto found = running_.find(id);
   scheduler_.remove(*found->second.sequence);
   running_.erase(found);
+}
+
+void EngineImpl::fail(RequestId id, ErrorCode code, const std::string& message) {
+  const auto request = std::move(running_.at(id).request);
+  close(id);
+  request->fail(code, message);
 }
 
 StepWants EngineImpl::wants_of(const ScheduledStep& step) const {
@@ -256,6 +267,23 @@ bool EngineImpl::step() {
   return true;
 }
 
+// The next token. Throws Error if the request's schema leaves none, or asks too much.
+int32_t EngineImpl::draw(ActiveRequest& request, const Sequence& sequence,
+                         const std::vector<float>& logits) const {
+  std::vector<float> scratch;
+  const std::span<const float> adjusted =
+      adjusted_logits(logits, request.sampling(), sequence.tokens, sequence.prompt_len, scratch);
+  TokenMask* const mask = request.mask();
+  if (!mask) return sample(adjusted, request.sampling(), std::ssize(sequence.tokens));
+  if (scratch.empty()) scratch.assign(adjusted.begin(), adjusted.end());
+  if (!mask->apply(scratch))
+    throw Error(ErrorCode::kNotSupported,
+                "json_schema: no token of this model goes on from where the answer is");
+  const int32_t token = sample(scratch, request.sampling(), std::ssize(sequence.tokens));
+  mask->accept(token, tokenizer_.token_bytes(token));
+  return token;
+}
+
 // Takes what a step computed for one row: prompt scores, and the next token where the row reached the end.
 void EngineImpl::advance(const ScheduledStep& step, size_t row, std::span<const int32_t> targets,
                          const StepOutput& output, int64_t first_token) {
@@ -271,10 +299,12 @@ void EngineImpl::advance(const ScheduledStep& step, size_t row, std::span<const 
   bool done = true;
   if (request.wants_tokens()) {
     const std::vector<float>& logits = output.logits[row];
-    std::vector<float> scratch;
-    const int32_t token =
-        sample(adjusted_logits(logits, request.sampling(), sequence.tokens, sequence.prompt_len, scratch),
-               request.sampling(), std::ssize(sequence.tokens));
+    int32_t token = 0;
+    try {
+      token = draw(request, sequence, logits);
+    } catch (const Error& error) {
+      return fail(sequence.id, error.code(), error.what());
+    }
     const auto& ends = config_.eos_token_ids;
     const bool is_end = std::find(ends.begin(), ends.end(), token) != ends.end();
     done = request.accept(token, logits, is_end, now_());

@@ -70,6 +70,8 @@ void check_sampling(const SamplingParams& sampling, int64_t vocab_size) {
             fmt::format("logit_bias has {} for token {}; ids are from 0 to {}, and the bias is a number",
                         bias, id, vocab_size - 1));
   }
+  require(sampling.json_schema.empty() || !sampling.ignore_eos, kCode,
+          "ignore_eos can't be combined with json_schema: its answers end where the value does");
   for (const std::string& stop : sampling.stop)
     require(!stop.empty(), kCode, "stop strings must not be empty");
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <functional>
 #include <limits>
@@ -22,6 +23,7 @@ constexpr double kLeastFloat = std::numeric_limits<float>::min();
 constexpr int64_t kMaxAlternatives = 20;
 constexpr size_t kMaxStops = 16;
 constexpr size_t kMaxSalt = 256;
+constexpr size_t kLongestSchema = 64 * 1024;  // bytes
 
 /// What each field of an endpoint does. A field that is null counts as left out, as OpenAI's clients mean it.
 using Readers = std::map<std::string, std::function<void(const Field&)>>;
@@ -131,6 +133,35 @@ std::vector<std::pair<int32_t, float>> logit_bias_of(const Field& field) {
   return biases;
 }
 
+// response_format.json_schema.schema alone, its members in the order of the text.
+nlohmann::ordered_json ordered_schema(std::string_view text) {
+  using Event = nlohmann::ordered_json::parse_event_t;
+  static constexpr std::array<const char*, 4> kPath = {"", "response_format", "json_schema", "schema"};
+  const auto on_path = [](int depth, Event event, const nlohmann::ordered_json& parsed) {
+    return event != Event::key || depth >= std::ssize(kPath) || parsed == kPath[static_cast<size_t>(depth)];
+  };
+  const auto body = nlohmann::ordered_json::parse(text, on_path);
+  return body["response_format"]["json_schema"]["schema"];
+}
+
+// What an answer must fit; "": nothing.
+std::string schema_of(const Field& format, std::string_view text) {
+  if (!format.value().is_object()) format.must_be("an object");
+  const Field type = format.member("type");
+  const std::string kind = type.string();
+  if (kind == "text" || kind == "json_object") {
+    format.object({"type"});
+    return kind == "text" ? "" : R"({"type": "object"})";
+  }
+  if (kind != "json_schema")
+    type.fail(fmt::format("is \"{}\"; it must be text, json_object or json_schema", kind.substr(0, 32)));
+  const Field given = format.object({"type", "json_schema"}).member("json_schema");
+  const Field schema = given.object({"name", "schema", "strict", "description"}).member("schema");
+  if (const size_t size = schema.value().dump().size(); size > kLongestSchema)
+    schema.fail(fmt::format("has {} bytes; it may have at most {}", size, kLongestSchema));
+  return ordered_schema(text).dump();
+}
+
 Readers common_readers(GenerationRequest& request) {
   SamplingParams& sampling = request.sampling;
   return {
@@ -237,10 +268,7 @@ GenerationRequest parse_chat(std::string_view text, const GenerationDefaults& de
     if (f.value().contains("enable_thinking"))
       request.chat_options.enable_thinking = f.member("enable_thinking").boolean();
   };
-  readers["response_format"] = [&](const Field& f) {
-    if (!f.value().is_object()) f.must_be("an object");
-    if (f.member("type").string() != "text") f.fail("is not supported but for {\"type\": \"text\"}");
-  };
+  readers["response_format"] = [&](const Field& f) { request.sampling.json_schema = schema_of(f, text); };
   readers["tools"] = refuse_unless(json::array(), "is not supported; leave it out");
   readers["tool_choice"] = refuse_unless("none", "is not supported but for \"none\"");
   readers["store"] = refuse_unless(false, "must be false: this server keeps nothing");
@@ -250,6 +278,8 @@ GenerationRequest parse_chat(std::string_view text, const GenerationDefaults& de
     throw bad_field("max_tokens", "\"max_tokens\" and \"max_completion_tokens\" mean the same; give one");
   if (top_logprobs && !logprobs) throw bad_field("top_logprobs", "\"top_logprobs\" needs \"logprobs\": true");
   if (logprobs) request.sampling.logprobs = top_logprobs.value_or(0);
+  if (!request.sampling.json_schema.empty() && request.sampling.ignore_eos)
+    throw bad_field("ignore_eos", "\"ignore_eos\" can't be combined with a JSON response_format");
   finish(body, request);
   return request;
 }

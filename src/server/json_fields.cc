@@ -17,7 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kMaxDepth = 16;
+constexpr int kMaxDepth = 64;
 constexpr size_t kShownName = 64;
 constexpr int64_t kMax32 = std::numeric_limits<int32_t>::max();
 

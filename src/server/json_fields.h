@@ -9,7 +9,7 @@
 namespace longspan::server {
 
 /// A JSON object as a request's body. Throws ApiError (400): not JSON, not an object, a key twice in one
-/// object, nested deeper than 16 levels.
+/// object, nested deeper than 64 levels.
 nlohmann::json parse_body(std::string_view text);
 
 /// A field of a request: reads it as what it must be, or throws ApiError (400) with its name.

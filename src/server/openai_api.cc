@@ -9,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+#include "grammar/json_schema.h"
 #include "server/api_error.h"
 #include "server/api_format.h"
 #include "server/api_request.h"
@@ -22,6 +23,7 @@ namespace {
 constexpr int32_t kCompletionTokens = 16;  // OpenAI's default for /v1/completions
 constexpr int32_t kChatTokens = 4096;      // for chats, whose API has none
 constexpr int kRetryAfterSeconds = 1;
+constexpr size_t kLongestPlace = 256;  // in a schema, as a message names it
 
 [[noreturn]] void refuse(int status, const char* type, const std::string& message,
                          std::optional<std::string> code = {}) {
@@ -236,8 +238,25 @@ int32_t OpenAiApi::default_max_tokens(const GenerationRequest& request, int64_t 
   return static_cast<int32_t>(std::clamp<int64_t>(room, 0, wanted));
 }
 
+// Here nobody waits: a large schema takes a while, which submit would take under the engine loop's lock.
+void OpenAiApi::prepare_schema(const std::string& schema) const {
+  if (schema.empty()) return;
+  try {
+    engine_->prepare_schema(schema);
+  } catch (const SchemaError& error) {
+    const std::string place = ("response_format.json_schema.schema" + error.place()).substr(0, kLongestPlace);
+    throw bad_field(place, fmt::format("\"{}\" {}", place, error.why()));
+  } catch (const Error& error) {
+    throw bad_field("response_format", error.what());
+  }
+}
+
 void OpenAiApi::generate(const std::shared_ptr<Exchange>& exchange, GenerationRequest request) {
   require_model(request.model);
+  if (!request.sampling.json_schema.empty() && request.chat_options.enable_thinking && engine_->info().thinks)
+    throw bad_field("response_format",
+                    "this model thinks before it answers, which is no JSON; send \"chat_template_kwargs\": "
+                    "{\"enable_thinking\": false} with \"response_format\"");
   const int64_t choices = request.choices();
   if (choices > admission_.limit()) {
     throw bad_field("n", fmt::format("{} choices are more than this server takes at a time ({})", choices,
@@ -254,6 +273,7 @@ void OpenAiApi::generate(const std::shared_ptr<Exchange>& exchange, GenerationRe
     error.retry_after_s = kRetryAfterSeconds;
     throw error;
   }
+  prepare_schema(request.sampling.json_schema);
   std::vector<std::vector<int32_t>> prompts;
   size_t longest = 0;
   for (const Prompt& prompt : request.prompts) {

@@ -63,6 +63,7 @@ class OpenAiApi {
   void tokenize(Exchange& exchange) const;
   void detokenize(Exchange& exchange) const;
   void generate(const std::shared_ptr<Exchange>& exchange, GenerationRequest request);
+  void prepare_schema(const std::string& schema) const;
   int32_t default_max_tokens(const GenerationRequest& request, int64_t prompt_tokens) const;
 
   const ApiOptions options_;

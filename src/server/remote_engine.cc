@@ -37,6 +37,10 @@ double now_ms() {
   throw Error(ErrorCode::kUnreadable, what);
 }
 
+[[noreturn]] void refuse_schema() {
+  throw Error(ErrorCode::kNotSupported, "a JSON schema is not passed on to a server in this build");
+}
+
 json parsed(const HttpAnswer& answer) {
   json body = json::parse(answer.body, nullptr, false);
   if (answer.status == 200 && body.is_object()) return body;
@@ -80,6 +84,7 @@ class RemoteEngine final : public Engine {
   ~RemoteEngine() override;
 
   RequestId submit(Request request) override;
+  void prepare_schema(const std::string&) const override { refuse_schema(); }
   void cancel(RequestId id) override;
   bool step() override;
   void run() override {
@@ -211,6 +216,7 @@ Result RemoteEngine::answer(HttpClient& client, const Job& job) const {
   try {
     if (job.request.sampling.logprobs >= 0 || job.request.sampling.prompt_logprobs)
       throw Error(ErrorCode::kNotSupported, "log-probabilities from a server are not in this build");
+    if (!job.request.sampling.json_schema.empty()) refuse_schema();
     const bool chat = is_chat(job.request);
     const std::string body = body_text(client_body(model_, job.request));
     Result result = result_of(parsed(client.post(chat ? "/chat/completions" : "/completions", body)), chat);

@@ -6,6 +6,7 @@
 #include <openssl/x509err.h>
 
 #include <boost/asio/ssl/context.hpp>
+#include <boost/asio/ssl/error.hpp>
 #include <boost/beast/ssl/ssl_stream.hpp>
 #include <cerrno>
 #include <cstring>
@@ -28,8 +29,11 @@ class TlsStream final : public ByteStream {
                                      asio::redirect_error(asio::use_awaitable, error));
     co_return error;
   }
+  // A client that goes without TLS's goodbye has ended its stream all the same.
   void read_some(asio::mutable_buffer buffer, Done done) override {
-    stream_.async_read_some(buffer, std::move(done));
+    stream_.async_read_some(buffer, [done = std::move(done)](error_code error, size_t bytes) {
+      done(error == ssl::error::stream_truncated ? error_code(asio::error::eof) : error, bytes);
+    });
   }
   void write_some(asio::const_buffer buffer, Done done) override {
     stream_.async_write_some(buffer, std::move(done));

@@ -40,6 +40,7 @@ class FakeEngine final : public Engine {
   FakeEngine(FakeScript& script, const EngineOptions& options);
 
   RequestId submit(Request request) override;
+  void prepare_schema(const std::string&) const override {}
   void cancel(RequestId id) override;
   bool step() override;
   void run() override;

@@ -2,10 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <numeric>
+#include <stdexcept>
 
 #include "cli/load_plan.h"
+#include "cli/load_run.h"
 #include "cli/load_stats.h"
 #include "cli/options.h"
 
@@ -136,6 +139,21 @@ TEST(LoadStats, FailedRequestsCountAgainstTheGoodputAndNotForLatency) {
   EXPECT_EQ(s.prompt_tokens, 20);
   EXPECT_EQ(s.cached_tokens, 4);
   EXPECT_EQ(s.new_tokens, 4);
+}
+
+// The fourth look at the clock is the client's.
+TEST(LoadRun, ARequestThatAnyExceptionEndsCountsAsFailed) {
+  std::atomic<int> looks{0};
+  LoadRun run(std::vector<Request>(1), {0}, "m", [&looks] {
+    if (++looks == 4) throw std::runtime_error("no clock");
+    return static_cast<double>(looks);
+  });
+  const auto connect = [] {
+    return std::make_unique<server::HttpClient>(server::HttpUrl{"127.0.0.1", "1", "/v1"}, "", 5);
+  };
+  EXPECT_TRUE(run.run(
+      connect, 4, [] { return false; }, [](size_t) {}));
+  EXPECT_EQ(run.samples()[0].failure, "no clock");
 }
 
 TEST(BenchServe, ReadsItsFlags) {

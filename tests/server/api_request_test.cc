@@ -202,8 +202,8 @@ TEST(ApiRequest, RefusesWhatIsNoRequest) {
               HasSubstr("n: 2 prompts with n 65 make 130"));
   EXPECT_THAT(body_refusal("{\"model\":\"\xff\"}"), HasSubstr("the body is not JSON"));
   EXPECT_THAT(body_refusal(R"({"model":1e999})"), HasSubstr("out of range"));
-  EXPECT_THAT(body_refusal(std::string(100, '[')), HasSubstr("nested deeper than 16 levels"));
-  EXPECT_THAT(body_refusal(std::string(1 << 20, '[')), HasSubstr("nested deeper than 16 levels"));
+  EXPECT_THAT(body_refusal(std::string(100, '[')), HasSubstr("nested deeper than 64 levels"));
+  EXPECT_THAT(body_refusal(std::string(1 << 20, '[')), HasSubstr("nested deeper than 64 levels"));
 }
 
 TEST(ApiRequest, TokenizeTakesOnePrompt) {
@@ -218,6 +218,30 @@ TEST(ApiRequest, TokenizeTakesOnePrompt) {
   EXPECT_THAT(parse_detokenize(R"({"tokens":[]})").tokens, ElementsAre());
   EXPECT_EQ(refusal([] { parse_detokenize(R"({"tokens":[1,-2]})"); }).substr(0, 10), "tokens[1]:");
   EXPECT_EQ(refusal([] { parse_detokenize("{}"); }).substr(0, 7), "tokens:");
+}
+
+TEST(ApiRequest, ASchemaIsReadAsItIsAndNotTooLong) {
+  const auto asking = [](const std::string& schema) {
+    return R"(,"response_format":{"type":"json_schema","json_schema":{"strict":true,"schema":)" + schema +
+           R"(,"name":"n"}},"stop":["x"])";
+  };
+  const std::string schema = R"({"schema":[{"response_format":1}],"json_schema":{"schema":{"z":1,"a":{}}}})";
+  EXPECT_EQ(chat(asking(schema)).sampling.json_schema, schema);
+  EXPECT_EQ(chat(asking("true")).sampling.json_schema, "true");
+  const auto titled = [](size_t length) { return "{\"title\":\"" + std::string(length, 'x') + "\"}"; };
+  EXPECT_EQ(chat(asking(titled(65'524))).sampling.json_schema, titled(65'524));
+  EXPECT_EQ(
+      refusal([&] { chat(asking(titled(65'525))); }),
+      "response_format.json_schema.schema: \"response_format.json_schema.schema\" has 65537 bytes; it may "
+      "have at most 65536");
+}
+
+TEST(ApiRequest, ASchemaKeepsTheOrderOfItsMembers) {
+  const GenerationRequest request = parse_chat(
+      R"({"model":"m","messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_schema","json_schema":
+      {"name":"n","schema":{"properties":{"z":{"type":"null"},"a":{"type":"null"}}}}}})",
+      {});
+  EXPECT_EQ(request.sampling.json_schema, R"({"properties":{"z":{"type":"null"},"a":{"type":"null"}}})");
 }
 
 }  // namespace

@@ -182,6 +182,41 @@ TEST_F(OpenAiApiTest, AClientThatIsGoneBeforeItsRequestIsReadCountsAsCancelled) 
   EXPECT_EQ(ask(",\"n\":3").status(), 200);  // and holds no place
 }
 
+TEST_F(OpenAiApiTest, AModelThatThinksDoesNotAnswerInJsonUnlessToldNotTo) {
+  engine_.described.thinks = true;
+  attach();
+  const std::string start = R"({"model":"m","messages":[{"role":"user","content":"p"}],"max_tokens":3,)"
+                            R"("response_format":{"type":"json_object"})";
+  Asked thinks(api_, "POST", "/v1/chat/completions", start + "}");
+  EXPECT_EQ(thinks.status(), 400);
+  EXPECT_EQ(json::parse(thinks.body())["error"]["param"], "response_format");
+  Asked does_not(api_, "POST", "/v1/chat/completions",
+                 start + R"(,"chat_template_kwargs":{"enable_thinking":false}})");
+  EXPECT_EQ(does_not.status(), 200);
+  EXPECT_THAT(engine_.samplings.back().json_schema, HasSubstr("object"));
+}
+
+TEST_F(OpenAiApiTest, RefusesASchemaByThePlaceThatIsWrong) {
+  attach();
+  const auto ask_json = [&](const std::string& schema) {
+    Asked asked(api_, "POST", "/v1/chat/completions",
+                R"({"model":"m","messages":[{"role":"user","content":"p"}],"max_tokens":3,"response_format":)"
+                R"({"type":"json_schema","json_schema":{"name":"n","schema":)" +
+                    schema + "}}}");
+    const int status = asked.status();
+    const json body = json::parse(asked.body());
+    return status == 200 ? "accepted"
+                         : std::to_string(status) + " " + body["error"]["param"].get<std::string>();
+  };
+  EXPECT_EQ(ask_json(R"({"type":"null"})"), "accepted");
+  EXPECT_EQ(ask_json(R"({"properties":{"a":{"pattern":"x"}}})"),
+            "400 response_format.json_schema.schema.properties.a.pattern");
+  engine_.ends = false;
+  EXPECT_EQ(ask_json(R"({"type":"null"})"), "400 response_format");
+  engine_.ends = true;
+  EXPECT_TRUE(soon([&] { return ask(",\"n\":3").status() == 200; }));  // those refused hold no place
+}
+
 TEST_F(OpenAiApiTest, FurtherChoicesWaitForTheFirst) {
   attach();
   engine_.go = false;

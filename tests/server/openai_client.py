@@ -3,6 +3,7 @@
 
 usage: openai_client.py SOURCE_DIR LONGSPAN BUILD_DIR     (keeps a virtual environment in BUILD_DIR)
 """
+import json
 import os
 import pathlib
 import subprocess
@@ -65,6 +66,11 @@ def check(client):
     progress = [c.prompt_progress for c in client.chat.completions.create(
         model=MODEL, messages=USER, max_tokens=1, stream=True, extra_body={"return_progress": True}) if hasattr(c, "prompt_progress")]
     expect_equal(progress[-1]["processed"], progress[-1]["total"], "progress")
+
+    fact = client.chat.completions.create(model=MODEL, messages=USER, max_tokens=100, temperature=0, response_format={
+        "type": "json_schema", "json_schema": {"name": "fact", "strict": True, "schema": {
+            "type": "object", "properties": {"word": {"type": "string", "maxLength": 8}}, "required": ["word"]}}})
+    expect_equal(list(json.loads(fact.choices[0].message.content)), ["word"], "an answer to a schema")
 
     create = client.chat.completions.create
     expect_equal(status_of(lambda: create(model=MODEL, messages=USER, temperature=9e99)), (400, "BadRequestError"), "400")

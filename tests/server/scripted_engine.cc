@@ -4,6 +4,8 @@
 #include <thread>
 #include <utility>
 
+#include "grammar/json_schema.h"
+
 namespace longspan::server {
 
 RequestId ScriptedEngine::submit(Request request) {
@@ -12,6 +14,11 @@ RequestId ScriptedEngine::submit(Request request) {
   tenants.push_back(request.tenant);
   arrivals_.emplace(next_id_, std::move(request));
   return next_id_++;
+}
+
+void ScriptedEngine::prepare_schema(const std::string& schema) const {
+  if (!ends) throw Error(ErrorCode::kNotSupported, "json_schema: no token ends an answer");
+  compile_json_schema(schema);
 }
 
 void ScriptedEngine::cancel(RequestId id) {

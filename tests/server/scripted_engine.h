@@ -26,8 +26,10 @@ class ScriptedEngine final : public Engine {
                        .page_size = 16};
   std::vector<SamplingParams> samplings;  // of the requests so far; read it when nothing runs
   std::vector<std::string> tenants;       // likewise
+  bool ends = true;                       // some token ends its answers
 
   RequestId submit(Request request) override;
+  void prepare_schema(const std::string& schema) const override;
   void cancel(RequestId id) override;
   bool step() override;
   void run() override {

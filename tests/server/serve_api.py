@@ -179,7 +179,12 @@ def check_refusals(server):
             (CHAT, {**M, "messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role"),
             (CHAT, {**M, "messages": user, "logprobs": 1}, "logprobs"),
             (CHAT, {**M, "messages": user, "tools": [{"type": "function"}]}, "tools"),
-            (CHAT, {**M, "messages": user, "response_format": {"type": "json_object"}}, "response_format"),
+            (CHAT, {**M, "messages": user, "response_format": {"type": "xml"}}, "response_format.type"),
+            (CHAT, {**M, "messages": user, "response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+            (CHAT, {**M, "messages": user, "response_format": {"type": "json_object"}, "ignore_eos": True}, "ignore_eos"),
+            (CHAT, {**M, "messages": user, "response_format": {"type": "json_schema", "json_schema": {
+                "name": "n", "schema": {"properties": {"a": {"type": "string", "pattern": "x"}}}}}},
+             "response_format.json_schema.schema.properties.a.pattern"),
             ("/tokenize", {"text": "x"}, "text"),
             ("/detokenize", {"tokens": ["x"]}, "tokens[0]")]:
         expect_equal(refusal(path, body)[:3], (400, bad, param), f"{path} {body}")
@@ -258,6 +263,44 @@ def check_extras(server):
     expect_equal(likely, plain["text"], "min_p 1 is greedy")
 
 
+def check_json(server):
+    """Answers fit the schema whatever the model would rather say, and stop where the value ends."""
+    schema = {"type": "object", "properties": {"who": {"type": "string", "maxLength": 12}, "code": {"type": "integer"},
+                                               "kind": {"enum": ["book", "letter"]},
+                                               "all": {"type": "array", "items": {"type": "boolean"}, "maxItems": 3}},
+              "required": ["who", "code", "kind", "all"], "additionalProperties": False}
+    body = {**M, "messages": [{"role": "user", "content": text(60)}], "max_tokens": 500,
+            "response_format": {"type": "json_schema", "json_schema": {"name": "fact", "strict": True, "schema": schema}}}
+    drawn = {"temperature": 1.5, "seed": 3, "n": 8}
+    for more in [{"temperature": 0}, drawn, {**drawn, "top_p": 0.5}, {**drawn, "top_k": 1}, {**drawn, "frequency_penalty": 2}]:
+        for choice in server.post("/v1/chat/completions", {**body, **more})[2]["choices"]:
+            expect_equal(choice["finish_reason"], "stop", f"an answer to a schema ends: {choice['message']['content']!r}")
+            value = json.loads(choice["message"]["content"])
+            expect_equal(list(value), ["who", "code", "kind", "all"], "members, in order")
+            expect(isinstance(value["who"], str) and len(value["who"]) <= 12 and type(value["code"]) is int and
+                   value["kind"] in ("book", "letter") and len(value["all"]) <= 3 and all(type(x) is bool for x in value["all"]),
+                   f"an answer fits its schema: {value}")
+    whole = server.post("/v1/chat/completions", {**body, "temperature": 0})[2]["choices"][0]["message"]["content"]
+    chunks = list(server.stream("/v1/chat/completions", {**body, "temperature": 0, "stream": True}))
+    expect_equal("".join(c["choices"][0]["delta"].get("content", "") for c in chunks[:-1]), whole, "streamed JSON")
+    free = server.post("/v1/chat/completions", {**body, "response_format": {"type": "json_object"}, "max_tokens": 30})[2]["choices"][0]
+    expect(free["message"]["content"].startswith("{"), "an object")
+    if free["finish_reason"] == "stop":
+        expect(isinstance(json.loads(free["message"]["content"]), dict), "a whole object")
+    plain = server.post("/v1/chat/completions", {**body, "response_format": {"type": "text"}, "temperature": 0})[2]
+    expect(not plain["choices"][0]["message"]["content"].startswith("{"), "which the model would not have said by itself")
+    # Lists in lists, each of one of two kinds that tell only at their end which of them they are.
+    kinds = {"a0": {"type": "null"}}
+    for i in range(1, 21):
+        items = {"items": {"$ref": f"#/$defs/a{i - 1}"}, "minItems": 1}
+        kinds[f"a{i}"] = {"anyOf": [items, {**items, "maxItems": 2}]}
+    heavy = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"$ref": "#/$defs/a20", "$defs": kinds}}}
+    status, _, answer = server.post("/v1/chat/completions", {**body, "response_format": heavy})
+    expect_equal((status, answer["error"]["code"]), (400, "invalid_request"), f"a schema that asks too much: {answer}")
+    again = server.post("/v1/chat/completions", {**body, "temperature": 0})[2]["choices"][0]["message"]["content"]
+    expect_equal(again, whole, "the server goes on")
+
+
 def check_together_as_alone(server):
     """Long prompts, short ones and shared starts at the same time: the tokens of each alone."""
     bodies = [{**M, "prompt": text(20 + 37 * i, 11 * i), "max_tokens": 10 + i, "temperature": 0} for i in range(12)]
@@ -302,6 +345,7 @@ with Server(LONGSPAN, *FLAGS) as live:
     check_refusals(live)
     check_requests(live)
     check_extras(live)
+    check_json(live)
     check_together_as_alone(live)
     code, _ = live.stop()
     expect_equal(code, 0, "exit code after SIGTERM")

@@ -106,6 +106,24 @@ def check_clients_that_go(server):
     expect_equal(server.ask("GET", "/health")[0], 200, "still there")
 
 
+def check_a_cut_request(server):
+    """Half a request and then nothing, without a goodbye: no answer, as over TCP."""
+    context = ssl.create_default_context(cafile=server.certificate)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # whose records show what they are
+    plain = socket.create_connection(("127.0.0.1", server.port), live_server.PATIENCE)
+    with context.wrap_socket(plain, server_hostname="localhost") as connection:
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        connection.shutdown(socket.SHUT_WR)  # of the socket below; what is received from here on is records
+        got = b""
+        while piece := connection.recv(4096):
+            got += piece
+    kinds = []
+    while got:
+        kinds.append(got[0])
+        got = got[5 + int.from_bytes(got[3:5], "big"):]
+    expect(23 not in kinds, f"no record of data, but {kinds}")
+
+
 if not shutil.which("openssl"):
     print("SKIPPED: openssl, which makes the certificates, is not here")
     sys.exit(0)
@@ -118,6 +136,7 @@ with tempfile.TemporaryDirectory() as folder:
         expect(live.url().startswith("https://"), "what it says")
         check_answers(live, wanted)
         check_clients_that_go(live)
+        check_a_cut_request(live)
         strict = ssl.create_default_context(cafile=other[0])
         try:
             strict.wrap_socket(socket.create_connection(("127.0.0.1", live.port)), server_hostname="localhost")
