@@ -17,7 +17,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kMaxDepth = 64;
+constexpr size_t kMaxDepth = 64;
 constexpr size_t kShownName = 64;
 constexpr int64_t kMax32 = std::numeric_limits<int32_t>::max();
 
@@ -42,24 +42,51 @@ bool is_whole(const json& value, int64_t min, int64_t max) {
   return value.is_number_integer() && value.get<int64_t>() >= min && value.get<int64_t>() <= max;
 }
 
+/// Refuses what a parse into a tree takes without a word: much nesting and names given twice. Not a parser's
+/// callback, for at each object's end that goes through all elements of the list around it.
+class BodyRules final : public json::json_sax_t {
+ public:
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t) override { return true; }
+  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool string(string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool start_object(size_t) override { return enter(); }
+  bool start_array(size_t) override { return enter(); }
+  bool end_object() override { return leave(); }
+  bool end_array() override { return leave(); }
+  bool key(string_t& name) override {
+    if (keys_.back().insert(name).second) return true;
+    const std::string shown_name = name.substr(0, kShownName);
+    throw bad_field(shown_name, fmt::format("\"{}\" is given twice", shown_name));
+  }
+  bool parse_error(size_t, const std::string&, const json::exception&) override { return false; }
+
+ private:
+  bool enter() {
+    if (keys_.size() == kMaxDepth)
+      bad_body(fmt::format("the body is nested deeper than {} levels", kMaxDepth));
+    keys_.emplace_back();
+    return true;
+  }
+  bool leave() {
+    keys_.pop_back();
+    return true;
+  }
+
+  std::vector<std::set<std::string>> keys_;  // of the objects and lists around the current place
+};
+
 }  // namespace
 
 json parse_body(std::string_view text) {
   if (text.empty()) bad_body("the body is empty; it must be a JSON object");
-  std::vector<std::set<std::string>> keys;  // of the objects around the current place
-  const auto watch = [&](int depth, json::parse_event_t event, json& parsed) {
-    if (depth > kMaxDepth) bad_body(fmt::format("the body is nested deeper than {} levels", kMaxDepth));
-    if (event == json::parse_event_t::object_start) keys.emplace_back();
-    if (event == json::parse_event_t::object_end) keys.pop_back();
-    if (event == json::parse_event_t::key &&
-        !keys.back().insert(parsed.get_ref<const std::string&>()).second) {
-      const std::string name = parsed.get<std::string>().substr(0, kShownName);
-      throw bad_field(name, fmt::format("\"{}\" is given twice", name));
-    }
-    return true;
-  };
+  BodyRules rules;
+  json::sax_parse(text, &rules);  // what is no JSON is told below
   try {
-    json body = json::parse(text, watch);
+    json body = json::parse(text);
     if (!body.is_object()) bad_body(fmt::format("the body must be a JSON object, not {}", shown(body)));
     return body;
   } catch (const json::parse_error& e) {

@@ -82,7 +82,7 @@ const std::vector<OpenAiApi::Route>& OpenAiApi::routes() {
 OpenAiApi::OpenAiApi(ApiOptions options)
     : options_(std::move(options)),
       started_(options_.unix_now()),
-      admission_(options_.max_requests),
+      admission_(options_.max_requests, options_.api_keys.size()),
       metrics_(options_.model_name),
       eta_(options_.pair_work) {}
 
@@ -258,18 +258,20 @@ void OpenAiApi::generate(const std::shared_ptr<Exchange>& exchange, GenerationRe
                     "this model thinks before it answers, which is no JSON; send \"chat_template_kwargs\": "
                     "{\"enable_thinking\": false} with \"response_format\"");
   const int64_t choices = request.choices();
-  if (choices > admission_.limit()) {
+  if (choices > admission_.most_of_key()) {
     throw bad_field("n", fmt::format("{} choices are more than this server takes at a time ({})", choices,
-                                     admission_.limit()));
+                                     admission_.most_of_key()));
   }
-  std::optional<AdmissionTicket> ticket = admission_.enter(choices);
+  const size_t key = authorized_key(exchange->request().authorization, options_.api_keys).value_or(0);
+  std::optional<AdmissionTicket> ticket = admission_.enter(key, choices);
   if (!ticket) {
     ApiError error;
     error.status = 429;
     error.type = "rate_limit_error";
     error.code = "queue_full";
-    error.message = fmt::format("{} requests are being worked on, and this server takes {}; try again later",
-                                admission_.taken(), admission_.limit());
+    error.message = fmt::format(
+        "{} requests are being worked on, and this server takes {} ({} of one API key); try again later",
+        admission_.taken(), admission_.limit(), admission_.most_of_key());
     error.retry_after_s = kRetryAfterSeconds;
     throw error;
   }
@@ -280,9 +282,7 @@ void OpenAiApi::generate(const std::shared_ptr<Exchange>& exchange, GenerationRe
     prompts.push_back(engine_->tokenize(prompt, request.chat_options));
     longest = std::max(longest, prompts.back().size());
   }
-  if (options_.api_keys.size() > 1)
-    request.tenant =
-        fmt::format("key {}", *authorized_key(exchange->request().authorization, options_.api_keys));
+  if (options_.api_keys.size() > 1) request.tenant = fmt::format("key {}", key);
   if (!request.max_tokens) request.max_tokens = default_max_tokens(request, static_cast<int64_t>(longest));
   if (!request.seed) request.seed = options_.random();
   AnswerHead head{.chat = request.chat,
