@@ -36,7 +36,7 @@ const bool registered = [] {
           attention(state, isa, dtype, q_len, kv_len, sequences);
         })->Unit(benchmark::kMillisecond);
       };
-      for (int32_t kv_len : {4096, 8192, 32768}) {
+      for (int32_t kv_len : {4096, 8192, 32768, 65536}) {
         add("/last512of" + std::to_string(kv_len), 512, kv_len, 1);
       }
       add("/whole4096", 4096, 4096, 1);
