@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <map>
 
 #include "base/nearest.h"
@@ -124,25 +125,29 @@ FlagReference flag_reference(const CLI::Option& option) {
   return flag;
 }
 
+void for_each_option(const std::string& command, const std::function<void(const CLI::Option&)>& visit) {
+  CLI::App app;
+  CommandLine scratch;
+  std::vector<std::string> without_effect;
+  bool version = false;
+  FlagSet flags(app, without_effect);
+  add_command(command, flags, scratch, version);
+  for (const CLI::Option* option : app.get_options()) visit(*option);
+}
+
 // What the flags' own declarations say.
 std::vector<CommandReference> command_reference() {
   std::vector<CommandReference> commands;
   for (const std::string& name : kCommands) {
-    CLI::App app;
-    CommandLine scratch;
-    std::vector<std::string> without_effect;
-    bool version = false;
-    FlagSet flags(app, without_effect);
-    add_command(name, flags, scratch, version);
     commands.push_back({.name = name,
                         .summary = kHelp.at(name).summary,
                         .example = kHelp.at(name).footer,
                         .words = name == "eval" ? kEvalTasks : std::vector<std::string>(),
                         .flags = {}});
-    for (const CLI::Option* option : app.get_options()) {
-      const bool hidden = option->get_group().empty() || option->get_positional();
-      if (!hidden) commands.back().flags.push_back(flag_reference(*option));
-    }
+    for_each_option(name, [&](const CLI::Option& option) {
+      const bool hidden = option.get_group().empty() || option.get_positional();
+      if (!hidden) commands.back().flags.push_back(flag_reference(option));
+    });
   }
   return commands;
 }
@@ -157,13 +162,7 @@ void note_unknown_variables(CommandLine& line) {
   if (set.empty()) return;
   std::vector<std::string> known;
   for (const std::string& command : kCommands) {
-    CLI::App app;
-    CommandLine scratch;
-    std::vector<std::string> without_effect;
-    bool version = false;
-    FlagSet flags(app, without_effect);
-    add_command(command, flags, scratch, version);
-    for (const CLI::Option* option : app.get_options()) known.push_back(option->get_envname());
+    for_each_option(command, [&](const CLI::Option& option) { known.push_back(option.get_envname()); });
   }
   for (const std::string& name : set) {
     if (std::find(known.begin(), known.end(), name) != known.end()) continue;

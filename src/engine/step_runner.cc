@@ -441,15 +441,16 @@ void StepRunner::copy_rows(const std::vector<RowCopy>& copies) {
         const Rank& rank = ranks_[worker];
         rank.arena->settle();
         const Arena::Scope scope(*rank.arena);
-        OpContext ctx{.arena = *rank.arena, .threads = rank.threads, .stream = rank.stream.get()};
+        OpContext ctx = context_of(rank);
+        Ops& ops = rank.device->ops();
         for (const RowCopy& copy : copies) {
           if (shard_kv_ && copy.owner != rank.cp_rank) continue;
           std::vector<int32_t> from(copy.tokens), to(copy.tokens);
           std::iota(from.begin(), from.end(), copy.from);
           std::iota(to.begin(), to.end(), copy.to);
-          Ops& ops = device_->ops();
           ops.kv_copy(ctx, *pools_[worker], ops.upload(ctx, from), ops.upload(ctx, to));
         }
+        ctx.wait();  // ranks that share the pool read it on streams of their own
       },
       [](int, const std::string&) {});
 }

@@ -295,6 +295,35 @@ TEST_F(AscendEngine, StepsFailCleanly) {
   EXPECT_EQ(walk("aclnnFusedInferAttentionScoreV3GetWorkspaceSize", 561002), 3u * 2);
 }
 
+// The end of a cached start is copied on each card, or once in the pool that ranks share, before it is read.
+TEST_F(AscendEngine, ACachedStartIsCopiedWhereItIsRead) {
+  const auto ids = [](int32_t other_from) {
+    std::vector<int32_t> prompt;
+    for (int32_t i = 0; i < 200; ++i) prompt.push_back(3 + (i < other_from ? i : 7 * i) % 50);
+    return prompt;
+  };
+  for (const bool hccl : {false, true}) {
+    for (const int32_t min_tokens_per_rank : {0, 512}) {  // cut, or on the wide rank
+      const Simulator simulator("8.5");
+      EngineOptions o = options("qwen3_moe_wide_heads", 2);
+      o.hccl = hccl;
+      o.min_tokens_per_rank = min_tokens_per_rank;
+      const auto answer = [&](Engine& engine, int32_t other_from) {
+        Request request;
+        request.prompt = ids(other_from);
+        request.sampling = {.max_tokens = 4, .ignore_eos = true};
+        return engine.generate(std::move(request));
+      };
+      const std::vector<int32_t> alone = answer(*Engine::open(o), 170).token_ids;
+      const auto engine = Engine::open(o);
+      answer(*engine, 200);
+      const Result second = answer(*engine, 170);
+      EXPECT_EQ(second.cached_tokens, 170);
+      EXPECT_EQ(second.token_ids, alone) << "hccl " << hccl;
+    }
+  }
+}
+
 // Over HCCL a rank that fails in the middle of a step is named, and the others, whose cards wait for its
 // rows, are released by HCCL's time limit.
 TEST_F(AscendEngine, AFailedRankReleasesTheOthersOverHccl) {
