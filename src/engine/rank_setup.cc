@@ -1,0 +1,94 @@
+#include "engine/rank_setup.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "engine/rank_team.h"
+
+namespace longspan {
+
+std::vector<std::vector<int>> share_cores(std::vector<int> cores, int32_t threads, int32_t ranks, bool wide) {
+  if (threads > 0) {
+    for (size_t i = 0; std::ssize(cores) < threads; ++i)
+      cores.push_back(cores[i]);  // oversubscribed on request
+    cores.resize(threads);
+  }
+  const int64_t each = std::max<int64_t>(1, std::ssize(cores) / ranks);
+  std::vector<std::vector<int>> shares(ranks);
+  for (int64_t i = 0; i < ranks * each; ++i) shares[i / each].push_back(cores[i % std::ssize(cores)]);
+  if (wide) shares.push_back(cores);
+  return shares;
+}
+
+void check_exchange(const EngineOptions& options, const Layout& layout, const ModelConfig& config,
+                    bool share_kv, Device& device) {
+  if (options.shard_kv && layout.cp > 1 && !device.ops().merges_partials())
+    throw Error(ErrorCode::kNotSupported,
+                fmt::format("backend {}: --kv shard merges parts of attention, which this backend can't; use "
+                            "--kv replicate",
+                            options.backend));
+  if (options.hccl && device.in_host_memory())
+    throw Error(
+        ErrorCode::kNotSupported,
+        fmt::format("backend {}: --comm hccl is for --backend ascend; use threads or mpi", options.backend));
+  if (options.hccl && options.job)
+    throw Error(
+        ErrorCode::kNotSupported,
+        "--comm hccl: cards of several processes are not in this build; start one process, whose ranks "
+        "have a card each");
+  if (layout.ep > 1) device.ops().check_split_experts();
+  if (device.in_host_memory() || options.hccl) return;
+  const bool experts_meet = config.num_experts > 0 && layout.moe_dp != layout.cp;
+  if (layout.attn_tp == 1 && !experts_meet && share_kv) return;
+  throw Error(
+      ErrorCode::kNotSupported,
+      fmt::format(
+          "backend {}: ranks that share a card exchange nothing but KV in one pool: attn_tp must be 1 "
+          "(is {}), moe_dp must be cp {} (is {}), with --comm threads and --kv-exchange shared; use "
+          "--comm hccl, which gives each rank a card",
+          options.backend, layout.attn_tp, layout.cp, layout.moe_dp));
+}
+
+// A tensor that no rank reads is a mistake; one that another reads is not.
+void add_tensors_of_others(Job& job, const Checkpoint& checkpoint, PackedSlices& packed) {
+  std::string mine;
+  for (const std::string& name : checkpoint.names()) mine += packed.tensors.contains(name) ? '1' : '0';
+  for (const std::string& read : exchange_texts(job, mine, "tensors read")) {
+    if (read.size() != mine.size())
+      throw AgreedError(
+          ErrorCode::kUnreadable,
+          fmt::format(
+              "the model folder holds {} tensors on one process of the job and {} on another; give all "
+              "the same model",
+              mine.size(), read.size()));
+    size_t i = 0;
+    for (const std::string& name : checkpoint.names())
+      if (read[i++] == '1') packed.tensors.insert(name);
+  }
+}
+
+HostShare share_of_host(Job* job, int32_t threads) {
+  std::vector<HostPlace> places;
+  if (job) {
+    for (const std::string& text : exchange_texts(*job, to_text(this_place(usable_cores())), "cores"))
+      places.push_back(host_place_from_text(text));
+  } else {
+    places.push_back(this_place(usable_cores()));
+  }
+  const int32_t rank = job ? job->rank() : 0;
+  if (rank == 0) {
+    if (const std::string note = job ? binding_note(places) : ""; !note.empty()) spdlog::warn(note);
+    for (int32_t other = 0; other < std::ssize(places); ++other) {
+      const auto cores = std::ssize(share_host(places, other).cores);
+      if (threads <= cores) continue;
+      spdlog::warn("--threads {}: {} may use {} cores; the threads share them, unpinned", threads,
+                   job ? fmt::format("rank {}", other) : "this process", cores);
+      break;
+    }
+  }
+  return share_host(places, rank);
+}
+
+}  // namespace longspan
