@@ -3,15 +3,17 @@
 
 usage: make_attention_goldens.py OUT.json
 
-Inputs follow from their names: element i is splitmix64(fnv1a64(name) + i) >> 40, scaled to [-1, 1), times a
+Inputs follow from their names: element i is splitmix64(fnv1a64(name) + i) >> 40 (named_values.py), scaled to [-1, 1), times a
 factor, rounded to bf16. Every seventh output is kept, in order.
 """
 import json
+import math
 import sys
 
 import torch
 
-MASK = (1 << 64) - 1
+from named_values import uniform
+
 STRIDE = 7
 
 # name: heads, kv heads, dim of q and k, dim of v, [[query rows, keys] of each sequence], causal
@@ -25,26 +27,9 @@ CASES = {
 }
 
 
-def fnv1a64(text):
-    value = 0xCBF29CE484222325
-    for byte in text.encode():
-        value = ((value ^ byte) * 0x100000001B3) & MASK
-    return value
-
-
-def splitmix64(x):
-    x = (x + 0x9E3779B97F4A7C15) & MASK
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & MASK
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & MASK
-    return x ^ (x >> 31)
-
-
 def values(name, factor, *shape):
-    start, count = fnv1a64(name), 1
-    for extent in shape:
-        count *= extent
-    flat = [((splitmix64((start + i) & MASK) >> 40) * 2.0**-23 - 1.0) * factor for i in range(count)]
-    return torch.tensor(flat, dtype=torch.float32).to(torch.bfloat16).to(torch.float64).reshape(shape)
+    flat = torch.from_numpy(uniform(name, math.prod(shape)) * factor)
+    return flat.to(torch.float32).to(torch.bfloat16).to(torch.float64).reshape(shape)
 
 
 def attention(name):

@@ -20,6 +20,7 @@ import transformers
 from safetensors.torch import save_file
 
 from model_cases import CASES, tensors
+from named_values import random_bits, uniform
 
 OUT = pathlib.Path(__file__).resolve().parents[2] / "tests" / "golden" / "models"
 
@@ -32,34 +33,10 @@ MARGIN_FACTOR = 100
 PROMPTS = [(300, 0, 16), (130, 0, 16), (61, 0, 16), (33, 1, 16), (7, 2, 16), (2, 3, 16), (1, 4, 8), (1, 5, 8),
            (1, 6, 8)]
 
-MASK = (1 << 64) - 1
-
-
-def fnv1a64(text):
-    value = 0xCBF29CE484222325
-    for byte in text.encode():
-        value = ((value ^ byte) * 0x100000001B3) & MASK
-    return value
-
-
-def splitmix64(x):
-    """Of a numpy array of uint64."""
-    with np.errstate(over="ignore"):
-        x = x + np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return x ^ (x >> np.uint64(31))
-
-
-def random_bits(name, count):
-    with np.errstate(over="ignore"):
-        return splitmix64(np.uint64(fnv1a64(name)) + np.arange(count, dtype=np.uint64))
-
 
 def weight(case, name, shape, scale, offset):
-    bits = random_bits(f"{case}/{name}", int(np.prod(shape)))
-    uniform = (bits >> np.uint64(40)).astype(np.float64) * 2.0**-23 - 1.0
-    return torch.from_numpy((offset + scale * uniform).astype(np.float32).reshape(shape))
+    values = uniform(f"{case}/{name}", int(np.prod(shape)))
+    return torch.from_numpy((offset + scale * values).astype(np.float32).reshape(shape))
 
 
 def prompt_ids(case, seed, length, vocab):
