@@ -57,6 +57,10 @@ set_tests_properties(mpi_failure PROPERTIES ENVIRONMENT "${mpi_environment}" TIM
 set_tests_properties(mpi_end_to_end PROPERTIES ENVIRONMENT "${mpi_environment};OMPI_MCA_odls_base_sigkill_timeout=0"
                                                TIMEOUT 600)
 
+add_test(NAME resident_memory COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/cli/resident_memory.py ${CMAKE_SOURCE_DIR}
+         $<TARGET_FILE:longspan> ${MPIRUN})
+set_tests_properties(resident_memory PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+
 add_test(NAME mpi_hosts COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/cli/mpi_hosts.py ${CMAKE_SOURCE_DIR}
          $<TARGET_FILE:longspan> $<TARGET_FILE:signal_at_open> ${MPIRUN})
 set_tests_properties(mpi_hosts PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600 SKIP_RETURN_CODE 77)
