@@ -45,11 +45,11 @@ TEST_P(SharedPrefix, GoldensHoldBehindACopiedTail) {
     const auto length = static_cast<int32_t>(prompt.ids.size());
     for (const int32_t start : {length / 3, length / 2 + 1, length - 1}) {
       if (start < 1) continue;
-      // Another text with the same start, under a salt of its own.
+      // Another text with the same start, which may be all of it, under a salt of its own.
       const std::string salt = std::to_string(length) + "/" + std::to_string(start);
       Request other;
       std::vector<int32_t> ids(prompt.ids.begin(), prompt.ids.begin() + start);
-      ids.push_back((prompt.ids[start] + 1) % 200);
+      ids.push_back(start < length ? (prompt.ids[start] + 1) % 200 : 0);
       other.prompt = ids;
       other.cache_salt = salt;
       engine->generate(std::move(other));
