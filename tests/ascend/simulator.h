@@ -25,10 +25,16 @@ class Simulator {
   uint64_t count(const char* what) const { return get<decltype(cann_sim_count)>("cann_sim_count")(what); }
   void reset_counts() const { get<decltype(cann_sim_reset_counts)>("cann_sim_reset_counts")(); }
   void seed(uint64_t value) const { get<decltype(cann_sim_seed)>("cann_sim_seed")(value); }
-  /// The next call of `call` after `after` others fails.
-  void fail(const char* call, uint64_t after, int code) const {
-    get<decltype(cann_sim_fail)>("cann_sim_fail")(call, after, code);
+  /// A rule as in a CANN_SIM_FAULTS file.
+  void fault(const std::string& rule) const {
+    if (get<decltype(cann_sim_fault)>("cann_sim_fault")(rule.c_str()) != 0)
+      throw std::invalid_argument("no rule: " + rule);
   }
+  /// The next call of `call` after `after` others fails, once.
+  void fail(const char* call, uint64_t after, int code) const {
+    fault(std::string(call) + " nth " + std::to_string(after + 1) + " fail " + std::to_string(code));
+  }
+  void clear_faults() const { get<decltype(cann_sim_clear_faults)>("cann_sim_clear_faults")(); }
   uint64_t device_bytes() const { return get<decltype(cann_sim_device_bytes)>("cann_sim_device_bytes")(0); }
   uint64_t pinned_bytes() const { return get<decltype(cann_sim_pinned_bytes)>("cann_sim_pinned_bytes")(); }
   /// As another part of the program might.

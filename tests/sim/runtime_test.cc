@@ -130,12 +130,12 @@ TEST_P(Runtime, PinnedMemoryFreedUnderACopyIsTold) {
 
 TEST_P(Runtime, ACallFailsOnDemandOnce) {
   void* data = nullptr;
-  CANN(cann_sim_fail)("aclrtMallocHost", 1, ACL_ERROR_RT_MEMORY_ALLOCATION);
+  CANN(cann_sim_fault)("aclrtMallocHost nth 2 no-memory");
   ASSERT_EQ(CANN(aclrtMallocHost)(&data, 100), 0);
   EXPECT_EQ(CANN(cann_sim_pinned_bytes)(), 100u);
   void* more = nullptr;
   EXPECT_EQ(CANN(aclrtMallocHost)(&more, 100), ACL_ERROR_RT_MEMORY_ALLOCATION);
-  EXPECT_THAT(s.error(), HasSubstr("because a test wants it to"));
+  EXPECT_THAT(s.error(), HasSubstr("because a rule wants it to"));
   ASSERT_EQ(CANN(aclrtMallocHost)(&more, 100), 0);
   EXPECT_EQ(CANN(aclrtFreeHost)(data), 0);
   EXPECT_EQ(CANN(aclrtFreeHost)(more), 0);

@@ -11,18 +11,18 @@ const char* cann_sim_profile(void);
 
 /// How often something has happened in this process: "launch" (all kernels), "launch:<operator>",
 /// "phase1:<operator>", "sync" (a host thread waited for the device), "memcpy:h2d", "memcpy:d2h",
-/// "memcpy:d2d", "malloc", "fault" (found while running, whether told or not), "collective" (calls of any
-/// rank), "collective:<name>".
+/// "memcpy:d2d", "malloc", "malloc:host", "fault" (found while running, whether told or not), "collective"
+/// (calls of any rank), "collective:<name>".
 uint64_t cann_sim_count(const char* what);
 void cann_sim_reset_counts(void);
 
 /// Seeds the order in which streams run; also CANN_SIM_SEED.
 void cann_sim_seed(uint64_t seed);
 
-/// The next call of `call` after `after` others fails with `code`, once: aclInit, aclrtGetDeviceCount,
-/// aclrtMalloc, aclrtMallocHost, or an operator ("aclnnMm": its phase 2, "aclnnMmGetWorkspaceSize": phase 1).
-/// Code 0 takes back what was asked of this call.
-void cann_sim_fail(const char* call, uint64_t after, int code);
+/// Adds a rule in the words of a CANN_SIM_FAULTS file (README.md): "aclnnMm nth 3 fail 561002". Calls are
+/// counted from now on. 0, or ACL_ERROR_INVALID_PARAM with a text for aclGetRecentErrMsg.
+int cann_sim_fault(const char* rule);
+void cann_sim_clear_faults(void);
 
 /// Bytes of device memory and of pinned host memory that are allocated, with what rounding takes.
 uint64_t cann_sim_device_bytes(int device);

@@ -1,12 +1,15 @@
 #include <cstring>
+#include <thread>
 
 #include "abi/acl.h"
-#include "core/fault.h"
+#include "core/garbage.h"
 #include "core/runtime.h"
 
 namespace {
 
 using cann_sim::DeviceMemory;
+using cann_sim::Disturbance;
+using cann_sim::entry;
 using cann_sim::fail;
 using cann_sim::guarded;
 using cann_sim::Runtime;
@@ -21,7 +24,8 @@ struct Copy {
   const void* src;
   uint64_t bytes;
   aclrtMemcpyKind kind;
-  uint64_t pinned = 0;  // the allocation on the host's side, where it is pinned
+  uint64_t garbage = 0;  // seed of what arrives instead
+  uint64_t pinned = 0;   // the allocation on the host's side, where it is pinned
 
   bool to_device() const { return kind == ACL_MEMCPY_HOST_TO_DEVICE || kind == ACL_MEMCPY_DEVICE_TO_DEVICE; }
   bool from_device() const {
@@ -57,6 +61,7 @@ struct Copy {
     const void* from = from_device() ? memory.read(src, bytes, src_label(), code) : src;
     void* to = to_device() ? static_cast<void*>(memory.write(dst, bytes, dst_label(), code)) : dst;
     std::memmove(to, from, bytes);
+    cann_sim::spoil(to, bytes, garbage);
   }
 
   void count() const {
@@ -66,13 +71,26 @@ struct Copy {
   }
 };
 
-aclError allocate(void** result, size_t size, aclrtMemMallocPolicy policy) {
-  return guarded([&] {
+// What a rule wants of a call that writes at once; a stall is over.
+uint64_t garbage_of(const char* call) {
+  const Disturbance what = Runtime::get().disturbed(call);
+  std::this_thread::sleep_for(what.stall);
+  return what.garbage;
+}
+
+// One memset, where it is carried out.
+void set(const char* call, void* data, int32_t value, size_t bytes, uint64_t garbage, int code) {
+  void* to = Runtime::get().memory().write(data, bytes, std::string(call) + ": devPtr", code);
+  std::memset(to, value, bytes);
+  cann_sim::spoil(to, bytes, garbage);
+}
+
+aclError allocate(const char* call, void** result, size_t size, aclrtMemMallocPolicy policy) {
+  return entry(call, [&] {
     if (!result) fail(ACL_ERROR_INVALID_PARAM, "aclrtMalloc: null");
     const int of_policy = static_cast<int>(policy) & 0xff;
     if (of_policy > 7) fail(ACL_ERROR_INVALID_PARAM, "aclrtMalloc: policy {}", static_cast<int>(policy));
     Runtime& runtime = Runtime::get();
-    runtime.may_fail("aclrtMalloc");
     *result =
         runtime.memory().allocate(runtime.current_device("aclrtMalloc", ACL_ERROR_RT_CONTEXT_NULL), size);
     runtime.count("malloc");
@@ -84,37 +102,37 @@ aclError allocate(void** result, size_t size, aclrtMemMallocPolicy policy) {
 extern "C" {
 
 aclError aclrtMalloc(void** devPtr, size_t size, aclrtMemMallocPolicy policy) {
-  return allocate(devPtr, size, policy);
+  return allocate(__func__, devPtr, size, policy);
 }
 
 aclError aclrtMallocAlign32(void** devPtr, size_t size, aclrtMemMallocPolicy policy) {
-  return allocate(devPtr, size, policy);
+  return allocate(__func__, devPtr, size, policy);
 }
 
 aclError aclrtFree(void* devPtr) {
-  return guarded([&] {
+  return entry(__func__, [&] {
     if (!devPtr) fail(ACL_ERROR_INVALID_PARAM, "aclrtFree: null");
     Runtime::get().memory().release(devPtr);
   });
 }
 
 aclError aclrtMallocHost(void** hostPtr, size_t size) {
-  return guarded([&] {
+  return entry(__func__, [&] {
     if (!hostPtr) fail(ACL_ERROR_INVALID_PARAM, "aclrtMallocHost: null");
     Runtime::get().current_device("aclrtMallocHost", ACL_ERROR_RT_CONTEXT_NULL);
-    Runtime::get().may_fail("aclrtMallocHost");
     *hostPtr = Runtime::get().allocate_pinned(size);
+    Runtime::get().count("malloc:host");
   });
 }
 
 aclError aclrtFreeHost(void* hostPtr) {
-  return guarded([&] { Runtime::get().free_pinned(hostPtr); });
+  return entry(__func__, [&] { Runtime::get().free_pinned(hostPtr); });
 }
 
 // Waits for no stream.
 aclError aclrtMemcpy(void* dst, size_t destMax, const void* src, size_t count, aclrtMemcpyKind kind) {
   return guarded([&] {
-    const Copy copy{"aclrtMemcpy", dst, destMax, src, count, kind};
+    const Copy copy{"aclrtMemcpy", dst, destMax, src, count, kind, garbage_of("aclrtMemcpy")};
     copy.check();
     copy.count();
     copy.run(kBad);
@@ -133,10 +151,12 @@ aclError aclrtMemcpyAsync(void* dst, size_t destMax, const void* src, size_t cou
     }
     Runtime& runtime = Runtime::get();
     cann_sim::Stream& on = runtime.stream_of(stream, "aclrtMemcpyAsync");
+    const Disturbance what = runtime.disturbed("aclrtMemcpyAsync");
     copy.count();
+    copy.garbage = what.garbage;
     copy.pinned = copy.host() ? runtime.pinned_id(copy.host(), count) : 0;
     runtime.conductor().enqueue(
-        on, {"aclrtMemcpyAsync", [copy] { copy.run(ACL_ERROR_RT_AICORE_EXCEPTION); }, nullptr});
+        on, {"aclrtMemcpyAsync", [copy] { copy.run(ACL_ERROR_RT_AICORE_EXCEPTION); }, nullptr, what.stall});
     // Pageable host memory: the call returns when the copy is done.
     if (copy.host() && !copy.pinned) {
       runtime.count("sync");
@@ -150,10 +170,12 @@ aclError aclrtMemcpy2d(void* dst, size_t dpitch, const void* src, size_t spitch,
   return guarded([&] {
     if (width > dpitch || width > spitch)
       fail(kBad, "aclrtMemcpy2d: width {} exceeds a pitch ({}, {})", width, dpitch, spitch);
+    const uint64_t garbage = garbage_of("aclrtMemcpy2d");
     for (size_t row = 0; row < height; ++row) {
       const Copy copy{"aclrtMemcpy2d", static_cast<char*>(dst) + row * dpitch,
                       width,           static_cast<const char*>(src) + row * spitch,
-                      width,           kind};
+                      width,           kind,
+                      garbage};
       copy.check();
       if (row == 0) copy.count();
       copy.run(kBad);
@@ -165,7 +187,7 @@ aclError aclrtMemset(void* devPtr, size_t maxCount, int32_t value, size_t count)
   return guarded([&] {
     Runtime::get().current_device("aclrtMemset", ACL_ERROR_RT_CONTEXT_NULL);
     if (count > maxCount) fail(kBad, "aclrtMemset: count {} exceeds maxCount {}", count, maxCount);
-    std::memset(Runtime::get().memory().write(devPtr, count, "aclrtMemset: devPtr", kBad), value, count);
+    set("aclrtMemset", devPtr, value, count, garbage_of("aclrtMemset"), kBad);
   });
 }
 
@@ -175,19 +197,17 @@ aclError aclrtMemsetAsync(void* devPtr, size_t maxCount, int32_t value, size_t c
     cann_sim::Stream& on = runtime.stream_of(stream, "aclrtMemsetAsync");
     if (count > maxCount) fail(kBad, "aclrtMemsetAsync: count {} exceeds maxCount {}", count, maxCount);
     runtime.memory().check(devPtr, count, "aclrtMemsetAsync: devPtr", kBad);
+    const Disturbance what = runtime.disturbed("aclrtMemsetAsync");
     runtime.conductor().enqueue(
-        on, {"aclrtMemsetAsync",
-             [=] {
-               std::memset(Runtime::get().memory().write(devPtr, count, "aclrtMemsetAsync: devPtr",
-                                                         ACL_ERROR_RT_AICORE_EXCEPTION),
-                           value, count);
-             },
-             nullptr});
+        on,
+        {"aclrtMemsetAsync",
+         [=] { set("aclrtMemsetAsync", devPtr, value, count, what.garbage, ACL_ERROR_RT_AICORE_EXCEPTION); },
+         nullptr, what.stall});
   });
 }
 
 aclError aclrtGetMemInfo(aclrtMemAttr attr, size_t* free, size_t* total) {
-  return guarded([&] {
+  return entry(__func__, [&] {
     if (!free || !total) fail(ACL_ERROR_INVALID_PARAM, "aclrtGetMemInfo: null");
     Runtime& runtime = Runtime::get();
     const int device = runtime.current_device("aclrtGetMemInfo", ACL_ERROR_RT_CONTEXT_NULL);

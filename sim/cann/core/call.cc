@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <span>
 
+#include "core/garbage.h"
 #include "core/runtime.h"
 
 namespace cann_sim {
@@ -175,6 +177,7 @@ std::unique_ptr<aclOpExecutor> Call::finish() {
   executor->workspace = workspace_;
   executor->body = std::move(body_);
   executor->tensors = std::move(tensors_);
+  executor->first_written = inputs_.size();
   for (auto* views : {&inputs_, &outputs_, &both_})
     executor->operands.insert(executor->operands.end(), views->begin(), views->end());
   return executor;
@@ -191,7 +194,7 @@ aclnnStatus describe(const char* op, uint64_t* workspace, aclOpExecutor** execut
     if (!workspace) fail(ACLNN_ERR_PARAM_NULLPTR, "{}: workspaceSize is null", op);
     if (!executor) fail(ACLNN_ERR_PARAM_NULLPTR, "{}: executor is null", op);
     *executor = nullptr;
-    runtime.may_fail(std::string(op) + "GetWorkspaceSize");
+    runtime.disturb((std::string(op) + "GetWorkspaceSize").c_str());
     Call call(op);
     what(call);
     std::unique_ptr<aclOpExecutor> made = call.finish();
@@ -232,7 +235,6 @@ aclnnStatus launch(const char* op, void* workspace, uint64_t bytes, aclOpExecuto
     if (executor->op != op)
       fail(ACLNN_ERR_PARAM_INVALID, "{}: the executor was made for {}", op, executor->op);
     Stream& stream = runtime.stream_of(handle, op);
-    runtime.may_fail(op);
     for (const auto& [tensor, address] : executor->tensors) {
       if (!runtime.alive(tensor, kTensor))
         fail(ACLNN_ERR_PARAM_INVALID, "{}: a tensor was destroyed between phase 1 and phase 2", op);
@@ -254,11 +256,13 @@ aclnnStatus launch(const char* op, void* workspace, uint64_t bytes, aclOpExecuto
       runtime.died(executor, kExecutor);
       kept.reset(executor);
     }
+    // Where the launch itself fails the executor is gone, as where it succeeds.
+    const Disturbance what = runtime.disturbed(op);
     runtime.count("launch");
     runtime.count(std::string("launch:") + op);
     runtime.conductor().enqueue(
         stream, {op,
-                 [kept, workspace] {
+                 [kept, workspace, garbage = what.garbage] {
                    DeviceMemory& memory = Runtime::get().memory();
                    for (const View& view : kept->operands)
                      if (view.count() > 0)
@@ -270,8 +274,10 @@ aclnnStatus launch(const char* op, void* workspace, uint64_t bytes, aclOpExecuto
                                               ACL_ERROR_RT_AICORE_EXCEPTION),
                                  0xff, kept->workspace);
                    kept->body();
+                   for (const View& view : std::span(kept->operands).subspan(kept->first_written))
+                     spoil(view, garbage);
                  },
-                 nullptr});
+                 nullptr, what.stall});
   });
 }
 

@@ -17,6 +17,7 @@ struct aclOpExecutor {
   uint64_t workspace = 0;  // bytes
   std::function<void()> body;
   std::vector<cann_sim::View> operands;                     // checked again when it runs
+  size_t first_written = 0;                                 // operands from here on are written
   std::vector<std::pair<const aclTensor*, void*>> tensors;  // whose addresses must stay
   bool repeatable = false;
 };

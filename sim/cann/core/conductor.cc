@@ -139,17 +139,23 @@ void Conductor::serve(Stream& stream) {
   }
 }
 
+bool Conductor::able(const Stream& stream, Task& task) {
+  if (stream.fault) return true;
+  if (task.stall.count() > 0) {
+    if (!task.reached) task.reached = Clock::now();
+    if (Clock::now() - *task.reached < task.stall) return false;
+  }
+  return !task.ready || task.ready();
+}
+
 // Gives the turn to one of the streams that could go on. Under the lock.
 void Conductor::pick() {
   if (turn_ || (waiting_ == 0 && queued_ < kMostQueued)) return;
-  std::vector<Stream*> able;
-  for (const auto& stream : streams_) {
-    if (stream->tasks.empty()) continue;
-    const Task& task = stream->tasks.front();
-    if (stream->fault || !task.ready || task.ready()) able.push_back(stream.get());
-  }
-  if (able.empty()) return;
-  turn_ = able[random_() % able.size()];
+  std::vector<Stream*> could;
+  for (const auto& stream : streams_)
+    if (!stream->tasks.empty() && able(*stream, stream->tasks.front())) could.push_back(stream.get());
+  if (could.empty()) return;
+  turn_ = could[random_() % could.size()];
   moved_.notify_all();
 }
 

@@ -24,6 +24,8 @@ struct Task {
   std::string name;
   std::function<void()> run;
   std::function<bool()> ready;
+  std::chrono::milliseconds stall{0};  // how long it stands still before that
+  std::optional<std::chrono::steady_clock::time_point> reached = {};
 };
 
 /// A queue with a thread of its own. After a fault nothing on it runs any more.
@@ -82,6 +84,7 @@ class Conductor {
  private:
   void serve(Stream& stream);
   void pick();
+  bool able(const Stream& stream, Task& task);
   template <class Done>
   bool wait(std::unique_lock<std::mutex>& lock, std::chrono::milliseconds limit, Done done);
   void step(std::unique_lock<std::mutex>& lock);

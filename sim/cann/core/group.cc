@@ -20,9 +20,13 @@ void Group::enqueue(Stream& stream, uint32_t rank, CollectiveCall call, Collecti
   runtime.count("collective:" + call.name);
   const std::shared_ptr<Group> self = shared_from_this();
   auto kept = std::make_shared<const CollectiveCall>(std::move(call));
-  runtime.conductor().enqueue(stream,
-                              {kept->name, [self, index, body] { self->run(index, body); },
-                               [self, index, rank, kept] { return self->ready(index, rank, *kept); }});
+  runtime.conductor().enqueue(
+      stream, {kept->name,
+               [self, index, body, kept] {
+                 self->run(index, body);
+                 if (kept->afterwards) kept->afterwards();
+               },
+               [self, index, rank, kept] { return self->ready(index, rank, *kept); }, kept->stall});
 }
 
 // Its stream has reached the call: the rank has come. Under the conductor's lock.

@@ -27,6 +27,8 @@ struct CollectiveCall {
   uint64_t count = 0;                                        // elements
   std::vector<uint64_t> send_counts = {}, send_displs = {};  // elements, by rank
   std::vector<uint64_t> recv_counts = {}, recv_displs = {};
+  std::chrono::milliseconds stall{0};     // of this rank
+  std::function<void()> afterwards = {};  // on this rank, null: nothing
 };
 
 /// What is to be done once every rank has come: all ranks' calls, in rank order.

@@ -2,9 +2,10 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 
 #include "abi/acl.h"
-#include "abi/sim.h"
+#include "core/entry_points.h"
 
 namespace cann_sim {
 namespace {
@@ -34,13 +35,20 @@ Runtime::Runtime()
     : devices_(static_cast<int>(setting("CANN_SIM_DEVICES", 8))),
       sync_limit_(setting("CANN_SIM_SYNC_LIMIT_MS", 60000)),
       memory_(devices_, setting("CANN_SIM_HBM_BYTES", uint64_t{64} << 30)),
-      conductor_(setting("CANN_SIM_SEED", 1)) {}
+      conductor_(setting("CANN_SIM_SEED", 1)),
+      faults_(is_entry_point) {}
 
 void Runtime::require_init(const char* call) const {
   if (!initialized_) fail(ACL_ERROR_UNINITIALIZE, "{}: aclInit was not called", call);
 }
 
 void Runtime::init() {
+  {
+    const std::lock_guard lock(mutex_);
+    const char* path = std::getenv("CANN_SIM_FAULTS");
+    if (!initialized_ && path && *path) faults_.read(path);
+  }
+  disturb("aclInit");
   const std::lock_guard lock(mutex_);
   if (initialized_) fail(ACL_ERROR_REPEAT_INITIALIZE, "aclInit was called before");
   initialized_ = true;
@@ -182,27 +190,14 @@ uint64_t Runtime::pinned_bytes() const {
   return sum;
 }
 
-void Runtime::fail_once(const std::string& call, uint64_t after, int code) {
-  const std::lock_guard lock(mutex_);
-  if (code == 0)
-    wishes_.erase(call);
-  else
-    wishes_.insert({call, {after, code}});
+void Runtime::disturb(const char* call) {
+  std::this_thread::sleep_for(disturbed(call).stall);
 }
 
-void Runtime::may_fail(const std::string& call) {
-  const std::lock_guard lock(mutex_);
-  auto [wish, end] = wishes_.equal_range(call);
-  auto due = wishes_.end();
-  for (; wish != end; ++wish)
-    if (wish->second.after == 0)
-      due = wish;
-    else
-      --wish->second.after;
-  if (due == wishes_.end()) return;
-  const int code = due->second.code;
-  wishes_.erase(due);
-  fail(code, "{}: fails because a test wants it to", call);
+Disturbance Runtime::disturbed(const std::string& call) {
+  Disturbance what = faults_.due(call, t_device);
+  if (what.code != 0) fail(what.code, "{}: fails because a rule wants it to ({})", call, what.rule);
+  return what;
 }
 
 void Runtime::count(const std::string& what, uint64_t times) {

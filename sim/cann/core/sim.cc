@@ -25,8 +25,12 @@ void cann_sim_seed(uint64_t seed) {
   Runtime::get().conductor().seed(seed);
 }
 
-void cann_sim_fail(const char* call, uint64_t after, int code) {
-  Runtime::get().fail_once(call, after, code);
+int cann_sim_fault(const char* rule) {
+  return cann_sim::guarded([&] { Runtime::get().faults().add(rule); });
+}
+
+void cann_sim_clear_faults(void) {
+  Runtime::get().faults().clear();
 }
 
 uint64_t cann_sim_device_bytes(int device) {
