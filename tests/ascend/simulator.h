@@ -35,6 +35,14 @@ class Simulator {
     fault(std::string(call) + " nth " + std::to_string(after + 1) + " fail " + std::to_string(code));
   }
   void clear_faults() const { get<decltype(cann_sim_clear_faults)>("cann_sim_clear_faults")(); }
+  void record(bool on) const { get<decltype(cann_sim_record)>("cann_sim_record")(on ? 1 : 0); }
+  std::string journal(int device) const {
+    return get<decltype(cann_sim_journal)>("cann_sim_journal")(device);
+  }
+  void write_trace(const std::string& path) const {
+    if (get<decltype(cann_sim_write_trace)>("cann_sim_write_trace")(path.c_str()) != 0)
+      throw std::runtime_error("no trace at " + path);
+  }
   uint64_t device_bytes() const { return get<decltype(cann_sim_device_bytes)>("cann_sim_device_bytes")(0); }
   uint64_t pinned_bytes() const { return get<decltype(cann_sim_pinned_bytes)>("cann_sim_pinned_bytes")(); }
   /// As another part of the program might.

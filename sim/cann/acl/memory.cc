@@ -64,10 +64,25 @@ struct Copy {
     cann_sim::spoil(to, bytes, garbage);
   }
 
-  void count() const {
-    Runtime::get().count(kind == ACL_MEMCPY_HOST_TO_DEVICE   ? "memcpy:h2d"
-                         : kind == ACL_MEMCPY_DEVICE_TO_HOST ? "memcpy:d2h"
-                                                             : "memcpy:d2d");
+  const char* way() const {
+    return kind == ACL_MEMCPY_HOST_TO_DEVICE ? "h2d" : kind == ACL_MEMCPY_DEVICE_TO_HOST ? "d2h" : "d2d";
+  }
+  cann_sim::Cost cost(uint64_t rows = 1) const {
+    const uint64_t all = bytes * rows;
+    if (host()) return {.hbm_bytes = all, .host_bytes = all};
+    return {.hbm_bytes = to_device() ? 2 * all : 0};
+  }
+  void count(uint64_t rows = 1) const {
+    const std::string what = std::string("memcpy:") + way();
+    Runtime::get().count(what);
+    Runtime::get().count(what + ":bytes", bytes * rows);
+  }
+  /// A copy that the calling thread does itself.
+  void count_here(uint64_t rows = 1) const {
+    Runtime& runtime = Runtime::get();
+    count(rows);
+    runtime.conductor().time().on_host(way(), call, runtime.current_device(call, ACL_ERROR_RT_CONTEXT_NULL),
+                                       cost(rows));
   }
 };
 
@@ -134,7 +149,7 @@ aclError aclrtMemcpy(void* dst, size_t destMax, const void* src, size_t count, a
   return guarded([&] {
     const Copy copy{"aclrtMemcpy", dst, destMax, src, count, kind, garbage_of("aclrtMemcpy")};
     copy.check();
-    copy.count();
+    copy.count_here();
     copy.run(kBad);
   });
 }
@@ -155,8 +170,11 @@ aclError aclrtMemcpyAsync(void* dst, size_t destMax, const void* src, size_t cou
     copy.count();
     copy.garbage = what.garbage;
     copy.pinned = copy.host() ? runtime.pinned_id(copy.host(), count) : 0;
-    runtime.conductor().enqueue(
-        on, {"aclrtMemcpyAsync", [copy] { copy.run(ACL_ERROR_RT_AICORE_EXCEPTION); }, nullptr, what.stall});
+    runtime.conductor().enqueue(on, {"aclrtMemcpyAsync",
+                                     [copy] { copy.run(ACL_ERROR_RT_AICORE_EXCEPTION); },
+                                     nullptr,
+                                     what.stall,
+                                     {.kind = copy.way(), .cost = copy.cost()}});
     // Pageable host memory: the call returns when the copy is done.
     if (copy.host() && !copy.pinned) {
       runtime.count("sync");
@@ -177,7 +195,7 @@ aclError aclrtMemcpy2d(void* dst, size_t dpitch, const void* src, size_t spitch,
                       width,           kind,
                       garbage};
       copy.check();
-      if (row == 0) copy.count();
+      if (row == 0) copy.count_here(height);
       copy.run(kBad);
     }
   });
@@ -202,7 +220,9 @@ aclError aclrtMemsetAsync(void* devPtr, size_t maxCount, int32_t value, size_t c
         on,
         {"aclrtMemsetAsync",
          [=] { set("aclrtMemsetAsync", devPtr, value, count, what.garbage, ACL_ERROR_RT_AICORE_EXCEPTION); },
-         nullptr, what.stall});
+         nullptr,
+         what.stall,
+         {.kind = "memset", .cost = {.hbm_bytes = count}}});
   });
 }
 

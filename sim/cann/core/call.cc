@@ -158,6 +158,16 @@ void Call::contiguous(const View& view) const {
          text_of(view.dims), text_of(view.strides));
 }
 
+namespace {
+
+uint64_t bytes_of(const std::vector<View>& views) {
+  uint64_t sum = 0;
+  for (const View& view : views) sum += static_cast<uint64_t>(view.bytes());
+  return sum;
+}
+
+}  // namespace
+
 std::unique_ptr<aclOpExecutor> Call::finish() {
   const auto disjoint = [&](const View& a, const View& b) {
     if (overlap(a, b) && !(may_alias_ && same_memory(a, b)))
@@ -177,6 +187,9 @@ std::unique_ptr<aclOpExecutor> Call::finish() {
   executor->workspace = workspace_;
   executor->body = std::move(body_);
   executor->tensors = std::move(tensors_);
+  executor->cost = {
+      .flops = flops_,
+      .hbm_bytes = moves_.value_or(bytes_of(inputs_) + bytes_of(outputs_) + 2 * bytes_of(both_))};
   executor->first_written = inputs_.size();
   for (auto* views : {&inputs_, &outputs_, &both_})
     executor->operands.insert(executor->operands.end(), views->begin(), views->end());
@@ -277,7 +290,9 @@ aclnnStatus launch(const char* op, void* workspace, uint64_t bytes, aclOpExecuto
                    for (const View& view : std::span(kept->operands).subspan(kept->first_written))
                      spoil(view, garbage);
                  },
-                 nullptr, what.stall});
+                 nullptr,
+                 what.stall,
+                 {.kind = "launch", .cost = kept->cost}});
   });
 }
 

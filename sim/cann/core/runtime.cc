@@ -1,8 +1,10 @@
 #include "core/runtime.h"
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <thread>
+#include <utility>
 
 #include "abi/acl.h"
 #include "core/entry_points.h"
@@ -14,11 +16,16 @@ constexpr uint64_t kMostStreams = 1984, kMostEvents = 65536;  // of an A2 or A3 
 
 thread_local int t_device = -1;
 
-uint64_t setting(const char* name, uint64_t otherwise) {
+std::string environment(const char* name) {
   const char* text = std::getenv(name);
-  if (!text || !*text) return otherwise;
+  return text ? text : "";
+}
+
+uint64_t setting(const char* name, uint64_t otherwise) {
+  const std::string text = environment(name);
+  if (text.empty()) return otherwise;
   char* end = nullptr;
-  const uint64_t value = std::strtoull(text, &end, 10);
+  const uint64_t value = std::strtoull(text.c_str(), &end, 10);
   if (*end != '\0') fail(ACL_ERROR_INVALID_PARAM, "{}='{}' is not a whole number", name, text);
   return value;
 }
@@ -35,7 +42,7 @@ Runtime::Runtime()
     : devices_(static_cast<int>(setting("CANN_SIM_DEVICES", 8))),
       sync_limit_(setting("CANN_SIM_SYNC_LIMIT_MS", 60000)),
       memory_(devices_, setting("CANN_SIM_HBM_BYTES", uint64_t{64} << 30)),
-      conductor_(setting("CANN_SIM_SEED", 1)),
+      conductor_(setting("CANN_SIM_SEED", 1), card_of(environment("CANN_SIM_CARD"))),
       faults_(is_entry_point) {}
 
 void Runtime::require_init(const char* call) const {
@@ -45,13 +52,27 @@ void Runtime::require_init(const char* call) const {
 void Runtime::init() {
   {
     const std::lock_guard lock(mutex_);
-    const char* path = std::getenv("CANN_SIM_FAULTS");
-    if (!initialized_ && path && *path) faults_.read(path);
+    const std::string path = environment("CANN_SIM_FAULTS");
+    if (!initialized_ && !path.empty()) faults_.read(path);
   }
   disturb("aclInit");
   const std::lock_guard lock(mutex_);
   if (initialized_) fail(ACL_ERROR_REPEAT_INITIALIZE, "aclInit was called before");
   initialized_ = true;
+  trace_ = environment("CANN_SIM_TRACE");
+  if (trace_.empty()) return;
+  conductor_.time().timeline().record(true);
+  // Many programs leave aclFinalize out, so that they don't end CANN for others.
+  static const int at_exit = std::atexit([] {
+    if (guarded([] { Runtime::get().write_trace(); }) != 0)
+      std::fprintf(stderr, "CANN_SIM_TRACE: %s\n", take_error());
+  });
+  static_cast<void>(at_exit);
+}
+
+void Runtime::write_trace() {
+  const std::string path = std::exchange(trace_, {});
+  if (!path.empty()) conductor_.time().timeline().write(path, conductor_.time().card());
 }
 
 void Runtime::finalize() {
@@ -67,6 +88,7 @@ void Runtime::finalize() {
     defaults.swap(default_streams_);
   }
   for (const auto& [device, stream] : defaults) conductor_.close(stream);
+  write_trace();
   t_device = -1;
   if (!left.empty()) fail(ACL_ERROR_INTERNAL_ERROR, "aclFinalize: left over:\n{}", left);
 }

@@ -60,6 +60,8 @@ class Runtime {
   bool alive(const void* object, const char* kind) const;
 
   std::string leaks() const;
+  /// Writes the file that CANN_SIM_TRACE asked for, once.
+  void write_trace();
   std::chrono::milliseconds sync_limit() const { return sync_limit_; }
 
  private:
@@ -72,6 +74,7 @@ class Runtime {
   Conductor conductor_;
   mutable std::mutex mutex_;
   bool initialized_ = false;
+  std::string trace_;  // where the trace is still to be written
   std::map<int, Stream*> default_streams_;
   std::map<Event*, std::shared_ptr<Event>> events_;
   std::map<int, uint64_t> events_of_device_;

@@ -33,6 +33,23 @@ void cann_sim_clear_faults(void) {
   Runtime::get().faults().clear();
 }
 
+void cann_sim_record(int on) {
+  Runtime::get().conductor().time().timeline().record(on != 0);
+}
+
+const char* cann_sim_journal(int device) {
+  thread_local std::string text;
+  text = Runtime::get().conductor().time().timeline().journal(device);
+  return text.c_str();
+}
+
+int cann_sim_write_trace(const char* path) {
+  return cann_sim::guarded([&] {
+    cann_sim::TimeModel& time = Runtime::get().conductor().time();
+    time.timeline().write(path, time.card());
+  });
+}
+
 uint64_t cann_sim_device_bytes(int device) {
   const cann_sim::DeviceMemory& memory = Runtime::get().memory();
   return memory.total_bytes() - memory.free_bytes(device);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The real program on the CANN simulator with a file of faults: exit codes, messages, time limits.
-# usage: faults.sh SOURCE_DIR LONGSPAN SIMULATOR_FOLDER
+# The real program on the CANN simulator: exit codes, messages and time limits under a file of faults, traces.
+# usage: simulator.sh SOURCE_DIR LONGSPAN SIMULATOR_FOLDER
 set -uo pipefail
 model=$1/models/recall-moe
 longspan=$2
@@ -31,4 +31,14 @@ expect "a rank that is late" 5 "notify wait time-out after 1 s; ranks that never
   --cp 2 --min-tokens-per-rank 0 --comm hccl --comm-timeout 1 <<<"HcclAllGather device 1 nth 2 stall 1500"
 CANN_SIM_SYNC_LIMIT_MS=300 expect "a kernel that hangs" 5 "not done after 300 ms; the stream stands at aclnnSwiGlu" \
   <<<"aclnnSwiGlu nth 2 stall 1500"
+
+# A trace of each card is written when the program ends, although it never calls aclFinalize.
+for card in A2 A3; do
+  CANN_SIM_CARD=$card CANN_SIM_TRACE=$work/trace.json nothing "a trace for $card" --cp 2 --min-tokens-per-rank 0 --comm hccl
+  grep -q "device 1 ($card, modelled)" "$work/trace.json" && python3 -m json.tool "$work/trace.json" >/dev/null && continue
+  echo "FAILED: no trace of two cards $card"
+  failures=$((failures + 1))
+done
+CANN_SIM_CARD=A1 expect "an unknown card" 2 "CANN_SIM_CARD='A1' is none of A2, A3" <<<"# no rule"
+CANN_SIM_TRACE=/no/such/folder/trace.json expect "a trace that can't be written" 0 "/no/such/folder/trace.json can't be written" <<<"# no rule"
 exit $((failures > 0))
