@@ -16,6 +16,14 @@ using cann_sim::Runtime;
 
 constexpr int kBad = ACL_ERROR_RT_PARAM_INVALID;
 
+// Of the calling thread's device: what cards may do with each other's memory is not here.
+void check_range(const void* data, uint64_t bytes, const std::string& label, int device) {
+  DeviceMemory& memory = Runtime::get().memory();
+  memory.check(data, bytes, label, kBad);
+  if (memory.device_of(data) != device)
+    fail(kBad, "{} lies on device {}, this thread has device {}", label, memory.device_of(data), device);
+}
+
 // One copy: both sides are checked against what `kind` says they are.
 struct Copy {
   const char* call;
@@ -38,7 +46,7 @@ struct Copy {
 
   void check() const {
     Runtime& runtime = Runtime::get();
-    runtime.current_device(call, ACL_ERROR_RT_CONTEXT_NULL);
+    const int current = runtime.current_device(call, ACL_ERROR_RT_CONTEXT_NULL);
     if (!dst || !src) fail(kBad, "{}: dst or src is null", call);
     if (bytes > dst_max) fail(kBad, "{}: {} bytes do not fit destMax {}", call, bytes, dst_max);
     if (kind < ACL_MEMCPY_HOST_TO_HOST || kind > ACL_MEMCPY_DEVICE_TO_DEVICE)
@@ -46,7 +54,7 @@ struct Copy {
     DeviceMemory& memory = runtime.memory();
     const auto side = [&](const void* p, bool device, const std::string& label) {
       if (device)
-        memory.check(p, bytes, label, kBad);
+        check_range(p, bytes, label, current);
       else if (memory.is_device_address(p))
         fail(kBad, "{} is device memory, kind {} says host", label, static_cast<int>(kind));
     };
@@ -203,8 +211,9 @@ aclError aclrtMemcpy2d(void* dst, size_t dpitch, const void* src, size_t spitch,
 
 aclError aclrtMemset(void* devPtr, size_t maxCount, int32_t value, size_t count) {
   return guarded([&] {
-    Runtime::get().current_device("aclrtMemset", ACL_ERROR_RT_CONTEXT_NULL);
+    const int device = Runtime::get().current_device("aclrtMemset", ACL_ERROR_RT_CONTEXT_NULL);
     if (count > maxCount) fail(kBad, "aclrtMemset: count {} exceeds maxCount {}", count, maxCount);
+    check_range(devPtr, count, "aclrtMemset: devPtr", device);
     set("aclrtMemset", devPtr, value, count, garbage_of("aclrtMemset"), kBad);
   });
 }
@@ -214,7 +223,7 @@ aclError aclrtMemsetAsync(void* devPtr, size_t maxCount, int32_t value, size_t c
     Runtime& runtime = Runtime::get();
     cann_sim::Stream& on = runtime.stream_of(stream, "aclrtMemsetAsync");
     if (count > maxCount) fail(kBad, "aclrtMemsetAsync: count {} exceeds maxCount {}", count, maxCount);
-    runtime.memory().check(devPtr, count, "aclrtMemsetAsync: devPtr", kBad);
+    check_range(devPtr, count, "aclrtMemsetAsync: devPtr", on.device);
     const Disturbance what = runtime.disturbed("aclrtMemsetAsync");
     runtime.conductor().enqueue(
         on,

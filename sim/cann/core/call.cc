@@ -200,7 +200,7 @@ aclnnStatus describe(const char* op, uint64_t* workspace, aclOpExecutor** execut
                      const std::function<void(Call&)>& what) {
   return guarded([&] {
     Runtime& runtime = Runtime::get();
-    runtime.current_device(op, ACLNN_ERR_RUNTIME_ERROR);
+    const int device = runtime.current_device(op, ACLNN_ERR_RUNTIME_ERROR);
     const char* opp = std::getenv("ASCEND_OPP_PATH");
     if (!opp || !*opp)
       fail(ACLNN_ERR_INNER_OPP_PATH_NOT_FOUND, "{}: ASCEND_OPP_PATH is not set (source set_env.sh)", op);
@@ -211,6 +211,7 @@ aclnnStatus describe(const char* op, uint64_t* workspace, aclOpExecutor** execut
     Call call(op);
     what(call);
     std::unique_ptr<aclOpExecutor> made = call.finish();
+    made->device = device;
     *workspace = made->workspace;
     runtime.born(made.get(), kExecutor);
     runtime.count(std::string("phase1:") + op);
@@ -248,6 +249,9 @@ aclnnStatus launch(const char* op, void* workspace, uint64_t bytes, aclOpExecuto
     if (executor->op != op)
       fail(ACLNN_ERR_PARAM_INVALID, "{}: the executor was made for {}", op, executor->op);
     Stream& stream = runtime.stream_of(handle, op);
+    if (executor->device != stream.device)
+      fail(ACLNN_ERR_PARAM_INVALID, "{}: the executor was made on device {}, the stream is of device {}", op,
+           executor->device, stream.device);
     for (const auto& [tensor, address] : executor->tensors) {
       if (!runtime.alive(tensor, kTensor))
         fail(ACLNN_ERR_PARAM_INVALID, "{}: a tensor was destroyed between phase 1 and phase 2", op);

@@ -16,6 +16,7 @@
 // What phase 1 makes and phase 2 consumes.
 struct aclOpExecutor {
   std::string op;
+  int device = -1;         // where its operands lie
   uint64_t workspace = 0;  // bytes
   std::function<void()> body;
   std::vector<cann_sim::View> operands;  // checked again when it runs
