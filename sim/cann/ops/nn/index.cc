@@ -1,9 +1,8 @@
 // aclnnEmbedding, aclnnIndexSelect, aclnnScatterNdUpdate, aclnnInplaceIndexCopy. An index out of range is a
 // fault found while running.
 
-#include <set>
-
 #include "core/call.h"
+#include "core/rows.h"
 
 using namespace cann_sim;
 
@@ -11,27 +10,6 @@ namespace {
 
 constexpr DTypes kRows = {ACL_FLOAT, ACL_FLOAT16, ACL_BF16, ACL_INT64, ACL_BOOL, ACL_INT8, ACL_INT32};
 constexpr DTypes kScattered = {ACL_FLOAT, ACL_FLOAT16, ACL_BF16, ACL_INT64, ACL_BOOL, ACL_INT8};
-
-std::vector<int64_t> load_indices(const View& index, int64_t limit) {
-  std::vector<int64_t> values = load_integers(index);
-  for (size_t i = 0; i < values.size(); ++i)
-    if (values[i] < 0 || values[i] >= limit)
-      fail(ACL_ERROR_RT_AICORE_EXCEPTION, "{}[{}] = {} is outside 0..{}", index.label, i, values[i],
-           limit - 1);
-  return values;
-}
-
-// Row index[i] of `to` becomes row i of `from`.
-void scatter_rows(const View& from, const View& index, const View& to) {
-  const std::vector<int64_t> rows = load_indices(index, to.dim(0));
-  std::set<int64_t> seen;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    if (!seen.insert(rows[i]).second)
-      fail(ACL_ERROR_RT_AICORE_EXCEPTION, "{}: row {} comes twice; which write wins is not defined",
-           index.label, rows[i]);
-    store_bytes(to.row(rows[i]), load_bytes(from.row(static_cast<int64_t>(i))));
-  }
-}
 
 // dims with [first, first + 1) replaced by `by`.
 std::vector<int64_t> replaced(std::vector<int64_t> dims, int64_t first, const std::vector<int64_t>& by) {
