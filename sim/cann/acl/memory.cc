@@ -178,11 +178,10 @@ aclError aclrtMemcpyAsync(void* dst, size_t destMax, const void* src, size_t cou
     copy.count();
     copy.garbage = what.garbage;
     copy.pinned = copy.host() ? runtime.pinned_id(copy.host(), count) : 0;
-    runtime.conductor().enqueue(on, {"aclrtMemcpyAsync",
-                                     [copy] { copy.run(ACL_ERROR_RT_AICORE_EXCEPTION); },
-                                     nullptr,
-                                     what.stall,
-                                     {.kind = copy.way(), .cost = copy.cost()}});
+    runtime.conductor().enqueue(on, {.name = "aclrtMemcpyAsync",
+                                     .run = [copy] { copy.run(ACL_ERROR_RT_AICORE_EXCEPTION); },
+                                     .stall = what.stall,
+                                     .timing = {.kind = copy.way(), .cost = copy.cost()}});
     // Pageable host memory: the call returns when the copy is done.
     if (copy.host() && !copy.pinned) {
       runtime.count("sync");
@@ -225,13 +224,14 @@ aclError aclrtMemsetAsync(void* devPtr, size_t maxCount, int32_t value, size_t c
     if (count > maxCount) fail(kBad, "aclrtMemsetAsync: count {} exceeds maxCount {}", count, maxCount);
     check_range(devPtr, count, "aclrtMemsetAsync: devPtr", on.device);
     const Disturbance what = runtime.disturbed("aclrtMemsetAsync");
-    runtime.conductor().enqueue(
-        on,
-        {"aclrtMemsetAsync",
-         [=] { set("aclrtMemsetAsync", devPtr, value, count, what.garbage, ACL_ERROR_RT_AICORE_EXCEPTION); },
-         nullptr,
-         what.stall,
-         {.kind = "memset", .cost = {.hbm_bytes = count}}});
+    runtime.conductor().enqueue(on, {.name = "aclrtMemsetAsync",
+                                     .run =
+                                         [=] {
+                                           set("aclrtMemsetAsync", devPtr, value, count, what.garbage,
+                                               ACL_ERROR_RT_AICORE_EXCEPTION);
+                                         },
+                                     .stall = what.stall,
+                                     .timing = {.kind = "memset", .cost = {.hbm_bytes = count}}});
   });
 }
 

@@ -278,25 +278,25 @@ aclnnStatus launch(const char* op, void* workspace, uint64_t bytes, aclOpExecuto
     runtime.count("launch");
     runtime.count(std::string("launch:") + op);
     runtime.conductor().enqueue(
-        stream, {op,
-                 [kept, workspace, garbage = what.garbage] {
-                   DeviceMemory& memory = Runtime::get().memory();
-                   for (const View& view : kept->operands)
-                     if (view.count() > 0)
-                       memory.check(view.data, static_cast<uint64_t>(view.reach() * size_of(view.dtype)),
-                                    view.label, ACL_ERROR_RT_AICORE_EXCEPTION);
-                   // A kernel uses its workspace: whatever else lies there is lost.
-                   if (kept->workspace > 0)
-                     std::memset(memory.write(workspace, kept->workspace, kept->op + ": workspace",
-                                              ACL_ERROR_RT_AICORE_EXCEPTION),
-                                 0xff, kept->workspace);
-                   kept->body();
-                   for (const View& view : std::span(kept->operands).subspan(kept->first_written))
-                     spoil(view, garbage);
-                 },
-                 nullptr,
-                 what.stall,
-                 {.kind = "launch", .cost = kept->cost}});
+        stream, {.name = op,
+                 .run =
+                     [kept, workspace, garbage = what.garbage] {
+                       DeviceMemory& memory = Runtime::get().memory();
+                       for (const View& view : kept->operands)
+                         if (view.count() > 0)
+                           memory.check(view.data, static_cast<uint64_t>(view.reach() * size_of(view.dtype)),
+                                        view.label, ACL_ERROR_RT_AICORE_EXCEPTION);
+                       // A kernel uses its workspace: whatever else lies there is lost.
+                       if (kept->workspace > 0)
+                         std::memset(memory.write(workspace, kept->workspace, kept->op + ": workspace",
+                                                  ACL_ERROR_RT_AICORE_EXCEPTION),
+                                     0xff, kept->workspace);
+                       kept->body();
+                       for (const View& view : std::span(kept->operands).subspan(kept->first_written))
+                         spoil(view, garbage);
+                     },
+                 .stall = what.stall,
+                 .timing = {.kind = "launch", .cost = kept->cost}});
   });
 }
 

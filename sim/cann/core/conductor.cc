@@ -88,15 +88,14 @@ void Conductor::record(Event& event, Stream& stream) {
     event.stream = stream.shared_from_this();
     event.stamp = stamp;
   }
-  enqueue(stream, {"event record",
-                   [this, kept = event.shared_from_this(), mine] {
-                     const std::lock_guard lock(mutex_);
-                     kept->done = std::max(kept->done, mine);
-                     kept->time = Clock::now();
-                   },
-                   nullptr,
-                   {},
-                   {.stamp = stamp}});
+  enqueue(stream, {.name = "event record",
+                   .run =
+                       [this, kept = event.shared_from_this(), mine] {
+                         const std::lock_guard lock(mutex_);
+                         kept->done = std::max(kept->done, mine);
+                         kept->time = Clock::now();
+                       },
+                   .timing = {.stamp = stamp}});
 }
 
 void Conductor::wait_event(Stream& stream, Event& event) {
@@ -109,14 +108,14 @@ void Conductor::wait_event(Stream& stream, Event& event) {
     stamp = event.stamp;
   }
   const auto lost = [kept, wanted] { return kept->done < wanted && kept->stream->fault; };
-  enqueue(stream, {"event wait",
-                   [this, kept, lost] {
-                     const std::lock_guard lock(mutex_);
-                     if (lost()) throw Fault(*kept->stream->fault);
-                   },
-                   [kept, wanted, lost] { return kept->done >= wanted || lost(); },
-                   {},
-                   {.after = stamp}});
+  enqueue(stream, {.name = "event wait",
+                   .run =
+                       [this, kept, lost] {
+                         const std::lock_guard lock(mutex_);
+                         if (lost()) throw Fault(*kept->stream->fault);
+                       },
+                   .ready = [kept, wanted, lost] { return kept->done >= wanted || lost(); },
+                   .timing = {.after = stamp}});
 }
 
 // A stream's thread: its first task, whenever it is this stream's turn.

@@ -25,7 +25,7 @@ namespace cann_sim {
 struct Task {
   std::string name;
   std::function<void()> run;
-  std::function<bool()> ready;
+  std::function<bool()> ready = {};
   std::chrono::milliseconds stall{0};  // how long it stands still before that
   Timing timing = {};
   std::optional<std::chrono::steady_clock::time_point> reached = {};

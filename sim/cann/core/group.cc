@@ -23,14 +23,16 @@ void Group::enqueue(Stream& stream, uint32_t rank, CollectiveCall call, Collecti
   runtime.count("collective:bytes", call.cost.hccs_bytes);
   const std::shared_ptr<Group> self = shared_from_this();
   auto kept = std::make_shared<const CollectiveCall>(std::move(call));
-  runtime.conductor().enqueue(stream, {kept->name,
-                                       [self, index, body, kept] {
-                                         self->run(index, body);
-                                         if (kept->afterwards) kept->afterwards();
-                                       },
-                                       [self, index, rank, kept] { return self->ready(index, rank, *kept); },
-                                       kept->stall,
-                                       {.kind = "collective", .cost = kept->cost, .meeting = time}});
+  runtime.conductor().enqueue(stream,
+                              {.name = kept->name,
+                               .run =
+                                   [self, index, body, kept] {
+                                     self->run(index, body);
+                                     if (kept->afterwards) kept->afterwards();
+                                   },
+                               .ready = [self, index, rank, kept] { return self->ready(index, rank, *kept); },
+                               .stall = kept->stall,
+                               .timing = {.kind = "collective", .cost = kept->cost, .meeting = time}});
 }
 
 std::shared_ptr<MeetingTime> Group::time_of(uint64_t index) {
