@@ -280,7 +280,7 @@ TEST_F(AscendEngine, StepsFailCleanly) {
         failed = true;
         EXPECT_THAT(error.what(), HasSubstr(std::string(call) + ": fails because")) << after;
       }
-      simulator.fail(call, 0, 0);
+      simulator.clear_faults();
     }
     EXPECT_EQ(simulator.count("fault"), 0u) << call << ' ' << after;
     EXPECT_EQ(simulator.leaks(), "") << call << ' ' << after;

@@ -25,9 +25,23 @@ class Simulator {
   uint64_t count(const char* what) const { return get<decltype(cann_sim_count)>("cann_sim_count")(what); }
   void reset_counts() const { get<decltype(cann_sim_reset_counts)>("cann_sim_reset_counts")(); }
   void seed(uint64_t value) const { get<decltype(cann_sim_seed)>("cann_sim_seed")(value); }
-  /// The next call of `call` after `after` others fails.
+  /// A rule as in a CANN_SIM_FAULTS file.
+  void fault(const std::string& rule) const {
+    if (get<decltype(cann_sim_fault)>("cann_sim_fault")(rule.c_str()) != 0)
+      throw std::invalid_argument("no rule: " + rule);
+  }
+  /// The next call of `call` after `after` others fails, once.
   void fail(const char* call, uint64_t after, int code) const {
-    get<decltype(cann_sim_fail)>("cann_sim_fail")(call, after, code);
+    fault(std::string(call) + " nth " + std::to_string(after + 1) + " fail " + std::to_string(code));
+  }
+  void clear_faults() const { get<decltype(cann_sim_clear_faults)>("cann_sim_clear_faults")(); }
+  void record(bool on) const { get<decltype(cann_sim_record)>("cann_sim_record")(on ? 1 : 0); }
+  std::string journal(int device) const {
+    return get<decltype(cann_sim_journal)>("cann_sim_journal")(device);
+  }
+  void write_trace(const std::string& path) const {
+    if (get<decltype(cann_sim_write_trace)>("cann_sim_write_trace")(path.c_str()) != 0)
+      throw std::runtime_error("no trace at " + path);
   }
   uint64_t device_bytes() const { return get<decltype(cann_sim_device_bytes)>("cann_sim_device_bytes")(0); }
   uint64_t pinned_bytes() const { return get<decltype(cann_sim_pinned_bytes)>("cann_sim_pinned_bytes")(); }

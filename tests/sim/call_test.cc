@@ -72,6 +72,22 @@ TEST_F(TwoPhases, TheWorkspaceIsNoOperandsAndOfThisDevice) {
   EXPECT_EQ(run(static_cast<char*>(both) + 1024, workspace), 0) << s.error();
 }
 
+// What is described on one device does not run on another's stream.
+TEST_F(TwoPhases, TheStreamIsOfTheDeviceWhereTheCallWasDescribed) {
+  ASSERT_EQ(describe(), 0);
+  ASSERT_EQ(CANN(aclrtSetDevice)(1), 0);
+  void* scratch = s.allocate(workspace);
+  aclrtStream elsewhere = nullptr;
+  ASSERT_EQ(CANN(aclrtCreateStream)(&elsewhere), 0);
+  EXPECT_EQ(CANN(aclnnMm)(scratch, workspace, executor, elsewhere), ACLNN_ERR_PARAM_INVALID);
+  EXPECT_THAT(s.error(), HasSubstr("aclnnMm: the executor was made on device 0, the stream is of device 1"));
+  EXPECT_EQ(CANN(aclnnMm)(scratch, workspace, executor, s.stream), ACL_ERROR_RT_STREAM_CONTEXT);
+  EXPECT_THAT(s.error(), HasSubstr("the stream belongs to device 0, this thread has device 1"));
+  EXPECT_EQ(CANN(aclrtDestroyStream)(elsewhere), 0);
+  ASSERT_EQ(CANN(aclrtSetDevice)(0), 0);
+  EXPECT_EQ(run(s.allocate(workspace), workspace), 0) << s.error();
+}
+
 TEST_F(TwoPhases, AWorkspaceFreedEarlyIsTold) {
   ASSERT_EQ(describe(), 0);
   void* scratch = s.allocate(workspace);

@@ -130,12 +130,12 @@ TEST_P(Runtime, PinnedMemoryFreedUnderACopyIsTold) {
 
 TEST_P(Runtime, ACallFailsOnDemandOnce) {
   void* data = nullptr;
-  CANN(cann_sim_fail)("aclrtMallocHost", 1, ACL_ERROR_RT_MEMORY_ALLOCATION);
+  CANN(cann_sim_fault)("aclrtMallocHost nth 2 no-memory");
   ASSERT_EQ(CANN(aclrtMallocHost)(&data, 100), 0);
   EXPECT_EQ(CANN(cann_sim_pinned_bytes)(), 100u);
   void* more = nullptr;
   EXPECT_EQ(CANN(aclrtMallocHost)(&more, 100), ACL_ERROR_RT_MEMORY_ALLOCATION);
-  EXPECT_THAT(s.error(), HasSubstr("because a test wants it to"));
+  EXPECT_THAT(s.error(), HasSubstr("because a rule wants it to"));
   ASSERT_EQ(CANN(aclrtMallocHost)(&more, 100), 0);
   EXPECT_EQ(CANN(aclrtFreeHost)(data), 0);
   EXPECT_EQ(CANN(aclrtFreeHost)(more), 0);
@@ -282,6 +282,26 @@ TEST_P(Runtime, AStreamBelongsToItsDevice) {
   EXPECT_EQ(s.sync(), ACL_ERROR_RT_STREAM_CONTEXT);
   ASSERT_EQ(CANN(aclrtSetDevice)(0), 0);
   EXPECT_EQ(s.sync(), 0);
+}
+
+TEST_P(Runtime, CopiesTouchTheirOwnDeviceAlone) {
+  void* here = s.upload<int32_t>(std::vector<int32_t>(16));
+  ASSERT_EQ(CANN(aclrtSetDevice)(1), 0);
+  void* there = s.upload<int32_t>(std::vector<int32_t>(16));
+  aclrtStream stream = nullptr;
+  ASSERT_EQ(CANN(aclrtCreateStream)(&stream), 0);
+  int32_t host = 0;
+  const auto expect_refused = [&](int code) {
+    EXPECT_EQ(code, ACL_ERROR_RT_PARAM_INVALID);
+    EXPECT_THAT(s.error(), HasSubstr("lies on device 0, this thread has device 1"));
+  };
+  expect_refused(CANN(aclrtMemcpy)(&host, 4, here, 4, ACL_MEMCPY_DEVICE_TO_HOST));
+  expect_refused(CANN(aclrtMemcpyAsync)(there, 4, here, 4, ACL_MEMCPY_DEVICE_TO_DEVICE, stream));
+  expect_refused(CANN(aclrtMemset)(here, 4, 0, 4));
+  expect_refused(CANN(aclrtMemsetAsync)(here, 4, 0, 4, stream));
+  EXPECT_EQ(CANN(aclrtMemcpy)(&host, 4, there, 4, ACL_MEMCPY_DEVICE_TO_HOST), 0) << s.error();
+  EXPECT_EQ(CANN(aclrtDestroyStream)(stream), 0);
+  ASSERT_EQ(CANN(aclrtSetDevice)(0), 0);
 }
 
 TEST_P(Runtime, WhatIsLeftOverIsNamed) {

@@ -3,13 +3,13 @@
 #include <cstring>
 
 #include "abi/acl.h"
-#include "core/fault.h"
 #include "core/profile.h"
+#include "core/runtime.h"
 
 using cann_sim::fail;
 
 extern "C" aclError aclsysGetCANNVersion(aclCANNPackageName, aclCANNPackageVersion* version) {
-  return cann_sim::guarded([&] {
+  return cann_sim::entry(__func__, [&] {
     if (!version) fail(ACL_ERROR_INVALID_PARAM, "aclsysGetCANNVersion: null");
     const char* text = cann_sim::profile().version;  // "8.1"
     *version = {};

@@ -2,16 +2,33 @@
 #include "core/fault.h"
 #include "core/runtime.h"
 
+using cann_sim::entry;
 using cann_sim::Event;
 using cann_sim::fail;
-using cann_sim::guarded;
 using cann_sim::Runtime;
 using cann_sim::Stream;
 
 namespace {
 
-aclError create_event(aclrtEvent* event, bool timed) {
-  return guarded([&] {
+aclError create_stream(const char* call, aclrtStream* stream) {
+  return entry(call, [&] {
+    if (!stream) fail(ACL_ERROR_INVALID_PARAM, "aclrtCreateStream: null");
+    *stream = Runtime::get().create_stream();
+  });
+}
+
+aclError synchronize(const char* call, aclrtStream stream, int32_t timeout_ms) {
+  return entry(call, [&] {
+    Runtime& runtime = Runtime::get();
+    Stream& waited = runtime.stream_of(stream, "aclrtSynchronizeStream");
+    runtime.count("sync");
+    runtime.conductor().synchronize(
+        waited, timeout_ms < 0 ? runtime.sync_limit() : std::chrono::milliseconds(timeout_ms));
+  });
+}
+
+aclError create_event(const char* call, aclrtEvent* event, bool timed) {
+  return entry(call, [&] {
     if (!event) fail(ACL_ERROR_INVALID_PARAM, "aclrtCreateEvent: null");
     *event = Runtime::get().create_event(timed);
   });
@@ -22,36 +39,27 @@ aclError create_event(aclrtEvent* event, bool timed) {
 extern "C" {
 
 aclError aclrtCreateStream(aclrtStream* stream) {
-  return aclrtCreateStreamWithConfig(stream, 0, 0);
+  return create_stream(__func__, stream);
 }
 
 aclError aclrtCreateStreamWithConfig(aclrtStream* stream, uint32_t, uint32_t) {
-  return guarded([&] {
-    if (!stream) fail(ACL_ERROR_INVALID_PARAM, "aclrtCreateStream: null");
-    *stream = Runtime::get().create_stream();
-  });
+  return create_stream(__func__, stream);
 }
 
 aclError aclrtDestroyStream(aclrtStream stream) {
-  return guarded([&] { Runtime::get().destroy_stream(static_cast<Stream*>(stream)); });
+  return entry(__func__, [&] { Runtime::get().destroy_stream(static_cast<Stream*>(stream)); });
 }
 
 aclError aclrtSynchronizeStream(aclrtStream stream) {
-  return aclrtSynchronizeStreamWithTimeout(stream, -1);
+  return synchronize(__func__, stream, -1);
 }
 
 aclError aclrtSynchronizeStreamWithTimeout(aclrtStream stream, int32_t timeoutMs) {
-  return guarded([&] {
-    Runtime& runtime = Runtime::get();
-    Stream& waited = runtime.stream_of(stream, "aclrtSynchronizeStream");
-    runtime.count("sync");
-    runtime.conductor().synchronize(
-        waited, timeoutMs < 0 ? runtime.sync_limit() : std::chrono::milliseconds(timeoutMs));
-  });
+  return synchronize(__func__, stream, timeoutMs);
 }
 
 aclError aclrtSynchronizeDevice(void) {
-  return guarded([] {
+  return entry(__func__, [] {
     Runtime& runtime = Runtime::get();
     const int device = runtime.current_device("aclrtSynchronizeDevice", ACL_ERROR_RT_CONTEXT_NULL);
     runtime.count("sync");
@@ -60,7 +68,7 @@ aclError aclrtSynchronizeDevice(void) {
 }
 
 aclError aclrtStreamQuery(aclrtStream stream, aclrtStreamStatus* status) {
-  return guarded([&] {
+  return entry(__func__, [&] {
     if (!status) fail(ACL_ERROR_INVALID_PARAM, "aclrtStreamQuery: null");
     Runtime& runtime = Runtime::get();
     const bool done = runtime.conductor().query(runtime.stream_of(stream, "aclrtStreamQuery"));
@@ -69,23 +77,23 @@ aclError aclrtStreamQuery(aclrtStream stream, aclrtStreamStatus* status) {
 }
 
 aclError aclrtCreateEvent(aclrtEvent* event) {
-  return create_event(event, true);
+  return create_event(__func__, event, true);
 }
 
 aclError aclrtCreateEventWithFlag(aclrtEvent* event, uint32_t) {
-  return create_event(event, true);
+  return create_event(__func__, event, true);
 }
 
 aclError aclrtCreateEventExWithFlag(aclrtEvent* event, uint32_t flag) {
-  return create_event(event, (flag & ACL_EVENT_TIME_LINE) != 0);
+  return create_event(__func__, event, (flag & ACL_EVENT_TIME_LINE) != 0);
 }
 
 aclError aclrtDestroyEvent(aclrtEvent event) {
-  return guarded([&] { Runtime::get().destroy_event(static_cast<Event*>(event)); });
+  return entry(__func__, [&] { Runtime::get().destroy_event(static_cast<Event*>(event)); });
 }
 
 aclError aclrtRecordEvent(aclrtEvent event, aclrtStream stream) {
-  return guarded([&] {
+  return entry(__func__, [&] {
     Runtime& runtime = Runtime::get();
     runtime.conductor().record(runtime.event_of(event, "aclrtRecordEvent"),
                                runtime.stream_of(stream, "aclrtRecordEvent"));
@@ -93,11 +101,11 @@ aclError aclrtRecordEvent(aclrtEvent event, aclrtStream stream) {
 }
 
 aclError aclrtResetEvent(aclrtEvent event, aclrtStream) {
-  return guarded([&] { Runtime::get().event_of(event, "aclrtResetEvent"); });
+  return entry(__func__, [&] { Runtime::get().event_of(event, "aclrtResetEvent"); });
 }
 
 aclError aclrtStreamWaitEvent(aclrtStream stream, aclrtEvent event) {
-  return guarded([&] {
+  return entry(__func__, [&] {
     Runtime& runtime = Runtime::get();
     Event& waited = runtime.event_of(event, "aclrtStreamWaitEvent (stream first, then event)");
     runtime.conductor().wait_event(runtime.stream_of(stream, "aclrtStreamWaitEvent"), waited);
@@ -105,7 +113,7 @@ aclError aclrtStreamWaitEvent(aclrtStream stream, aclrtEvent event) {
 }
 
 aclError aclrtSynchronizeEvent(aclrtEvent event) {
-  return guarded([&] {
+  return entry(__func__, [&] {
     Runtime& runtime = Runtime::get();
     Event& waited = runtime.event_of(event, "aclrtSynchronizeEvent");
     runtime.count("sync");
@@ -114,7 +122,7 @@ aclError aclrtSynchronizeEvent(aclrtEvent event) {
 }
 
 aclError aclrtQueryEventStatus(aclrtEvent event, aclrtEventRecordedStatus* status) {
-  return guarded([&] {
+  return entry(__func__, [&] {
     if (!status) fail(ACL_ERROR_INVALID_PARAM, "aclrtQueryEventStatus: null");
     Runtime& runtime = Runtime::get();
     const bool done = runtime.conductor().query(runtime.event_of(event, "aclrtQueryEventStatus"));
@@ -123,7 +131,7 @@ aclError aclrtQueryEventStatus(aclrtEvent event, aclrtEventRecordedStatus* statu
 }
 
 aclError aclrtEventElapsedTime(float* ms, aclrtEvent start, aclrtEvent end) {
-  return guarded([&] {
+  return entry(__func__, [&] {
     if (!ms) fail(ACL_ERROR_INVALID_PARAM, "aclrtEventElapsedTime: null");
     Runtime& runtime = Runtime::get();
     const Event& a = runtime.event_of(start, "aclrtEventElapsedTime");

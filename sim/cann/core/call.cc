@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <span>
 
+#include "core/garbage.h"
 #include "core/runtime.h"
 
 namespace cann_sim {
@@ -156,6 +158,16 @@ void Call::contiguous(const View& view) const {
          text_of(view.dims), text_of(view.strides));
 }
 
+namespace {
+
+uint64_t bytes_of(const std::vector<View>& views) {
+  uint64_t sum = 0;
+  for (const View& view : views) sum += static_cast<uint64_t>(view.bytes());
+  return sum;
+}
+
+}  // namespace
+
 std::unique_ptr<aclOpExecutor> Call::finish() {
   const auto disjoint = [&](const View& a, const View& b) {
     if (overlap(a, b) && !(may_alias_ && same_memory(a, b)))
@@ -175,6 +187,10 @@ std::unique_ptr<aclOpExecutor> Call::finish() {
   executor->workspace = workspace_;
   executor->body = std::move(body_);
   executor->tensors = std::move(tensors_);
+  executor->cost = {
+      .flops = flops_,
+      .hbm_bytes = moves_.value_or(bytes_of(inputs_) + bytes_of(outputs_) + 2 * bytes_of(both_))};
+  executor->first_written = inputs_.size();
   for (auto* views : {&inputs_, &outputs_, &both_})
     executor->operands.insert(executor->operands.end(), views->begin(), views->end());
   return executor;
@@ -184,17 +200,18 @@ aclnnStatus describe(const char* op, uint64_t* workspace, aclOpExecutor** execut
                      const std::function<void(Call&)>& what) {
   return guarded([&] {
     Runtime& runtime = Runtime::get();
-    runtime.current_device(op, ACLNN_ERR_RUNTIME_ERROR);
+    const int device = runtime.current_device(op, ACLNN_ERR_RUNTIME_ERROR);
     const char* opp = std::getenv("ASCEND_OPP_PATH");
     if (!opp || !*opp)
       fail(ACLNN_ERR_INNER_OPP_PATH_NOT_FOUND, "{}: ASCEND_OPP_PATH is not set (source set_env.sh)", op);
     if (!workspace) fail(ACLNN_ERR_PARAM_NULLPTR, "{}: workspaceSize is null", op);
     if (!executor) fail(ACLNN_ERR_PARAM_NULLPTR, "{}: executor is null", op);
     *executor = nullptr;
-    runtime.may_fail(std::string(op) + "GetWorkspaceSize");
+    runtime.disturb((std::string(op) + "GetWorkspaceSize").c_str());
     Call call(op);
     what(call);
     std::unique_ptr<aclOpExecutor> made = call.finish();
+    made->device = device;
     *workspace = made->workspace;
     runtime.born(made.get(), kExecutor);
     runtime.count(std::string("phase1:") + op);
@@ -232,7 +249,9 @@ aclnnStatus launch(const char* op, void* workspace, uint64_t bytes, aclOpExecuto
     if (executor->op != op)
       fail(ACLNN_ERR_PARAM_INVALID, "{}: the executor was made for {}", op, executor->op);
     Stream& stream = runtime.stream_of(handle, op);
-    runtime.may_fail(op);
+    if (executor->device != stream.device)
+      fail(ACLNN_ERR_PARAM_INVALID, "{}: the executor was made on device {}, the stream is of device {}", op,
+           executor->device, stream.device);
     for (const auto& [tensor, address] : executor->tensors) {
       if (!runtime.alive(tensor, kTensor))
         fail(ACLNN_ERR_PARAM_INVALID, "{}: a tensor was destroyed between phase 1 and phase 2", op);
@@ -254,24 +273,30 @@ aclnnStatus launch(const char* op, void* workspace, uint64_t bytes, aclOpExecuto
       runtime.died(executor, kExecutor);
       kept.reset(executor);
     }
+    // Where the launch itself fails the executor is gone, as where it succeeds.
+    const Disturbance what = runtime.disturbed(op);
     runtime.count("launch");
     runtime.count(std::string("launch:") + op);
     runtime.conductor().enqueue(
-        stream, {op,
-                 [kept, workspace] {
-                   DeviceMemory& memory = Runtime::get().memory();
-                   for (const View& view : kept->operands)
-                     if (view.count() > 0)
-                       memory.check(view.data, static_cast<uint64_t>(view.reach() * size_of(view.dtype)),
-                                    view.label, ACL_ERROR_RT_AICORE_EXCEPTION);
-                   // A kernel uses its workspace: whatever else lies there is lost.
-                   if (kept->workspace > 0)
-                     std::memset(memory.write(workspace, kept->workspace, kept->op + ": workspace",
-                                              ACL_ERROR_RT_AICORE_EXCEPTION),
-                                 0xff, kept->workspace);
-                   kept->body();
-                 },
-                 nullptr});
+        stream, {.name = op,
+                 .run =
+                     [kept, workspace, garbage = what.garbage] {
+                       DeviceMemory& memory = Runtime::get().memory();
+                       for (const View& view : kept->operands)
+                         if (view.count() > 0)
+                           memory.check(view.data, static_cast<uint64_t>(view.reach() * size_of(view.dtype)),
+                                        view.label, ACL_ERROR_RT_AICORE_EXCEPTION);
+                       // A kernel uses its workspace: whatever else lies there is lost.
+                       if (kept->workspace > 0)
+                         std::memset(memory.write(workspace, kept->workspace, kept->op + ": workspace",
+                                                  ACL_ERROR_RT_AICORE_EXCEPTION),
+                                     0xff, kept->workspace);
+                       kept->body();
+                       for (const View& view : std::span(kept->operands).subspan(kept->first_written))
+                         spoil(view, garbage);
+                     },
+                 .stall = what.stall,
+                 .timing = {.kind = "launch", .cost = kept->cost}});
   });
 }
 

@@ -3,10 +3,12 @@
 #include <functional>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "core/cost.h"
 #include "core/fault.h"
 #include "core/handles.h"
 #include "core/view.h"
@@ -14,9 +16,12 @@
 // What phase 1 makes and phase 2 consumes.
 struct aclOpExecutor {
   std::string op;
+  int device = -1;         // where its operands lie
   uint64_t workspace = 0;  // bytes
   std::function<void()> body;
-  std::vector<cann_sim::View> operands;                     // checked again when it runs
+  std::vector<cann_sim::View> operands;  // checked again when it runs
+  cann_sim::Cost cost;
+  size_t first_written = 0;                                 // operands from here on are written
   std::vector<std::pair<const aclTensor*, void*>> tensors;  // whose addresses must stay
   bool repeatable = false;
 };
@@ -65,6 +70,10 @@ class Call {
   void may_alias() { may_alias_ = true; }
 
   void workspace(uint64_t bytes) { workspace_ = bytes; }
+  /// For the model of time: of products, what is multiplied and added; where an operand is not read or
+  /// written as a whole, what is.
+  void flops(double count) { flops_ = count; }
+  void moves(uint64_t bytes) { moves_ = bytes; }
   void run(std::function<void()> body) { body_ = std::move(body); }
 
   std::unique_ptr<aclOpExecutor> finish();
@@ -73,6 +82,8 @@ class Call {
   View view(const char* name, const aclTensor* tensor, DTypes allowed);
   const char* op_;
   uint64_t workspace_ = 0;
+  double flops_ = 0;
+  std::optional<uint64_t> moves_;
   bool may_alias_ = false;
   std::function<void()> body_;
   std::vector<View> inputs_, outputs_, both_;

@@ -24,6 +24,7 @@ Stream* Conductor::open(int device, bool of_device) {
   Stream& stream = *streams_.emplace_back(std::make_shared<Stream>());
   stream.device = device;
   stream.of_device = of_device;
+  stream.number = opened_[device]++;
   stream.thread = std::thread([this, &stream] { serve(stream); });
   return &stream;
 }
@@ -72,6 +73,7 @@ size_t Conductor::open_streams(std::optional<int> device) const {
 
 void Conductor::enqueue(Stream& stream, Task task) {
   const std::lock_guard lock(mutex_);
+  time_.enqueue(task.timing, task.name, stream.device, stream.number);
   stream.tasks.push_back(std::move(task));
   ++queued_;
   pick();
@@ -79,34 +81,41 @@ void Conductor::enqueue(Stream& stream, Task task) {
 
 void Conductor::record(Event& event, Stream& stream) {
   uint64_t mine = 0;
+  const auto stamp = std::make_shared<double>(0);
   {
     const std::lock_guard lock(mutex_);
     mine = ++event.recorded;
     event.stream = stream.shared_from_this();
+    event.stamp = stamp;
   }
-  enqueue(stream, {"event record",
-                   [this, kept = event.shared_from_this(), mine] {
-                     const std::lock_guard lock(mutex_);
-                     kept->done = std::max(kept->done, mine);
-                     kept->time = Clock::now();
-                   },
-                   nullptr});
+  enqueue(stream, {.name = "event record",
+                   .run =
+                       [this, kept = event.shared_from_this(), mine] {
+                         const std::lock_guard lock(mutex_);
+                         kept->done = std::max(kept->done, mine);
+                         kept->time = Clock::now();
+                       },
+                   .timing = {.stamp = stamp}});
 }
 
 void Conductor::wait_event(Stream& stream, Event& event) {
   const std::shared_ptr<Event> kept = event.shared_from_this();
   uint64_t wanted = 0;
+  std::shared_ptr<const double> stamp;
   {
     const std::lock_guard lock(mutex_);
     wanted = event.recorded;
+    stamp = event.stamp;
   }
   const auto lost = [kept, wanted] { return kept->done < wanted && kept->stream->fault; };
-  enqueue(stream, {"event wait",
-                   [this, kept, lost] {
-                     const std::lock_guard lock(mutex_);
-                     if (lost()) throw Fault(*kept->stream->fault);
-                   },
-                   [kept, wanted, lost] { return kept->done >= wanted || lost(); }});
+  enqueue(stream, {.name = "event wait",
+                   .run =
+                       [this, kept, lost] {
+                         const std::lock_guard lock(mutex_);
+                         if (lost()) throw Fault(*kept->stream->fault);
+                       },
+                   .ready = [kept, wanted, lost] { return kept->done >= wanted || lost(); },
+                   .timing = {.after = stamp}});
 }
 
 // A stream's thread: its first task, whenever it is this stream's turn.
@@ -130,6 +139,8 @@ void Conductor::serve(Stream& stream) {
     if (fault) {
       stream.fault = fault;
       ++faults_;
+    } else if (!dead) {
+      stream.now = time_.run(task.timing, stream.now, task.stall);
     }
     stream.tasks.pop_front();
     --queued_;
@@ -139,17 +150,25 @@ void Conductor::serve(Stream& stream) {
   }
 }
 
+bool Conductor::able(Stream& stream) {
+  if (stream.fault) return true;
+  Task& task = stream.tasks.front();
+  if (task.stall.count() > 0) {
+    if (!task.reached) task.reached = Clock::now();
+    if (Clock::now() - *task.reached < task.stall) return false;
+  }
+  time_.reach(task.timing, stream.now, task.stall);
+  return !task.ready || task.ready();
+}
+
 // Gives the turn to one of the streams that could go on. Under the lock.
 void Conductor::pick() {
   if (turn_ || (waiting_ == 0 && queued_ < kMostQueued)) return;
-  std::vector<Stream*> able;
-  for (const auto& stream : streams_) {
-    if (stream->tasks.empty()) continue;
-    const Task& task = stream->tasks.front();
-    if (stream->fault || !task.ready || task.ready()) able.push_back(stream.get());
-  }
-  if (able.empty()) return;
-  turn_ = able[random_() % able.size()];
+  std::vector<Stream*> could;
+  for (const auto& stream : streams_)
+    if (!stream->tasks.empty() && able(*stream)) could.push_back(stream.get());
+  if (could.empty()) return;
+  turn_ = could[random_() % could.size()];
   moved_.notify_all();
 }
 
@@ -166,6 +185,7 @@ void Conductor::synchronize(Stream& stream, std::chrono::milliseconds limit) {
   std::unique_lock lock(mutex_);
   if (!wait(lock, limit, [&] { return stream.tasks.empty(); }))
     time_out("synchronize stream", limit, stream.tasks.front().name);
+  time_.waited("stream", stream.device, stream.now);
   if (stream.fault) throw Fault(*stream.fault);
 }
 
@@ -178,6 +198,10 @@ void Conductor::synchronize_device(int device, std::chrono::milliseconds limit) 
   };
   if (!wait(lock, limit, [&] { return !busy(); }))
     time_out("synchronize device", limit, busy()->tasks.front().name);
+  double now = 0;
+  for (const auto& s : streams_)
+    if (s->device == device) now = std::max(now, s->now);
+  time_.waited("device", device, now);
   for (const auto& s : streams_)
     if (s->device == device && s->fault) throw Fault(*s->fault);
 }
@@ -189,6 +213,7 @@ void Conductor::synchronize_event(Event& event, std::chrono::milliseconds limit)
   if (!wait(lock, limit, [&] { return event.done >= wanted || dead(); }))
     time_out("synchronize event", limit, "other work");
   if (event.done < wanted) throw Fault(*event.stream->fault);
+  time_.waited("event", event.device, event.stamp ? *event.stamp : 0);
 }
 
 void Conductor::step(std::unique_lock<std::mutex>& lock) {
@@ -200,6 +225,7 @@ bool Conductor::query(Stream& stream) {
   std::unique_lock lock(mutex_);
   if (!stream.tasks.empty()) step(lock);
   if (stream.fault) throw Fault(*stream.fault);
+  if (stream.tasks.empty()) time_.saw(stream.now);
   return stream.tasks.empty();
 }
 
@@ -207,6 +233,7 @@ bool Conductor::query(Event& event) {
   std::unique_lock lock(mutex_);
   if (event.done < event.recorded) step(lock);
   if (event.done < event.recorded && event.stream->fault) throw Fault(*event.stream->fault);
+  if (event.done >= event.recorded && event.stamp) time_.saw(*event.stamp);
   return event.done >= event.recorded;
 }
 

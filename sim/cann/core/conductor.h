@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "core/fault.h"
+#include "core/timing.h"
 
 namespace cann_sim {
 
@@ -23,13 +25,18 @@ namespace cann_sim {
 struct Task {
   std::string name;
   std::function<void()> run;
-  std::function<bool()> ready;
+  std::function<bool()> ready = {};
+  std::chrono::milliseconds stall{0};  // how long it stands still before that
+  Timing timing = {};
+  std::optional<std::chrono::steady_clock::time_point> reached = {};
 };
 
 /// A queue with a thread of its own. After a fault nothing on it runs any more.
 struct Stream : std::enable_shared_from_this<Stream> {
   int device = 0;
   bool of_device = false;  // a device's default stream, which nobody destroys
+  int number = 0;          // among those of its device that there were
+  double now = 0;          // by the model of time
   std::deque<Task> tasks;  // the first may be running
   bool closing = false;
   std::optional<Fault> fault;
@@ -42,7 +49,8 @@ struct Event : std::enable_shared_from_this<Event> {
   bool timed = true;  // its time may be asked for
   uint64_t recorded = 0, done = 0;
   std::optional<std::chrono::steady_clock::time_point> time;
-  std::shared_ptr<Stream> stream;  // of the last record
+  std::shared_ptr<Stream> stream;       // of the last record
+  std::shared_ptr<const double> stamp;  // when that is, by the model of time
 };
 
 /// Runs the tasks of all streams, one at a time. Work runs late: nothing moves until a host thread waits (or
@@ -50,7 +58,7 @@ struct Event : std::enable_shared_from_this<Event> {
 /// What no event or synchronisation orders comes in any order.
 class Conductor {
  public:
-  explicit Conductor(uint64_t seed) : random_(seed) {}
+  Conductor(uint64_t seed, const Card& card) : time_(card), random_(seed) {}
 
   void seed(uint64_t seed);
   Stream* open(int device, bool of_device);
@@ -74,6 +82,7 @@ class Conductor {
   uint64_t faults() const { return faults_; }
   void reset_faults() { faults_ = 0; }
 
+  TimeModel& time() { return time_; }
   /// Guards events and what `ready` looks at.
   std::mutex& mutex() { return mutex_; }
   /// Those that somebody must close; of one device, or of all.
@@ -82,13 +91,16 @@ class Conductor {
  private:
   void serve(Stream& stream);
   void pick();
+  bool able(Stream& stream);
   template <class Done>
   bool wait(std::unique_lock<std::mutex>& lock, std::chrono::milliseconds limit, Done done);
   void step(std::unique_lock<std::mutex>& lock);
 
+  TimeModel time_;
   mutable std::mutex mutex_;
   std::condition_variable moved_;
   std::vector<std::shared_ptr<Stream>> streams_;
+  std::map<int, int> opened_;  // streams of each device, closed ones among them
   std::mt19937_64 random_;
   Stream* turn_ = nullptr;  // the one stream that may run its first task
   int waiting_ = 0;         // host threads

@@ -11,18 +11,36 @@ using Clock = std::chrono::steady_clock;
 
 void Group::enqueue(Stream& stream, uint32_t rank, CollectiveCall call, CollectiveBody body) {
   uint64_t index = 0;
+  std::shared_ptr<MeetingTime> time;
   {
     const std::lock_guard lock(mutex_);
     index = next_[rank]++;
+    time = time_of(index);
   }
   Runtime& runtime = Runtime::get();
   runtime.count("collective");
   runtime.count("collective:" + call.name);
+  runtime.count("collective:bytes", call.cost.hccs_bytes);
   const std::shared_ptr<Group> self = shared_from_this();
   auto kept = std::make_shared<const CollectiveCall>(std::move(call));
   runtime.conductor().enqueue(stream,
-                              {kept->name, [self, index, body] { self->run(index, body); },
-                               [self, index, rank, kept] { return self->ready(index, rank, *kept); }});
+                              {.name = kept->name,
+                               .run =
+                                   [self, index, body, kept] {
+                                     self->run(index, body);
+                                     if (kept->afterwards) kept->afterwards();
+                                   },
+                               .ready = [self, index, rank, kept] { return self->ready(index, rank, *kept); },
+                               .stall = kept->stall,
+                               .timing = {.kind = "collective", .cost = kept->cost, .meeting = time}});
+}
+
+std::shared_ptr<MeetingTime> Group::time_of(uint64_t index) {
+  auto& [time, asked] = times_[index];
+  if (!time) time = std::make_shared<MeetingTime>();
+  const auto kept = time;
+  if (++asked == ranks_) times_.erase(index);
+  return kept;
 }
 
 // Its stream has reached the call: the rank has come. Under the conductor's lock.

@@ -27,6 +27,9 @@ struct CollectiveCall {
   uint64_t count = 0;                                        // elements
   std::vector<uint64_t> send_counts = {}, send_displs = {};  // elements, by rank
   std::vector<uint64_t> recv_counts = {}, recv_displs = {};
+  Cost cost = {};                         // of this rank
+  std::chrono::milliseconds stall{0};     // of this rank
+  std::function<void()> afterwards = {};  // on this rank, null: nothing
 };
 
 /// What is to be done once every rank has come: all ranks' calls, in rank order.
@@ -58,6 +61,9 @@ class Group : public std::enable_shared_from_this<Group> {
   const std::chrono::seconds limit_;  // 0: none
   mutable std::mutex mutex_;
   std::map<uint32_t, uint64_t> next_;  // index of each rank's next call
+  /// Where the n-th calls of this process' ranks meet, by the model of time, and how many have asked.
+  std::map<uint64_t, std::pair<std::shared_ptr<MeetingTime>, uint32_t>> times_;
+  std::shared_ptr<MeetingTime> time_of(uint64_t index);
   std::map<uint64_t, Meeting> meetings_;
   std::optional<Fault> failure_;
 };

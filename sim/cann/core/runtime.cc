@@ -1,10 +1,13 @@
 #include "core/runtime.h"
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
+#include <utility>
 
 #include "abi/acl.h"
-#include "abi/sim.h"
+#include "core/entry_points.h"
 
 namespace cann_sim {
 namespace {
@@ -13,11 +16,16 @@ constexpr uint64_t kMostStreams = 1984, kMostEvents = 65536;  // of an A2 or A3 
 
 thread_local int t_device = -1;
 
-uint64_t setting(const char* name, uint64_t otherwise) {
+std::string environment(const char* name) {
   const char* text = std::getenv(name);
-  if (!text || !*text) return otherwise;
+  return text ? text : "";
+}
+
+uint64_t setting(const char* name, uint64_t otherwise) {
+  const std::string text = environment(name);
+  if (text.empty()) return otherwise;
   char* end = nullptr;
-  const uint64_t value = std::strtoull(text, &end, 10);
+  const uint64_t value = std::strtoull(text.c_str(), &end, 10);
   if (*end != '\0') fail(ACL_ERROR_INVALID_PARAM, "{}='{}' is not a whole number", name, text);
   return value;
 }
@@ -34,16 +42,37 @@ Runtime::Runtime()
     : devices_(static_cast<int>(setting("CANN_SIM_DEVICES", 8))),
       sync_limit_(setting("CANN_SIM_SYNC_LIMIT_MS", 60000)),
       memory_(devices_, setting("CANN_SIM_HBM_BYTES", uint64_t{64} << 30)),
-      conductor_(setting("CANN_SIM_SEED", 1)) {}
+      conductor_(setting("CANN_SIM_SEED", 1), card_of(environment("CANN_SIM_CARD"))),
+      faults_(is_entry_point) {}
 
 void Runtime::require_init(const char* call) const {
   if (!initialized_) fail(ACL_ERROR_UNINITIALIZE, "{}: aclInit was not called", call);
 }
 
 void Runtime::init() {
+  {
+    const std::lock_guard lock(mutex_);
+    const std::string path = environment("CANN_SIM_FAULTS");
+    if (!initialized_ && !path.empty()) faults_.read(path);
+  }
+  disturb("aclInit");
   const std::lock_guard lock(mutex_);
   if (initialized_) fail(ACL_ERROR_REPEAT_INITIALIZE, "aclInit was called before");
   initialized_ = true;
+  trace_ = environment("CANN_SIM_TRACE");
+  if (trace_.empty()) return;
+  conductor_.time().timeline().record(true);
+  // Many programs leave aclFinalize out, so that they don't end CANN for others.
+  static const int at_exit = std::atexit([] {
+    if (guarded([] { Runtime::get().write_trace(); }) != 0)
+      std::fprintf(stderr, "CANN_SIM_TRACE: %s\n", take_error());
+  });
+  static_cast<void>(at_exit);
+}
+
+void Runtime::write_trace() {
+  const std::string path = std::exchange(trace_, {});
+  if (!path.empty()) conductor_.time().timeline().write(path, conductor_.time().card());
 }
 
 void Runtime::finalize() {
@@ -59,6 +88,7 @@ void Runtime::finalize() {
     defaults.swap(default_streams_);
   }
   for (const auto& [device, stream] : defaults) conductor_.close(stream);
+  write_trace();
   t_device = -1;
   if (!left.empty()) fail(ACL_ERROR_INTERNAL_ERROR, "aclFinalize: left over:\n{}", left);
 }
@@ -182,27 +212,14 @@ uint64_t Runtime::pinned_bytes() const {
   return sum;
 }
 
-void Runtime::fail_once(const std::string& call, uint64_t after, int code) {
-  const std::lock_guard lock(mutex_);
-  if (code == 0)
-    wishes_.erase(call);
-  else
-    wishes_.insert({call, {after, code}});
+void Runtime::disturb(const char* call) {
+  std::this_thread::sleep_for(disturbed(call).stall);
 }
 
-void Runtime::may_fail(const std::string& call) {
-  const std::lock_guard lock(mutex_);
-  auto [wish, end] = wishes_.equal_range(call);
-  auto due = wishes_.end();
-  for (; wish != end; ++wish)
-    if (wish->second.after == 0)
-      due = wish;
-    else
-      --wish->second.after;
-  if (due == wishes_.end()) return;
-  const int code = due->second.code;
-  wishes_.erase(due);
-  fail(code, "{}: fails because a test wants it to", call);
+Disturbance Runtime::disturbed(const std::string& call) {
+  Disturbance what = faults_.due(call, t_device);
+  if (what.code != 0) fail(what.code, "{}: fails because a rule wants it to ({})", call, what.rule);
+  return what;
 }
 
 void Runtime::count(const std::string& what, uint64_t times) {

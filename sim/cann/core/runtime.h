@@ -3,10 +3,12 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "core/conductor.h"
 #include "core/device_memory.h"
+#include "core/fault_plan.h"
 
 namespace cann_sim {
 
@@ -41,10 +43,11 @@ class Runtime {
   uint64_t pinned_id(const void* data, size_t bytes) const;
   uint64_t pinned_bytes() const;
 
-  /// A test's wish: the call of this name after `after` others fails with `code`, once.
-  void fail_once(const std::string& call, uint64_t after, int code);
-  /// Throws Fault where this call is the one that a test wants to fail.
-  void may_fail(const std::string& call);
+  FaultPlan& faults() { return faults_; }
+  /// A call of this thread, which a rule may disturb: throws Fault, or sleeps.
+  void disturb(const char* call);
+  /// The same for a call that enqueues or writes something: a stall or garbage is left to the caller.
+  Disturbance disturbed(const std::string& call);
 
   void count(const std::string& what, uint64_t times = 1);
   uint64_t counted(const std::string& what) const;
@@ -57,6 +60,8 @@ class Runtime {
   bool alive(const void* object, const char* kind) const;
 
   std::string leaks() const;
+  /// Writes the file that CANN_SIM_TRACE asked for, once.
+  void write_trace();
   std::chrono::milliseconds sync_limit() const { return sync_limit_; }
 
  private:
@@ -69,6 +74,7 @@ class Runtime {
   Conductor conductor_;
   mutable std::mutex mutex_;
   bool initialized_ = false;
+  std::string trace_;  // where the trace is still to be written
   std::map<int, Stream*> default_streams_;
   std::map<Event*, std::shared_ptr<Event>> events_;
   std::map<int, uint64_t> events_of_device_;
@@ -79,12 +85,17 @@ class Runtime {
   std::map<uintptr_t, Pinned> pinned_;  // by start
   uint64_t next_pinned_ = 1;
   std::map<std::string, uint64_t> counts_;
-  struct Wish {
-    uint64_t after = 0;
-    int code = 0;
-  };
-  std::multimap<std::string, Wish> wishes_;
   std::map<const void*, const char*> objects_;
+  FaultPlan faults_;
 };
+
+/// The body of a C entry point that enqueues and writes nothing.
+template <class Body>
+int entry(const char* call, Body&& body) {
+  return guarded([&] {
+    Runtime::get().disturb(call);
+    body();
+  });
+}
 
 }  // namespace cann_sim

@@ -25,8 +25,29 @@ void cann_sim_seed(uint64_t seed) {
   Runtime::get().conductor().seed(seed);
 }
 
-void cann_sim_fail(const char* call, uint64_t after, int code) {
-  Runtime::get().fail_once(call, after, code);
+int cann_sim_fault(const char* rule) {
+  return cann_sim::guarded([&] { Runtime::get().faults().add(rule); });
+}
+
+void cann_sim_clear_faults(void) {
+  Runtime::get().faults().clear();
+}
+
+void cann_sim_record(int on) {
+  Runtime::get().conductor().time().timeline().record(on != 0);
+}
+
+const char* cann_sim_journal(int device) {
+  thread_local std::string text;
+  text = Runtime::get().conductor().time().timeline().journal(device);
+  return text.c_str();
+}
+
+int cann_sim_write_trace(const char* path) {
+  return cann_sim::guarded([&] {
+    cann_sim::TimeModel& time = Runtime::get().conductor().time();
+    time.timeline().write(path, time.card());
+  });
 }
 
 uint64_t cann_sim_device_bytes(int device) {

@@ -17,6 +17,7 @@ struct View {
   int64_t rank() const { return static_cast<int64_t>(dims.size()); }
   int64_t dim(int64_t i) const { return dims[static_cast<size_t>(i < 0 ? rank() + i : i)]; }
   int64_t count() const;
+  int64_t bytes() const { return count() * size_of(dtype); }
   bool contiguous() const;
   /// Elements from the first to the last, both counted; 0 for an empty view.
   int64_t reach() const;

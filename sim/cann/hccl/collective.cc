@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "core/garbage.h"
+#include "hccl/collective_cost.h"
+
 namespace cann_sim {
 
 View buffer(const CollectiveCall& call, uint32_t rank, bool send, uint64_t offset, uint64_t count) {
@@ -56,6 +59,12 @@ void start_collective(HcclComm comm, aclrtStream stream, HcclDataType dtype, Col
   if (!one && send_elems > 0 && recv_elems > 0 && begin(call.send) < begin(call.recv) + recv_elems * size &&
       begin(call.recv) < begin(call.send) + send_elems * size)
     fail(HCCL_E_PARA, "{}: sendBuf and recvBuf overlap", name);
+  call.cost = cost_of(call, communicator.rank, communicator.group->size(), send_elems, recv_elems);
+  const Disturbance what = runtime.disturbed(name);
+  call.stall = what.stall;
+  if (what.garbage != 0)
+    call.afterwards = [received = buffer(call, communicator.rank, false, 0, recv_elems),
+                       seed = what.garbage] { spoil(received, seed); };
   communicator.group->enqueue(on, communicator.rank, std::move(call), std::move(body));
 }
 

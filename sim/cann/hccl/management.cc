@@ -51,6 +51,7 @@ HcclResult HcclGetRootInfo(HcclRootInfo* rootInfo) {
   return guarded_hccl([&] {
     if (!rootInfo) fail(HCCL_E_PTR, "HcclGetRootInfo: null");
     Runtime::get().current_device("HcclGetRootInfo", HCCL_E_RUNTIME);
+    Runtime::get().disturb("HcclGetRootInfo");
     Rendezvouses& all = rendezvouses();
     const std::lock_guard lock(all.mutex);
     const uint64_t id = all.next++;
@@ -68,6 +69,7 @@ HcclResult HcclCommInitRootInfo(uint32_t nRanks, const HcclRootInfo* rootInfo, u
     if (nRanks == 0 || rank >= nRanks)
       fail(HCCL_E_PARA, "HcclCommInitRootInfo: rank {} of {} ranks", rank, nRanks);
     const int device = Runtime::get().current_device("HcclCommInitRootInfo", HCCL_E_RUNTIME);
+    Runtime::get().disturb("HcclCommInitRootInfo");
     const uint64_t id = id_of(*rootInfo);
     Rendezvouses& all = rendezvouses();
     std::unique_lock lock(all.mutex);
@@ -109,6 +111,7 @@ HcclResult HcclCommInitRootInfo(uint32_t nRanks, const HcclRootInfo* rootInfo, u
 HcclResult HcclCommDestroy(HcclComm comm) {
   return guarded_hccl([&] {
     Communicator& communicator = communicator_of(comm, "HcclCommDestroy");
+    Runtime::get().disturb("HcclCommDestroy");
     Runtime::get().died(comm, kCommunicator);
     delete &communicator;
   });
@@ -117,6 +120,7 @@ HcclResult HcclCommDestroy(HcclComm comm) {
 HcclResult HcclGetRankSize(HcclComm comm, uint32_t* rankSize) {
   return guarded_hccl([&] {
     if (!rankSize) fail(HCCL_E_PTR, "HcclGetRankSize: null");
+    Runtime::get().disturb("HcclGetRankSize");
     *rankSize = communicator_of(comm, "HcclGetRankSize").group->size();
   });
 }
@@ -124,6 +128,7 @@ HcclResult HcclGetRankSize(HcclComm comm, uint32_t* rankSize) {
 HcclResult HcclGetRankId(HcclComm comm, uint32_t* rank) {
   return guarded_hccl([&] {
     if (!rank) fail(HCCL_E_PTR, "HcclGetRankId: null");
+    Runtime::get().disturb("HcclGetRankId");
     *rank = communicator_of(comm, "HcclGetRankId").rank;
   });
 }
@@ -131,6 +136,7 @@ HcclResult HcclGetRankId(HcclComm comm, uint32_t* rank) {
 HcclResult HcclGetCommAsyncError(HcclComm comm, HcclResult* asyncError) {
   return guarded_hccl([&] {
     if (!asyncError) fail(HCCL_E_PTR, "HcclGetCommAsyncError: null");
+    Runtime::get().disturb("HcclGetCommAsyncError");
     *asyncError =
         communicator_of(comm, "HcclGetCommAsyncError").group->failure() ? HCCL_E_TIMEOUT : HCCL_SUCCESS;
   });

@@ -7,7 +7,7 @@ using cann_sim::Runtime;
 extern "C" {
 
 aclnnStatus aclSetAclOpExecutorRepeatable(aclOpExecutor* executor) {
-  return cann_sim::guarded([&] {
+  return cann_sim::entry(__func__, [&] {
     if (!Runtime::get().alive(executor, cann_sim::kExecutor))
       fail(ACLNN_ERR_PARAM_INVALID, "aclSetAclOpExecutorRepeatable: not a live executor");
     executor->repeatable = true;
@@ -15,7 +15,7 @@ aclnnStatus aclSetAclOpExecutorRepeatable(aclOpExecutor* executor) {
 }
 
 aclnnStatus aclDestroyAclOpExecutor(aclOpExecutor* executor) {
-  return cann_sim::guarded([&] {
+  return cann_sim::entry(__func__, [&] {
     if (!executor) fail(ACLNN_ERR_PARAM_NULLPTR, "aclDestroyAclOpExecutor: null");
     if (!Runtime::get().died(executor, cann_sim::kExecutor))
       fail(ACLNN_ERR_PARAM_INVALID, "aclDestroyAclOpExecutor: not alive (phase 2 consumes an executor)");

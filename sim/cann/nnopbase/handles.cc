@@ -19,13 +19,26 @@ T* born(T* object, const char* kind) {
 }
 
 template <class T>
-aclnnStatus destroy(const T* object, const char* kind) {
-  return cann_sim::guarded([&] {
+aclnnStatus destroy(const char* call, const T* object, const char* kind) {
+  return cann_sim::entry(call, [&] {
     if (!object) fail(ACLNN_ERR_PARAM_NULLPTR, "destroy {}: null", kind);
     if (!Runtime::get().died(object, kind))
       fail(ACLNN_ERR_PARAM_INVALID, "destroy {}: not alive (destroyed before?)", kind);
     delete object;
   });
+}
+
+// Null where there are no values.
+template <class Array, class T>
+Array* make_array(const char* call, const T* values, uint64_t size, const char* kind) {
+  Array* made = nullptr;
+  cann_sim::entry(call, [&] {
+    if (!values && size > 0) fail(ACLNN_ERR_PARAM_NULLPTR, "{}: value is null", call);
+    auto array = std::make_unique<Array>();
+    array->values.assign(values, values + size);
+    made = born(array.release(), kind);
+  });
+  return made;
 }
 
 void check_tensor(const aclTensor& t, const int64_t* storage, uint64_t storage_rank) {
@@ -53,18 +66,18 @@ void check_tensor(const aclTensor& t, const int64_t* storage, uint64_t storage_r
 extern "C" {
 
 aclnnStatus aclnnInit(const char*) {
-  return ACLNN_SUCCESS;
+  return cann_sim::entry(__func__, [] {});
 }
 
 aclnnStatus aclnnFinalize(void) {
-  return ACLNN_SUCCESS;
+  return cann_sim::entry(__func__, [] {});
 }
 
 aclTensor* aclCreateTensor(const int64_t* viewDims, uint64_t viewDimsNum, aclDataType dataType,
                            const int64_t* stride, int64_t offset, aclFormat format,
                            const int64_t* storageDims, uint64_t storageDimsNum, void* tensorData) {
   aclTensor* made = nullptr;
-  cann_sim::guarded([&] {
+  cann_sim::entry(__func__, [&] {
     if ((!viewDims && viewDimsNum > 0) || (!storageDims && storageDimsNum > 0))
       fail(ACLNN_ERR_PARAM_NULLPTR, "aclCreateTensor: dims are missing");
     auto tensor = std::make_unique<aclTensor>();
@@ -87,7 +100,7 @@ aclTensor* aclCreateTensor(const int64_t* viewDims, uint64_t viewDimsNum, aclDat
 
 aclScalar* aclCreateScalar(void* value, aclDataType dataType) {
   aclScalar* made = nullptr;
-  cann_sim::guarded([&] {
+  cann_sim::entry(__func__, [&] {
     if (!value) fail(ACLNN_ERR_PARAM_NULLPTR, "aclCreateScalar: value is null");
     double number = 0;
     switch (dataType) {
@@ -113,23 +126,20 @@ aclScalar* aclCreateScalar(void* value, aclDataType dataType) {
 }
 
 aclIntArray* aclCreateIntArray(const int64_t* value, uint64_t size) {
-  if (!value && size > 0) return nullptr;
-  return born(new aclIntArray{{value, value + size}}, cann_sim::kIntArray);
+  return make_array<aclIntArray>(__func__, value, size, cann_sim::kIntArray);
 }
 
 aclFloatArray* aclCreateFloatArray(const float* value, uint64_t size) {
-  if (!value && size > 0) return nullptr;
-  return born(new aclFloatArray{{value, value + size}}, cann_sim::kFloatArray);
+  return make_array<aclFloatArray>(__func__, value, size, cann_sim::kFloatArray);
 }
 
 aclBoolArray* aclCreateBoolArray(const bool* value, uint64_t size) {
-  if (!value && size > 0) return nullptr;
-  return born(new aclBoolArray{std::vector<bool>(value, value + size)}, cann_sim::kBoolArray);
+  return make_array<aclBoolArray>(__func__, value, size, cann_sim::kBoolArray);
 }
 
 aclTensorList* aclCreateTensorList(const aclTensor* const* value, uint64_t size) {
   aclTensorList* made = nullptr;
-  cann_sim::guarded([&] {
+  cann_sim::entry(__func__, [&] {
     if (!value && size > 0) fail(ACLNN_ERR_PARAM_NULLPTR, "aclCreateTensorList: null");
     for (uint64_t i = 0; i < size; ++i) {
       if (!Runtime::get().alive(value[i], cann_sim::kTensor))
@@ -144,7 +154,7 @@ aclTensorList* aclCreateTensorList(const aclTensor* const* value, uint64_t size)
 }
 
 aclnnStatus aclDestroyTensor(const aclTensor* tensor) {
-  return cann_sim::guarded([&] {
+  return cann_sim::entry(__func__, [&] {
     if (!tensor) fail(ACLNN_ERR_PARAM_NULLPTR, "aclDestroyTensor: null");
     if (!Runtime::get().alive(tensor, cann_sim::kTensor))
       fail(ACLNN_ERR_PARAM_INVALID, "aclDestroyTensor: not alive (destroyed before, or with its list?)");
@@ -156,23 +166,23 @@ aclnnStatus aclDestroyTensor(const aclTensor* tensor) {
 }
 
 aclnnStatus aclDestroyScalar(const aclScalar* scalar) {
-  return destroy(scalar, cann_sim::kScalar);
+  return destroy(__func__, scalar, cann_sim::kScalar);
 }
 
 aclnnStatus aclDestroyIntArray(const aclIntArray* array) {
-  return destroy(array, cann_sim::kIntArray);
+  return destroy(__func__, array, cann_sim::kIntArray);
 }
 
 aclnnStatus aclDestroyFloatArray(const aclFloatArray* array) {
-  return destroy(array, cann_sim::kFloatArray);
+  return destroy(__func__, array, cann_sim::kFloatArray);
 }
 
 aclnnStatus aclDestroyBoolArray(const aclBoolArray* array) {
-  return destroy(array, cann_sim::kBoolArray);
+  return destroy(__func__, array, cann_sim::kBoolArray);
 }
 
 aclnnStatus aclDestroyTensorList(const aclTensorList* list) {
-  return cann_sim::guarded([&] {
+  return cann_sim::entry(__func__, [&] {
     if (!list) fail(ACLNN_ERR_PARAM_NULLPTR, "aclDestroyTensorList: null");
     if (!Runtime::get().died(list, cann_sim::kTensorList))
       fail(ACLNN_ERR_PARAM_INVALID, "aclDestroyTensorList: not alive (destroyed before?)");
@@ -183,7 +193,7 @@ aclnnStatus aclDestroyTensorList(const aclTensorList* list) {
 }
 
 aclnnStatus aclSetRawTensorAddr(aclTensor* tensor, void* addr) {
-  return cann_sim::guarded([&] {
+  return cann_sim::entry(__func__, [&] {
     if (!Runtime::get().alive(tensor, cann_sim::kTensor))
       fail(ACLNN_ERR_PARAM_INVALID, "aclSetRawTensorAddr: not a live aclTensor");
     tensor->data = addr;
@@ -191,7 +201,7 @@ aclnnStatus aclSetRawTensorAddr(aclTensor* tensor, void* addr) {
 }
 
 aclnnStatus aclGetRawTensorAddr(const aclTensor* tensor, void** addr) {
-  return cann_sim::guarded([&] {
+  return cann_sim::entry(__func__, [&] {
     if (!addr) fail(ACLNN_ERR_PARAM_NULLPTR, "aclGetRawTensorAddr: null");
     if (!Runtime::get().alive(tensor, cann_sim::kTensor))
       fail(ACLNN_ERR_PARAM_INVALID, "aclGetRawTensorAddr: not a live aclTensor");

@@ -9,8 +9,13 @@ namespace longspan::ascend {
 AscendStream::AscendStream(Card& card) : card_(card) {
   card_.enter();
   card_.check(card_.acl().aclrtCreateStream(&handle_), "aclrtCreateStream");
-  for (AclEvent& mark : marks_)
-    card_.check(card_.acl().aclrtCreateEventExWithFlag(&mark, kAclEventSync), "aclrtCreateEventExWithFlag");
+  try {
+    for (AclEvent& mark : marks_)
+      card_.check(card_.acl().aclrtCreateEventExWithFlag(&mark, kAclEventSync), "aclrtCreateEventExWithFlag");
+  } catch (...) {
+    destroy();
+    throw;
+  }
 }
 
 // Failures were told where work was waited for; here only the end of what is under way matters. The thread
@@ -20,9 +25,14 @@ void AscendStream::drain() noexcept {
 }
 
 AscendStream::~AscendStream() {
+  drain();
+  destroy();
+}
+
+void AscendStream::destroy() noexcept {
   if (card_.acl().aclrtSetDevice(card_.device()) != 0) return;
-  card_.acl().aclrtSynchronizeStream(handle_);
-  for (AclEvent mark : marks_) card_.acl().aclrtDestroyEvent(mark);
+  for (AclEvent mark : marks_)
+    if (mark) card_.acl().aclrtDestroyEvent(mark);
   card_.acl().aclrtDestroyStream(handle_);
 }
 

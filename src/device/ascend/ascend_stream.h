@@ -38,6 +38,8 @@ class AscendStream final : public Stream {
   const int32_t* table(Table which, std::span<const int32_t> values);
 
  private:
+  void destroy() noexcept;
+
   Card& card_;
   AclStream handle_ = nullptr;
   bool idle_ = true;  // nothing was enqueued since the last wait

@@ -1,9 +1,8 @@
 // aclnnEmbedding, aclnnIndexSelect, aclnnScatterNdUpdate, aclnnInplaceIndexCopy. An index out of range is a
 // fault found while running.
 
-#include <set>
-
 #include "core/call.h"
+#include "core/rows.h"
 
 using namespace cann_sim;
 
@@ -12,15 +11,6 @@ namespace {
 constexpr DTypes kRows = {ACL_FLOAT, ACL_FLOAT16, ACL_BF16, ACL_INT64, ACL_BOOL, ACL_INT8, ACL_INT32};
 constexpr DTypes kScattered = {ACL_FLOAT, ACL_FLOAT16, ACL_BF16, ACL_INT64, ACL_BOOL, ACL_INT8};
 
-std::vector<int64_t> load_indices(const View& index, int64_t limit) {
-  std::vector<int64_t> values = load_integers(index);
-  for (size_t i = 0; i < values.size(); ++i)
-    if (values[i] < 0 || values[i] >= limit)
-      fail(ACL_ERROR_RT_AICORE_EXCEPTION, "{}[{}] = {} is outside 0..{}", index.label, i, values[i],
-           limit - 1);
-  return values;
-}
-
 // dims with [first, first + 1) replaced by `by`.
 std::vector<int64_t> replaced(std::vector<int64_t> dims, int64_t first, const std::vector<int64_t>& by) {
   dims.erase(dims.begin() + first);
@@ -28,21 +18,14 @@ std::vector<int64_t> replaced(std::vector<int64_t> dims, int64_t first, const st
   return dims;
 }
 
+// Of a table only the rows that are named are read or written.
+uint64_t row_bytes(const View& rows, const View& index) {
+  return static_cast<uint64_t>(2 * rows.bytes() + index.bytes());
+}
+
 void copy_rows(const View& from, const std::vector<int64_t>& rows, const View& to) {
   for (size_t i = 0; i < rows.size(); ++i)
     store_bytes(to.row(static_cast<int64_t>(i)), load_bytes(from.row(rows[i])));
-}
-
-// Row index[i] of `to` becomes row i of `from`.
-void scatter_rows(const View& from, const View& index, const View& to) {
-  const std::vector<int64_t> rows = load_indices(index, to.dim(0));
-  std::set<int64_t> seen;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    if (!seen.insert(rows[i]).second)
-      fail(ACL_ERROR_RT_AICORE_EXCEPTION, "{}: row {} comes twice; which write wins is not defined",
-           index.label, rows[i]);
-    store_bytes(to.row(rows[i]), load_bytes(from.row(static_cast<int64_t>(i))));
-  }
 }
 
 }  // namespace
@@ -60,6 +43,7 @@ aclnnStatus aclnnEmbeddingGetWorkspaceSize(const aclTensor* weight, const aclTen
     wanted.push_back(table.dim(1));
     call.dims(to, wanted);
     for (const View* view : {&table, &index, &to}) call.contiguous(*view);
+    call.moves(row_bytes(to, index));
     call.run([=] {
       copy_rows(table, load_indices(index, table.dim(0)), to.reshaped({index.count(), table.dim(1)}));
     });
@@ -77,6 +61,7 @@ aclnnStatus aclnnIndexSelectGetWorkspaceSize(const aclTensor* self, int64_t dim,
     call.rank(which, 1, 1);
     call.same_dtype(from, to);
     call.dims(to, replaced(from.dims, 0, {which.dim(0)}));
+    call.moves(row_bytes(to, which));
     call.run([=] { copy_rows(from, load_indices(which, from.dim(0)), to); });
   });
 }
@@ -93,6 +78,7 @@ aclnnStatus aclnnScatterNdUpdateGetWorkspaceSize(aclTensor* varRef, const aclTen
     call.require(index.dim(1) == 1, "indices {}: the simulator knows a depth of 1 only", text_of(index.dims));
     call.dims(from, replaced(to.dims, 0, {index.dim(0)}));
     for (const View* view : {&to, &from, &index}) call.contiguous(*view);
+    call.moves(row_bytes(from, index));
     call.run([=] { scatter_rows(from, index, to); });
   });
 }
@@ -107,6 +93,7 @@ aclnnStatus aclnnInplaceIndexCopyGetWorkspaceSize(aclTensor* selfRef, int64_t di
     call.same_dtype(to, from);
     call.rank(which, 1, 1);
     call.dims(from, replaced(to.dims, 0, {which.dim(0)}));
+    call.moves(row_bytes(from, which));
     call.run([=] { scatter_rows(from, which, to); });
   });
 }

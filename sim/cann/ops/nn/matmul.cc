@@ -19,6 +19,7 @@ void describe_product(Call& call, const aclTensor* self, const aclTensor* mat2, 
                text_of(b.dims));
   call.dims(c, {a.dim(0), b.dim(1)});
   call.workspace(4096);
+  call.flops(2.0 * static_cast<double>(a.count()) * static_cast<double>(b.dim(1)));
   call.run([=] {
     const std::vector<float> x = load(a), y = load(b);
     std::vector<float> z(static_cast<size_t>(c.count()));

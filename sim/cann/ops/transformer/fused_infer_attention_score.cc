@@ -168,6 +168,22 @@ void check_attention(Call& call, FusedAttention& a, int64_t heads, int64_t inner
   call.tiling(inner_precise == 0, "innerPrecise {} must be 0 in TND", inner_precise);
 }
 
+// Keys that queries see, and their rows in the pages; the mask stays on the chip.
+void count_work(Call& call, const FusedAttention& a) {
+  double pairs = 0, keys = 0;
+  for (size_t i = 0; i < a.query_ends.size(); ++i) {
+    const auto q = static_cast<double>(a.query_ends[i] - (i ? a.query_ends[i - 1] : 0));
+    const auto kv = static_cast<double>(a.kv_lengths[i]);
+    pairs += q * kv - (a.mask ? q * (q - 1) / 2 : 0);
+    keys += kv;
+  }
+  const auto dims = static_cast<double>(a.key_dim + a.value_dim);
+  call.flops(2 * pairs * static_cast<double>(a.query.dim(1)) * dims);
+  call.moves(static_cast<uint64_t>(a.query.bytes() + a.out.bytes()) +
+             static_cast<uint64_t>(keys * static_cast<double>(a.kv_heads) * dims) *
+                 static_cast<uint64_t>(size_of(a.key.dtype)));
+}
+
 }  // namespace
 
 extern "C" {
@@ -239,6 +255,7 @@ aclnnStatus aclnnFusedInferAttentionScoreV3GetWorkspaceSize(
     check_mask(call, a, attenMask, sparseMode);
     check_outputs(call, a, attentionOut, softmaxLse, softmaxLseFlag);
     call.workspace(uint64_t{1} << 16);
+    count_work(call, a);
     call.run([a] { attend(a); });
   });
 }

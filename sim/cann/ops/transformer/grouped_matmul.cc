@@ -79,6 +79,10 @@ void describe_grouped_matmul(Call& call, const GroupedMatmul& g) {
   call.dims(out, {x.dim(0), w.dim(2)});
   for (const View* view : {&x, &groups, &out}) call.contiguous(*view);
   call.workspace(4096);
+  call.flops(2.0 * static_cast<double>(x.count()) * static_cast<double>(w.dim(2)));
+  // Which groups have rows is on the card: as many as there can be.
+  call.moves(
+      static_cast<uint64_t>(x.bytes() + out.bytes() + std::min(w.dim(0), x.dim(0)) * w.row(0).bytes()));
   call.run([x, w, groups, out, cumulative = g.group_list_type == 0] { run(x, w, groups, cumulative, out); });
 }
 
