@@ -20,7 +20,7 @@ void cann_sim_reset_counts(void);
 void cann_sim_seed(uint64_t seed);
 
 /// The next call of `call` after `after` others fails with `code`, once: aclInit, aclrtGetDeviceCount,
-/// aclrtMalloc, aclrtMallocHost, or an operator ("aclnnMm": its phase 2, "aclnnMmGetWorkspaceSize": phase 1).
+/// aclrtMalloc, aclrtMallocHost, HcclCommInitRootInfo, or an operator ("aclnnMm": its phase 2, "aclnnMmGetWorkspaceSize": phase 1).
 /// Code 0 takes back what was asked of this call.
 void cann_sim_fail(const char* call, uint64_t after, int code);
 

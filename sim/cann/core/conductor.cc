@@ -10,7 +10,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kMostQueued = 4096;  // then work runs although nobody waits
-constexpr std::chrono::milliseconds kPoll(20);
+constexpr std::chrono::milliseconds kPoll(20), kPollOutside(1);
 
 }  // namespace
 
@@ -35,7 +35,7 @@ bool Conductor::wait(std::unique_lock<std::mutex>& lock, std::chrono::millisecon
   bool finished = done();
   while (!finished && Clock::now() < deadline) {
     pick();  // time passes for what has a time limit
-    moved_.wait_for(lock, kPoll);
+    moved_.wait_for(lock, outside_ ? kPollOutside : kPoll);
     finished = done();
   }
   --waiting_;
@@ -143,10 +143,14 @@ void Conductor::serve(Stream& stream) {
 void Conductor::pick() {
   if (turn_ || (waiting_ == 0 && queued_ < kMostQueued)) return;
   std::vector<Stream*> able;
+  outside_ = false;
   for (const auto& stream : streams_) {
     if (stream->tasks.empty()) continue;
     const Task& task = stream->tasks.front();
-    if (stream->fault || !task.ready || task.ready()) able.push_back(stream.get());
+    if (stream->fault || !task.ready || task.ready())
+      able.push_back(stream.get());
+    else
+      outside_ |= task.outside;
   }
   if (able.empty()) return;
   turn_ = able[random_() % able.size()];

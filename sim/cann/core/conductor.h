@@ -19,11 +19,12 @@
 namespace cann_sim {
 
 /// Work on a stream. `ready` is asked, under the conductor's lock, once everything before it on its stream is
-/// done; null: at once.
+/// done; null: at once. `outside`: it waits for other processes, which can't say when they have moved.
 struct Task {
   std::string name;
   std::function<void()> run;
   std::function<bool()> ready;
+  bool outside = false;
 };
 
 /// A queue with a thread of its own. After a fault nothing on it runs any more.
@@ -92,6 +93,7 @@ class Conductor {
   std::mt19937_64 random_;
   Stream* turn_ = nullptr;  // the one stream that may run its first task
   int waiting_ = 0;         // host threads
+  bool outside_ = false;    // some stream stands at a task that waits for other processes
   size_t queued_ = 0;
   std::atomic<uint64_t> faults_ = 0;
 };
