@@ -61,6 +61,13 @@ add_test(NAME resident_memory COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/cli/re
          $<TARGET_FILE:longspan> ${MPIRUN})
 set_tests_properties(resident_memory PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
 
+# On cards of the CANN simulator.
+foreach(what answers lost serve)
+  add_test(NAME hccl_${what} COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/cli/hccl_end_to_end.py ${CMAKE_SOURCE_DIR}
+           $<TARGET_FILE:longspan> ${MPIRUN} ${CMAKE_BINARY_DIR}/sim/cann/8.5 ${what})
+  set_tests_properties(hccl_${what} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 300)
+endforeach()
+
 add_test(NAME mpi_hosts COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/cli/mpi_hosts.py ${CMAKE_SOURCE_DIR}
          $<TARGET_FILE:longspan> $<TARGET_FILE:signal_at_open> ${MPIRUN})
 set_tests_properties(mpi_hosts PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600 SKIP_RETURN_CODE 77)

@@ -60,8 +60,8 @@ struct EngineOptions {
   double comm_timeout_s = 60;  ///< 0.001 .. 1e6; a collective that takes longer means a lost rank; with hccl
                                ///< HCCL's own limit holds ($HCCL_EXEC_TIMEOUT, seconds)
   AscendOptions ascend;        ///< of the ascend backend
-  bool hccl = false;  ///< ascend: a card each for the ranks, from ascend.device on, which meet over HCCL; not
-                      ///< in a job. false: ranks share one card
+  bool hccl = false;  ///< ascend: a card each for the ranks of a host, from ascend.device on, which meet over
+                      ///< HCCL. false: ranks share one card
   std::string chat_template;  ///< "": the folder's; "chatml", "llama3"
   /// The layout's ranks are the processes of this job, one each; null: threads of this process.
   std::shared_ptr<Job> job = {};

@@ -173,6 +173,7 @@ void note_unknown_variables(CommandLine& line) {
 }
 
 // Ranks of one card exchange nothing but KV: other layouts on ascend get cards, unless --comm says otherwise.
+// Ranks with cards are threads of one process, or, where mpirun has started several, processes.
 void settle_comm(CommandLine& line) {
   CommonOptions& common = line.common;
   const LayoutOptions& layout = common.engine.layout;
@@ -185,11 +186,8 @@ void settle_comm(CommandLine& line) {
                 fmt::format("--comm hccl: is for --backend ascend, not {}; use threads or mpi",
                             common.engine.backend));
   const char* launched = std::getenv("OMPI_COMM_WORLD_SIZE");
-  if (common.engine.hccl && launched && std::string(launched) != "1")
-    throw Error(
-        ErrorCode::kNotSupported,
-        "--comm hccl over several processes: not in this build; start one process, whose ranks have a card "
-        "each");
+  const bool one_of_several = launched && std::string(launched) != "1";
+  common.in_job = common.comm == "mpi" || (common.engine.hccl && one_of_several);
 }
 
 // Which exchanges there are depends on whether pages are copied or dealt out.
@@ -220,8 +218,11 @@ void check_rules(const CommandLine& line) {
             fmt::format("{} needs {}: TLS takes a certificate and its key",
                         serve->tls_key.empty() ? "--tls-cert" : "--tls-key",
                         serve->tls_key.empty() ? "--tls-key" : "--tls-cert"));
-    if (line.common.comm == "mpi")
-      throw Error(ErrorCode::kNotSupported, "serve --comm mpi: not in this build; use threads");
+    if (line.common.in_job)
+      throw Error(ErrorCode::kNotSupported,
+                  fmt::format("serve --comm {}: several processes are not in this build; start one, whose "
+                              "ranks are threads",
+                              line.common.comm));
     return;
   }
   if (const auto* load = std::get_if<BenchServeOptions>(&line.command)) {

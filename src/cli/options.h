@@ -16,8 +16,9 @@ namespace longspan::cli {
 /// Flags that every command takes.
 struct CommonOptions {
   EngineOptions engine;
-  std::string comm = "threads";  // "mpi": the ranks are processes; "hccl": they have a card each
+  std::string comm = "threads";  // "hccl": the ranks have a card each
   bool comm_given = false;
+  bool in_job = false;  // the ranks are processes that a launcher has started
   std::string kv_exchange = "auto";
   std::string log_level = "warn";
   bool json = false;   // one object on stdout

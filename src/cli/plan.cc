@@ -23,6 +23,7 @@ constexpr int32_t kWidth = 100;  // columns
 struct Prediction {
   ModelConfig config;
   std::string comm;
+  bool runs = true;    // in this build
   bool apart = false;  // ranks share no memory: a process of this machine, or a card, for each
   bool wide = false;   // steps of few tokens run as one rank on all cores
   Layout layout;
@@ -86,6 +87,7 @@ Prediction predict(const CommonOptions& common, const PlanOptions& options) {
   const EngineOptions& engine = common.engine;
   Prediction p;
   p.comm = common.comm;
+  p.runs = !common.in_job || built_with_mpi();
   p.apart = p.comm != "threads";
   p.config = load_model_config(engine.model);
   p.layout = make_layout(engine.layout, layout_model(p.config));
@@ -247,7 +249,7 @@ std::string plan_json(const Prediction& p, const std::string& exchange) {
   return JsonObject()
       .set("architecture", p.config.architecture_name)
       .set("legal", true)
-      .set("runs_in_this_build", p.comm != "mpi" || built_with_mpi())
+      .set("runs_in_this_build", p.runs)
       .set_json("layout", layout_json(p.layout))
       .set("device", p.device)
       .set("predicted", true)

@@ -133,7 +133,7 @@ int run(const std::vector<std::string>& args, Context& context) {
     }
     set_up_log(line.common.log_level);
     if (line.common.engine.hccl) limit_collectives(line.common.engine.comm_timeout_s);
-    if (line.common.comm == "mpi" && !std::holds_alternative<PlanOptions>(line.command)) {
+    if (line.common.in_job && !std::holds_alternative<PlanOptions>(line.command)) {
       context.catch_interrupts();  // a signal must not end one process before it has said so to the others
       job = line.common.engine.job = context.join_mpi(line.common.engine.comm_timeout_s);
       follows = place_in(*job).rank != 0;

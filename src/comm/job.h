@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -42,6 +43,8 @@ class Job {
 
   /// Throws Error(kRankLost) if the job is lost.
   virtual void require_alive() = 0;
+  /// Why the job is lost; empty while it is not.
+  virtual std::string lost() = 0;
 
   /// Ends the job: every process learns the reason. Never throws; the first reason is kept.
   virtual void abort(std::string_view reason) noexcept = 0;

@@ -13,6 +13,7 @@
 #include "engine/active_request.h"
 #include "engine/job_rules.h"
 #include "engine/open.h"
+#include "engine/rank_setup.h"
 #include "engine/request_rules.h"
 #include "engine/sampler.h"
 #include "engine/step_runner.h"
@@ -420,8 +421,12 @@ void follow_engine(const EngineOptions& options, std::unique_ptr<Device> device)
 namespace {
 
 std::unique_ptr<Device> open_device(const EngineOptions& options) {
-  return together(options.job.get(), "opening the device",
-                  [&] { return make_device(options, load_model_config(options.model).dtype); });
+  Job* const job = options.job.get();
+  const int32_t place = job ? place_on_host(*job) : 0;
+  EngineOptions mine = options;
+  if (options.hccl) mine.ascend.device += place;
+  return together(job, "opening the device",
+                  [&] { return make_device(mine, load_model_config(options.model).dtype); });
 }
 
 }  // namespace

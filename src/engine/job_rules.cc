@@ -14,13 +14,14 @@ namespace {
 
 constexpr size_t kMostConfigBytes = 100'000'000;
 
-void check_size(const Job& job, const Layout& layout) {
+void check_size(const Job& job, const Layout& layout, bool hccl) {
   if (job.size() == layout.tp) return;
   throw Error(
       ErrorCode::kUsage,
-      fmt::format("--comm mpi: a layout of {} rank{} needs as many processes, and the job has {}; start it "
+      fmt::format("--comm {}: a layout of {} rank{} needs as many processes, and the job has {}; start it "
                   "with mpirun -n {}, or choose a layout with --tp {}",
-                  layout.tp, layout.tp == 1 ? "" : "s", job.size(), layout.tp, job.size()));
+                  hccl ? "hccl" : "mpi", layout.tp, layout.tp == 1 ? "" : "s", job.size(), layout.tp,
+                  job.size()));
 }
 
 // What processes must agree on to compute one model. Ranks with copies of a row must have the same bits of
@@ -29,10 +30,10 @@ std::string description(const EngineOptions& options, const ModelConfig& config,
   const char* const dtypes[] = {"auto", "bf16", "f32", "int8"};
   const Layout layout = make_layout(options.layout, layout_model(config));
   std::string text = fmt::format(
-      "{} --page-size {} --min-tokens-to-cut {} --dtype {} --backend {} --comm-timeout {} --kv {}",
+      "{} --page-size {} --min-tokens-to-cut {} --dtype {} --backend {} --comm {} --comm-timeout {} --kv {}",
       to_flags(options.layout), options.page_size, options.min_tokens_to_cut,
       dtypes[static_cast<int>(options.dtype)], options.backend == "npu" ? "ascend" : options.backend,
-      options.comm_timeout_s, options.shard_kv ? "shard" : "replicate");
+      options.hccl ? "hccl" : "mpi", options.comm_timeout_s, options.shard_kv ? "shard" : "replicate");
   if (options.shard_kv) text += fmt::format(" --kv-exchange {}", to_string(options.shard_exchange));
   if (layout.attn_tp > 1 || layout.moe_group(0).size() > 1) text += fmt::format(" on {}", device);
   return text;
@@ -62,7 +63,7 @@ ModelConfig read_config(const EngineOptions& options, std::string_view device) {
   ModelConfig config = together(job, "reading the config", [&] {
     ModelConfig read = load_model_config(options.model);
     check_options(options, read);
-    if (job) check_size(*job, make_layout(options.layout, layout_model(read)));
+    if (job) check_size(*job, make_layout(options.layout, layout_model(read)), options.hccl);
     return read;
   });
   if (job)

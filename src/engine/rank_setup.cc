@@ -4,6 +4,8 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 
 #include "engine/rank_team.h"
 
@@ -33,11 +35,6 @@ void check_exchange(const EngineOptions& options, const Layout& layout, const Mo
     throw Error(
         ErrorCode::kNotSupported,
         fmt::format("backend {}: --comm hccl is for --backend ascend; use threads or mpi", options.backend));
-  if (options.hccl && options.job)
-    throw Error(
-        ErrorCode::kNotSupported,
-        "--comm hccl: cards of several processes are not in this build; start one process, whose ranks "
-        "have a card each");
   if (layout.ep > 1) device.ops().check_split_experts();
   if (device.in_host_memory() || options.hccl) return;
   const bool experts_meet = config.num_experts > 0 && layout.moe_dp != layout.cp;
@@ -49,6 +46,38 @@ void check_exchange(const EngineOptions& options, const Layout& layout, const Mo
           "(is {}), moe_dp must be cp {} (is {}), with --comm threads and --kv-exchange shared; use "
           "--comm hccl, which gives each rank a card",
           options.backend, layout.attn_tp, layout.cp, layout.moe_dp));
+}
+
+int32_t place_on_host(Job& job) {
+  const std::vector<std::string> hosts = exchange_texts(job, this_host(), "hosts");
+  return static_cast<int32_t>(std::count(hosts.begin(), hosts.begin() + job.rank(), hosts[job.rank()]));
+}
+
+std::unique_ptr<Communicator> join_cards_of_job(Job& job, const std::vector<int32_t>& ranks, Device& device,
+                                                const OpContext& ctx) {
+  const bool alone = ranks.size() == 1;
+  const std::string mine = together(&job, "making groups of cards", [&] {
+    if (alone || ranks.front() != job.rank()) return std::string();
+    const std::vector<std::byte> group = device.new_group();
+    return std::string(reinterpret_cast<const char*>(group.data()), group.size());
+  });
+  const std::vector<std::string> groups = exchange_texts(job, mine, "groups of cards");
+  return together(&job, "joining groups of cards", [&]() -> std::unique_ptr<Communicator> {
+    if (alone) return nullptr;
+    const auto place = std::find(ranks.begin(), ranks.end(), job.rank()) - ranks.begin();
+    return device.join_group(std::as_bytes(std::span(groups[ranks.front()])), static_cast<int32_t>(place),
+                             static_cast<int32_t>(ranks.size()), ctx);
+  });
+}
+
+void tell_who_is_lost(Job& job, const std::string& failure) {
+  using namespace std::chrono_literals;
+  const auto give_up = std::chrono::steady_clock::now() + 1s;
+  do {
+    if (const std::string reason = job.lost(); !reason.empty())
+      throw Error(ErrorCode::kRankLost, fmt::format("{}; rank {}: {}", reason, job.rank(), failure));
+    std::this_thread::sleep_for(10ms);
+  } while (std::chrono::steady_clock::now() < give_up);
 }
 
 // A tensor that no rank reads is a mistake; one that another reads is not.

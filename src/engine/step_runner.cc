@@ -57,7 +57,7 @@ StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, 
       device_(std::move(device)) {
   together(job_, "what ranks exchange", [&] {
     check_exchange(options, layout_, config, share_kv_, *device_);
-    for (int32_t rank = 1; options.hccl && rank < layout_.tp; ++rank)
+    for (int32_t rank = 1; options.hccl && !job_ && rank < layout_.tp; ++rank)
       more_devices_.push_back(device_->another(rank));
     return true;
   });
@@ -137,7 +137,7 @@ void StepRunner::make_pools(int32_t processes_on_host) {
     scratch.pages = static_cast<int32_t>(shard_scratch_pages(workspace));
     memory.workspace_bytes = pools * shard_workspace_bytes(workspace, shape, ops);
   }
-  if (job_) memory.workspace_bytes += message_bytes(options_, config_, layout_, ops);
+  if (job_ && !alone) memory.workspace_bytes += message_bytes(options_, config_, layout_, ops);
   pages_ = together(job_, "counting KV pages", [&] { return count_pages(options_, config_, memory); });
   if (job_) {
     for (const std::string& pages : exchange_texts(*job_, std::to_string(pages_), "KV pages"))
@@ -197,16 +197,20 @@ void StepRunner::make_groups() {
 // For each rank of this process its place in its group of this kind; null where it is alone there.
 std::vector<std::unique_ptr<Communicator>> StepRunner::make_group(JobChannel channel,
                                                                   const GroupOf& group_of) {
-  if (options_.hccl) return join_cards(group_of);
+  if (options_.hccl && !job_) return join_cards(group_of);
   const std::chrono::milliseconds limit = comm_timeout(options_.comm_timeout_s);
   if (!job_) return make_rank_groups(layout_.tp, limit, group_of);
   std::vector<std::unique_ptr<Communicator>> mine(1);
-  if (auto group = group_of(job_->rank()); group.size() > 1)
+  const std::vector<int32_t> group = group_of(job_->rank());
+  if (options_.hccl)
+    mine[0] = join_cards_of_job(*job_, group, *device_, context_of(ranks_[0]));
+  else if (group.size() > 1)
     mine[0] = job_->make_group(group, channel, limit);
   return mine;
 }
 
-// The same where cards meet by themselves: the first rank of a group makes what its ranks find each other by.
+// The same where the cards of one process meet by themselves: the first rank of a group makes what its ranks
+// find each other by.
 std::vector<std::unique_ptr<Communicator>> StepRunner::join_cards(const GroupOf& group_of) {
   std::map<int32_t, std::vector<std::byte>> roots;  // by a group's first rank
   for (size_t i = 0; i < ranks_.size(); ++i) {
@@ -386,15 +390,20 @@ StepOutput StepRunner::run_here(const Batch& batch, const StepWants& wants) {
   if (plan.any_cut) output.rank_tokens = plan.tokens_of_ranks();
   const int ranks = static_cast<int>(ranks_.size()) - has_wide_rank_;
   const int first = wide ? ranks : 0;
-  team_->run(
-      first, wide ? first + 1 : ranks,
-      [&](int worker) { run_rank(ranks_[worker], batch, plan, wants, output); },
-      [&](int worker, const std::string& what) {
-        const std::string reason = fmt::format("rank {} failed: {}", wide ? 0 : rank_of(worker), what);
-        for (const Rank& rank : ranks_)
-          for (const auto* comm : {&rank.kv, &rank.attn_tp, &rank.moe})
-            if (*comm) (*comm)->abort(reason);
-      });
+  try {
+    team_->run(
+        first, wide ? first + 1 : ranks,
+        [&](int worker) { run_rank(ranks_[worker], batch, plan, wants, output); },
+        [&](int worker, const std::string& what) {
+          const std::string reason = fmt::format("rank {} failed: {}", wide ? 0 : rank_of(worker), what);
+          for (const Rank& rank : ranks_)
+            for (const auto* comm : {&rank.kv, &rank.attn_tp, &rank.moe})
+              if (*comm) (*comm)->abort(reason);
+        });
+  } catch (const std::exception& failure) {
+    if (job_ && options_.hccl) tell_who_is_lost(*job_, failure.what());
+    throw;
+  }
   if (orders_) orders_->collect(plan, wants, config_.vocab_size, output);
   return output;
 }

@@ -4,6 +4,9 @@
 #include <longspan/engine.h>
 #include <longspan/error.h>
 
+#include <functional>
+#include <thread>
+
 #include "ascend/simulator.h"
 #include "engine/golden_check.h"
 #include "engine/thread_job.h"
@@ -14,6 +17,7 @@ namespace longspan {
 namespace {
 
 using testing::AllOf;
+using testing::Each;
 using testing::HasSubstr;
 using testing_support::GoldenPrompt;
 using testing_support::Simulator;
@@ -74,12 +78,65 @@ TEST_F(AscendEngine, RanksWithoutACardAreRefused) {
   EXPECT_THAT(refusal(many), HasSubstr("--comm hccl is for --backend ascend"));
 }
 
-TEST_F(AscendEngine, CardsOfSeveralProcessesAreRefused) {
-  EngineOptions in_job = options("llama_llama3", 1);
-  in_job.hccl = true;
-  in_job.job = std::make_shared<testing_support::ThreadJob>(
-      std::make_shared<testing_support::ThreadJob::Groups>(), 0, 1);
-  EXPECT_THAT(refusal(in_job), HasSubstr("cards of several processes are not in this build"));
+/// The processes of a job, as threads: rank 0 leads, the others follow. Each one's error, or nothing.
+std::vector<std::string> run_job(const EngineOptions& options, int32_t size,
+                                 const std::function<void(Engine&)>& lead) {
+  const auto groups = std::make_shared<testing_support::ThreadJob::Groups>();
+  std::vector<std::string> errors(size);
+  std::vector<std::thread> processes;
+  for (int32_t rank = 0; rank < size; ++rank) {
+    processes.emplace_back([&, rank] {
+      EngineOptions mine = options;
+      mine.job = std::make_shared<testing_support::ThreadJob>(groups, rank, size);
+      try {
+        if (rank == 0)
+          lead(*Engine::open(mine));
+        else
+          Engine::follow(mine);
+      } catch (const Error& error) {
+        errors[rank] = error.what();
+      }
+    });
+  }
+  for (std::thread& process : processes) process.join();
+  return errors;
+}
+
+// Where ranks are processes of a job each takes the card of its place on its host.
+TEST_F(AscendEngine, ProcessesHaveACardEach) {
+  const Simulator simulator("8.5");
+  EngineOptions o = options("qwen3_moe_wide_heads", 2);
+  o.layout = {.tp = 4, .cp = 2, .moe_dp = 2, .ep = 1};
+  o.hccl = true;
+  o.ascend.device = 3;
+  const auto golden = testing_support::load_golden_model("qwen3_moe_wide_heads");
+  const auto answer = [&](Engine& engine) {
+    return engine.generate(testing_support::greedy_request(golden.prompts[0], true));
+  };
+  const Result threads = answer(*Engine::open(o));
+  Result processes;
+  simulator.reset_counts();
+  const auto errors = run_job(o, 4, [&](Engine& engine) { processes = answer(engine); });
+  EXPECT_EQ(errors, std::vector<std::string>(4));
+  EXPECT_GT(simulator.count("collective:HcclAllGatherV"), 0u);
+  EXPECT_EQ(processes.token_ids, threads.token_ids);
+  EXPECT_EQ(processes.prompt_logprobs, threads.prompt_logprobs);
+  EXPECT_EQ(simulator.leaks(), "");
+  o.ascend.device = 5;  // of 8
+  EXPECT_THAT(run_job(o, 4, [](Engine&) { FAIL(); }),
+              Each(AllOf(HasSubstr("rank 3: backend ascend: device 8 is not there: 8 devices"),
+                         HasSubstr("each rank on a host takes a device"))));
+}
+
+// What keeps one of them from its group is told to all, and nobody waits for it.
+TEST_F(AscendEngine, AProcessThatCannotJoinIsTold) {
+  setenv("HCCL_CONNECT_TIMEOUT", "1", 1);
+  const Simulator simulator("8.5");
+  EngineOptions o = options("llama_llama3", 2);
+  o.hccl = true;
+  simulator.fail("HcclCommInitRootInfo", 1, 9);
+  EXPECT_THAT(run_job(o, 2, [](Engine&) { FAIL(); }), Each(HasSubstr("HcclCommInitRootInfo failed with 9")));
+  unsetenv("HCCL_CONNECT_TIMEOUT");
 }
 
 TEST_F(AscendEngine, SplitExpertsNeedTheirOperator) {
@@ -346,6 +403,26 @@ TEST_F(AscendEngine, AFailedRankReleasesTheOthersOverHccl) {
       EXPECT_THAT(error.what(), HasSubstr("aclnnFusedInferAttentionScoreV3GetWorkspaceSize: fails because"));
     }
   }
+  unsetenv("HCCL_EXEC_TIMEOUT");
+  EXPECT_EQ(simulator.leaks(), "");
+}
+
+// Where ranks are processes the job tells those who wait for their cards who it was.
+TEST_F(AscendEngine, AFailedProcessIsNamedToTheOthers) {
+  setenv("HCCL_EXEC_TIMEOUT", "3", 1);
+  const Simulator simulator("8.5");
+  EngineOptions o = options("qwen3_moe_wide_heads", 2);
+  o.hccl = true;
+  const auto errors = run_job(o, 2, [&](Engine& engine) {
+    Request request;
+    request.prompt = std::vector<int32_t>(40, 7);
+    request.sampling.max_tokens = 1;
+    engine.submit(std::move(request));
+    simulator.fail("aclnnFusedInferAttentionScoreV3GetWorkspaceSize", 2, 561002);
+    engine.step();
+  });
+  EXPECT_THAT(errors, Each(HasSubstr("aclnnFusedInferAttentionScoreV3GetWorkspaceSize: fails because")));
+  EXPECT_THAT(errors, testing::Contains(AllOf(HasSubstr("failed: "), HasSubstr("EI0002"))));
   unsetenv("HCCL_EXEC_TIMEOUT");
   EXPECT_EQ(simulator.leaks(), "");
 }

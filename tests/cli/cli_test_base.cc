@@ -48,6 +48,7 @@ class FakeJob final : public Job {
   }
   int64_t staging_bytes() const override { return 0; }
   void require_alive() override {}
+  std::string lost() override { return {}; }
   void abort(std::string_view) noexcept override {}
   void leave() override {}
 

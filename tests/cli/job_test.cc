@@ -39,6 +39,21 @@ TEST_F(JobTest, CardsHaveTheTimeLimit) {
   unsetenv("HCCL_EXEC_TIMEOUT");
 }
 
+// Cards of several processes: the same flags, but mpirun has started them.
+TEST_F(JobTest, CardsOfProcessesJoinAJob) {
+  const std::vector<std::string> args = {"generate", "-m", "M", "--backend", "ascend", "--tp", "2", "-p", "hello"};
+  setenv("OMPI_COMM_WORLD_SIZE", "2", 1);
+  EXPECT_EQ(run(args).code, kExitOk);
+  ASSERT_EQ(script_.opened.size(), 1u);
+  EXPECT_TRUE(script_.opened[0].hccl);
+  EXPECT_NE(script_.opened[0].job, nullptr);
+  script_.job_rank = 1;
+  EXPECT_EQ(run(args).code, kExitOk);
+  EXPECT_EQ(script_.followed.size(), 1u);
+  unsetenv("OMPI_COMM_WORLD_SIZE");
+  unsetenv("HCCL_EXEC_TIMEOUT");
+}
+
 // Nothing is read or written where the requests are not.
 TEST_F(JobTest, TheOthersFollowInSilence) {
   script_.job_rank = 2;

@@ -242,10 +242,6 @@ TEST(Options, RefusedByName) {
   EXPECT_THAT(
       refusal_of_flag({"--backend", "ascend", "--comm", "hccl", "--cp", "2", "--kv-exchange", "shared"}),
       HasSubstr("cards share no memory; use auto or gather, or --comm threads"));
-  setenv("OMPI_COMM_WORLD_SIZE", "2", 1);
-  EXPECT_THAT(refusal_of_flag({"--backend", "ascend", "--comm", "hccl"}),
-              HasSubstr("not_supported: --comm hccl over several processes"));
-  unsetenv("OMPI_COMM_WORLD_SIZE");
   EXPECT_EQ(refusal_of_flag({"--comm", "mpi", "--kv-exchange", "gather"}), "accepted");
   EXPECT_THAT(refusal_of_flag({"--comm", "mpi", "--kv-exchange", "shared"}), HasSubstr("use auto or gather"));
   for (const char* exchange : {"auto", "gather-kv", "gather-q", "ring"}) {
@@ -294,6 +290,26 @@ TEST(Options, RanksGetCards) {
       comm({"--attention-backend", "ascend", "--tp-size", "4", "--moe-dp-size", "2", "--attn-cp-size", "2"}),
       "hccl");
   EXPECT_EQ(comm({"--backend", "ascend", "--tp", "2", "--comm", "threads"}), "threads");
+}
+
+// Ranks with cards are processes where a launcher has started several; others only where that is said.
+TEST(Options, RanksWithCardsMayBeProcesses) {
+  const auto in_job = [](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"batch", "-m", "M", "-i", "I", "-o", "O"});
+    return parse(flags).common.in_job;
+  };
+  const std::vector<std::string> serving = {"--attention-backend", "ascend", "--tp-size",      "4",
+                                            "--moe-dp-size",       "2",      "--attn-cp-size", "2"};
+  EXPECT_FALSE(in_job(serving));
+  EXPECT_TRUE(in_job({"--comm", "mpi"}));
+  setenv("OMPI_COMM_WORLD_SIZE", "1", 1);
+  EXPECT_FALSE(in_job(serving));
+  setenv("OMPI_COMM_WORLD_SIZE", "4", 1);
+  EXPECT_TRUE(in_job(serving));
+  EXPECT_TRUE(in_job({"--backend", "ascend", "--cp", "2", "--comm", "hccl"}));
+  EXPECT_FALSE(in_job({"--backend", "ascend", "--cp", "2"})) << "each by itself";
+  EXPECT_THAT(refusal({"serve", "--backend", "ascend", "--tp", "2"}), HasSubstr("not_supported: serve --comm hccl"));
+  unsetenv("OMPI_COMM_WORLD_SIZE");
 }
 
 TEST(Options, ReadsTheVariablesOfCann) {

@@ -29,6 +29,10 @@ class ThreadJob final : public Job {
                                            std::optional<std::chrono::milliseconds> limit) override;
   int64_t staging_bytes() const override { return 0; }
   void require_alive() override {}
+  std::string lost() override {
+    const std::lock_guard lock(groups_->mutex);
+    return groups_->dead;
+  }
   void abort(std::string_view reason) noexcept override;
   void leave() override {}
 

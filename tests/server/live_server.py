@@ -40,6 +40,8 @@ class Server:
         self.process = subprocess.Popen([longspan, "serve", "--port", "0", *flags], stderr=subprocess.PIPE, text=True,
                                         env={**os.environ, **(env or {})})
         line = self.process.stderr.readline()
+        while line.startswith("longspan: note: "):
+            line = self.process.stderr.readline()
         if f"listening at {self.scheme()}://" not in line:
             self.process.kill()
             raise RuntimeError(f"the server did not start: {line}{self.process.stderr.read()}")

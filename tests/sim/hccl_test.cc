@@ -6,26 +6,13 @@
 #include <numeric>
 #include <thread>
 
-#include "sim/cann.h"
+#include "sim/hccl_rounds.h"
 
 namespace cann_test {
 namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-struct RankSession {
-  Session s;
-  Cann& cann = s.cann;
-  uint32_t rank;
-  HcclComm comm = nullptr;
-
-  RankSession(const char* release, uint32_t ranks, const HcclRootInfo& root, uint32_t r)
-      : s(release, static_cast<int>(r)), rank(r) {
-    EXPECT_EQ(CANN(HcclCommInitRootInfo)(ranks, &root, r, &comm), HCCL_SUCCESS) << s.error();
-  }
-  ~RankSession() { EXPECT_EQ(CANN(HcclCommDestroy)(comm), HCCL_SUCCESS); }
-};
 
 /// Runs body on `ranks` threads that share a communicator.
 template <class Body>

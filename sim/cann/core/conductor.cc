@@ -10,7 +10,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kMostQueued = 4096;  // then work runs although nobody waits
-constexpr std::chrono::milliseconds kPoll(20);
+constexpr std::chrono::milliseconds kPoll(20), kPollOutside(1);
 
 }  // namespace
 
@@ -36,7 +36,7 @@ bool Conductor::wait(std::unique_lock<std::mutex>& lock, std::chrono::millisecon
   bool finished = done();
   while (!finished && Clock::now() < deadline) {
     pick();  // time passes for what has a time limit
-    moved_.wait_for(lock, kPoll);
+    moved_.wait_for(lock, outside_ ? kPollOutside : kPoll);
     finished = done();
   }
   --waiting_;
@@ -165,8 +165,14 @@ bool Conductor::able(Stream& stream) {
 void Conductor::pick() {
   if (turn_ || (waiting_ == 0 && queued_ < kMostQueued)) return;
   std::vector<Stream*> could;
-  for (const auto& stream : streams_)
-    if (!stream->tasks.empty() && able(*stream)) could.push_back(stream.get());
+  outside_ = false;
+  for (const auto& stream : streams_) {
+    if (stream->tasks.empty()) continue;
+    if (able(*stream))
+      could.push_back(stream.get());
+    else
+      outside_ |= stream->tasks.front().outside;
+  }
   if (could.empty()) return;
   turn_ = could[random_() % could.size()];
   moved_.notify_all();

@@ -21,11 +21,12 @@
 namespace cann_sim {
 
 /// Work on a stream. `ready` is asked, under the conductor's lock, once everything before it on its stream is
-/// done; null: at once.
+/// done; null: at once. `outside`: it waits for other processes, which can't say when they have moved.
 struct Task {
   std::string name;
   std::function<void()> run;
   std::function<bool()> ready = {};
+  bool outside = false;
   std::chrono::milliseconds stall{0};  // how long it stands still before that
   Timing timing = {};
   std::optional<std::chrono::steady_clock::time_point> reached = {};
@@ -104,6 +105,7 @@ class Conductor {
   std::mt19937_64 random_;
   Stream* turn_ = nullptr;  // the one stream that may run its first task
   int waiting_ = 0;         // host threads
+  bool outside_ = false;    // some stream stands at a task that waits for other processes
   size_t queued_ = 0;
   std::atomic<uint64_t> faults_ = 0;
 };

@@ -1,113 +1,43 @@
 #include "core/group.h"
 
+#include <fmt/ranges.h>
+
 #include "core/handles.h"
 
 namespace cann_sim {
-namespace {
 
-using Clock = std::chrono::steady_clock;
+View buffer(const CollectiveCall& call, uint32_t rank, bool send, uint64_t offset, uint64_t count) {
+  return {.label = fmt::format("{}: {} of rank {}", call.name, send ? "sendBuf" : "recvBuf", rank),
+          .dims = {static_cast<int64_t>(count)},
+          .strides = {1},
+          .dtype = call.dtype,
+          .data = static_cast<char*>(send ? call.send : call.recv) +
+                  offset * static_cast<uint64_t>(size_of(call.dtype))};
+}
 
-}  // namespace
-
-void Group::enqueue(Stream& stream, uint32_t rank, CollectiveCall call, CollectiveBody body) {
-  uint64_t index = 0;
-  std::shared_ptr<MeetingTime> time;
-  {
-    const std::lock_guard lock(mutex_);
-    index = next_[rank]++;
-    time = time_of(index);
+void compare(const std::vector<CollectiveCall>& calls) {
+  const CollectiveCall& first = calls[0];
+  for (uint32_t rank = 1; rank < calls.size(); ++rank) {
+    const CollectiveCall& call = calls[rank];
+    if (call.name != first.name || call.agreed != first.agreed)
+      fail(ACL_ERROR_RT_AICORE_EXCEPTION,
+           "EI0002: collectives disagree: rank 0 is in {} ({}), rank {} in {} ({})", first.name, first.agreed,
+           rank, call.name, call.agreed);
   }
+}
+
+Fault never_came(const std::string& collective, int64_t seconds, const std::vector<uint32_t>& missing,
+                 uint32_t ranks) {
+  return {ACL_ERROR_RT_AICORE_EXCEPTION,
+          fmt::format("EI0002: {}: notify wait time-out after {} s; ranks that never came: {} of {}",
+                      collective, seconds, fmt::join(missing, ", "), ranks)};
+}
+
+void count_collective(const CollectiveCall& call) {
   Runtime& runtime = Runtime::get();
   runtime.count("collective");
   runtime.count("collective:" + call.name);
   runtime.count("collective:bytes", call.cost.hccs_bytes);
-  const std::shared_ptr<Group> self = shared_from_this();
-  auto kept = std::make_shared<const CollectiveCall>(std::move(call));
-  runtime.conductor().enqueue(stream,
-                              {.name = kept->name,
-                               .run =
-                                   [self, index, body, kept] {
-                                     self->run(index, body);
-                                     if (kept->afterwards) kept->afterwards();
-                                   },
-                               .ready = [self, index, rank, kept] { return self->ready(index, rank, *kept); },
-                               .stall = kept->stall,
-                               .timing = {.kind = "collective", .cost = kept->cost, .meeting = time}});
-}
-
-std::shared_ptr<MeetingTime> Group::time_of(uint64_t index) {
-  auto& [time, asked] = times_[index];
-  if (!time) time = std::make_shared<MeetingTime>();
-  const auto kept = time;
-  if (++asked == ranks_) times_.erase(index);
-  return kept;
-}
-
-// Its stream has reached the call: the rank has come. Under the conductor's lock.
-bool Group::ready(uint64_t index, uint32_t rank, const CollectiveCall& call) {
-  const std::lock_guard lock(mutex_);
-  Meeting& meeting = meetings_[index];
-  if (meeting.calls.empty()) {
-    meeting.calls.resize(ranks_);
-    meeting.first = Clock::now();
-  }
-  if (!meeting.calls[rank]) {
-    meeting.calls[rank] = call;
-    ++meeting.arrived;
-  }
-  const bool late = limit_.count() > 0 && Clock::now() - meeting.first >= limit_;
-  return failure_ || meeting.done || meeting.arrived == ranks_ || late;
-}
-
-void Group::run(uint64_t index, const CollectiveBody& body) {
-  const std::lock_guard lock(mutex_);
-  if (failure_) throw Fault(*failure_);
-  Meeting& meeting = meetings_[index];
-  if (meeting.done) {
-    if (--meeting.arrived == 0) meetings_.erase(index);
-    return;
-  }
-  try {
-    compare(meeting);
-    std::vector<CollectiveCall> calls;
-    for (const auto& call : meeting.calls) calls.push_back(*call);
-    body(calls);
-  } catch (const Fault& fault) {
-    failure_ = fault;
-    throw;
-  }
-  meeting.done = true;
-  if (--meeting.arrived == 0) meetings_.erase(index);
-}
-
-void Group::compare(const Meeting& meeting) const {
-  std::string missing;
-  const CollectiveCall* first = nullptr;
-  uint32_t first_rank = 0;
-  for (uint32_t rank = 0; rank < ranks_; ++rank) {
-    if (!meeting.calls[rank]) {
-      missing += (missing.empty() ? "" : ", ") + std::to_string(rank);
-    } else if (!first) {
-      first = &*meeting.calls[rank];
-      first_rank = rank;
-    }
-  }
-  if (!missing.empty())
-    fail(ACL_ERROR_RT_AICORE_EXCEPTION,
-         "EI0002: {}: notify wait time-out after {} s; ranks that never came: {} of {}", first->name,
-         limit_.count(), missing, ranks_);
-  for (uint32_t rank = 0; rank < ranks_; ++rank) {
-    const CollectiveCall& call = *meeting.calls[rank];
-    if (call.name != first->name || call.agreed != first->agreed)
-      fail(ACL_ERROR_RT_AICORE_EXCEPTION,
-           "EI0002: collectives disagree: rank {} is in {} ({}), rank {} in {} ({})", first_rank, first->name,
-           first->agreed, rank, call.name, call.agreed);
-  }
-}
-
-std::optional<Fault> Group::failure() const {
-  const std::lock_guard lock(mutex_);
-  return failure_;
 }
 
 Communicator& communicator_of(HcclComm handle, const char* call) {

@@ -2,15 +2,17 @@
 
 #include <chrono>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "abi/hccl.h"
+#include "core/cost.h"
 #include "core/fault.h"
 #include "core/runtime.h"
+#include "core/view.h"
 
 namespace cann_sim {
 
@@ -27,46 +29,52 @@ struct CollectiveCall {
   uint64_t count = 0;                                        // elements
   std::vector<uint64_t> send_counts = {}, send_displs = {};  // elements, by rank
   std::vector<uint64_t> recv_counts = {}, recv_displs = {};
+  /// Parts of the send buffer that are read: the first element, how many. Not given: all of it.
+  using Parts = std::vector<std::pair<uint64_t, uint64_t>>;
+  std::optional<Parts> read = {};
   Cost cost = {};                         // of this rank
   std::chrono::milliseconds stall{0};     // of this rank
   std::function<void()> afterwards = {};  // on this rank, null: nothing
 };
 
-/// What is to be done once every rank has come: all ranks' calls, in rank order.
-using CollectiveBody = std::function<void(const std::vector<CollectiveCall>&)>;
+/// `count` elements at element `offset` of a rank's buffer.
+View buffer(const CollectiveCall& call, uint32_t rank, bool send, uint64_t offset, uint64_t count);
 
-/// The ranks that made a communicator of one root info. Threads of one process.
+/// A collective to which every rank has come.
+class Meeting {
+ public:
+  Meeting(std::vector<CollectiveCall> of_ranks, std::vector<uint32_t> whose)
+      : calls(std::move(of_ranks)), here(std::move(whose)) {}
+  virtual ~Meeting() = default;
+
+  /// Bytes of `count` elements at element `offset` of a rank's send buffer, wherever it lies.
+  virtual std::vector<char> sent(uint32_t rank, uint64_t offset, uint64_t count) const = 0;
+
+  const std::vector<CollectiveCall> calls;  // in rank order; only of those here with addresses and recv_displs
+  const std::vector<uint32_t> here;         // ranks that get their results now
+};
+
+/// Stores what the ranks that are here receive; with one buffer for both, once all of it was read.
+using CollectiveBody = std::function<void(const Meeting&)>;
+
+/// A communicator's ranks, as one or several of them see it.
 class Group : public std::enable_shared_from_this<Group> {
  public:
-  Group(uint32_t ranks, std::chrono::seconds limit) : ranks_(ranks), limit_(limit) {}
-  uint32_t size() const { return ranks_; }
-
+  virtual ~Group() = default;
+  virtual uint32_t size() const = 0;
   /// Enqueues rank's next collective on its stream. The ranks' n-th calls belong together; they are compared
   /// when all have come. One that never comes fails the others when the time limit has passed.
-  void enqueue(Stream& stream, uint32_t rank, CollectiveCall call, CollectiveBody body);
-  std::optional<Fault> failure() const;
-
- private:
-  struct Meeting {
-    std::vector<std::optional<CollectiveCall>> calls;
-    uint32_t arrived = 0;
-    std::chrono::steady_clock::time_point first;
-    bool done = false;
-  };
-  bool ready(uint64_t index, uint32_t rank, const CollectiveCall& call);
-  void run(uint64_t index, const CollectiveBody& body);
-  void compare(const Meeting& meeting) const;
-
-  const uint32_t ranks_;
-  const std::chrono::seconds limit_;  // 0: none
-  mutable std::mutex mutex_;
-  std::map<uint32_t, uint64_t> next_;  // index of each rank's next call
-  /// Where the n-th calls of this process' ranks meet, by the model of time, and how many have asked.
-  std::map<uint64_t, std::pair<std::shared_ptr<MeetingTime>, uint32_t>> times_;
-  std::shared_ptr<MeetingTime> time_of(uint64_t index);
-  std::map<uint64_t, Meeting> meetings_;
-  std::optional<Fault> failure_;
+  virtual void enqueue(Stream& stream, uint32_t rank, CollectiveCall call, CollectiveBody body) = 0;
+  virtual std::optional<Fault> failure() const = 0;
 };
+
+/// Throws Fault where calls disagree.
+void compare(const std::vector<CollectiveCall>& calls);
+/// What is wrong where ranks have not come in time.
+Fault never_came(const std::string& collective, int64_t seconds, const std::vector<uint32_t>& missing,
+                 uint32_t ranks);
+/// For tests' counts.
+void count_collective(const CollectiveCall& call);
 
 /// A rank's communicator.
 struct Communicator {

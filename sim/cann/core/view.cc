@@ -223,6 +223,15 @@ void store_as(const View& view, const std::vector<T>& values, Put value) {
   });
 }
 
+template <class T, class Get>
+std::vector<T> elements_of(const std::vector<char>& bytes, aclDataType dtype, Get value) {
+  const auto size = static_cast<size_t>(size_of(dtype));
+  std::vector<T> result(bytes.size() / size);
+  const auto* at = reinterpret_cast<const std::byte*>(bytes.data());
+  for (size_t i = 0; i < result.size(); ++i) result[i] = value(at + i * size, dtype);
+  return result;
+}
+
 }  // namespace
 
 int64_t View::count() const {
@@ -314,6 +323,13 @@ void store_bytes(const View& view, const std::vector<char>& bytes) {
                                               ACL_ERROR_RT_AICORE_EXCEPTION),
                 bytes.data() + first * size, static_cast<size_t>(elements * size));
   });
+}
+
+std::vector<float> floats_of(const std::vector<char>& bytes, aclDataType dtype) {
+  return elements_of<float>(bytes, dtype, to_float);
+}
+std::vector<int64_t> integers_of(const std::vector<char>& bytes, aclDataType dtype) {
+  return elements_of<int64_t>(bytes, dtype, to_integer);
 }
 
 bool same_memory(const View& a, const View& b) {

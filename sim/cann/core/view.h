@@ -40,6 +40,9 @@ void store_integers(const View& view, const std::vector<int64_t>& values);
 /// Bytes as they are, for copies between views of one dtype.
 std::vector<char> load_bytes(const View& view);
 void store_bytes(const View& view, const std::vector<char>& bytes);
+/// Elements of `dtype` that lie in these bytes.
+std::vector<float> floats_of(const std::vector<char>& bytes, aclDataType dtype);
+std::vector<int64_t> integers_of(const std::vector<char>& bytes, aclDataType dtype);
 
 /// Whether some byte belongs to both.
 bool overlap(const View& a, const View& b);

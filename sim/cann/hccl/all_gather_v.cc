@@ -26,12 +26,14 @@ extern "C" HcclResult HcclAllGatherV(void* sendBuf, uint64_t sendCount, void* re
            mine);
     const uint64_t received = end_of(call.recv_counts, call.recv_displs);
     start_collective(comm, stream, dataType, std::move(call), sendCount, received,
-                     [](const std::vector<CollectiveCall>& calls) {
-                       for (uint32_t to = 0; to < calls.size(); ++to)
-                         for (uint32_t from = 0; from < calls.size(); ++from)
-                           store_bytes(buffer(calls[to], to, false, calls[to].recv_displs[from],
-                                              calls[to].recv_counts[from]),
-                                       load_bytes(buffer(calls[from], from, true, 0, calls[from].count)));
+                     [](const Meeting& met) {
+                       for (uint32_t from = 0; from < met.calls.size(); ++from) {
+                         const std::vector<char> bytes = met.sent(from, 0, met.calls[from].count);
+                         for (const uint32_t to : met.here)
+                           store_bytes(buffer(met.calls[to], to, false, met.calls[to].recv_displs[from],
+                                              met.calls[to].recv_counts[from]),
+                                       bytes);
+                       }
                      });
   });
 }

@@ -7,15 +7,6 @@
 
 namespace cann_sim {
 
-View buffer(const CollectiveCall& call, uint32_t rank, bool send, uint64_t offset, uint64_t count) {
-  return {.label = fmt::format("{}: {} of rank {}", call.name, send ? "sendBuf" : "recvBuf", rank),
-          .dims = {static_cast<int64_t>(count)},
-          .strides = {1},
-          .dtype = call.dtype,
-          .data = static_cast<char*>(send ? call.send : call.recv) +
-                  offset * static_cast<uint64_t>(size_of(call.dtype))};
-}
-
 std::vector<uint64_t> host_counts(const void* array, uint32_t size, const char* call, const char* name) {
   if (!array) fail(HCCL_E_PTR, "{}: {} is null", call, name);
   if (Runtime::get().memory().is_device_address(array))
@@ -65,6 +56,7 @@ void start_collective(HcclComm comm, aclrtStream stream, HcclDataType dtype, Col
   if (what.garbage != 0)
     call.afterwards = [received = buffer(call, communicator.rank, false, 0, recv_elems),
                        seed = what.garbage] { spoil(received, seed); };
+  if (!call.read) call.read = CollectiveCall::Parts{{0, send_elems}};
   communicator.group->enqueue(on, communicator.rank, std::move(call), std::move(body));
 }
 

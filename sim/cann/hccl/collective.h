@@ -1,7 +1,6 @@
 #pragma once
 
 #include "core/group.h"
-#include "core/view.h"
 
 namespace cann_sim {
 
@@ -15,8 +14,5 @@ uint64_t end_of(const std::vector<uint64_t>& counts, const std::vector<uint64_t>
 /// (send = recv, as many elements).
 void start_collective(HcclComm comm, aclrtStream stream, HcclDataType dtype, CollectiveCall call,
                       uint64_t send_elems, uint64_t recv_elems, CollectiveBody body);
-
-/// `count` elements at element `offset` of a rank's buffer.
-View buffer(const CollectiveCall& call, uint32_t rank, bool send, uint64_t offset, uint64_t count);
 
 }  // namespace cann_sim

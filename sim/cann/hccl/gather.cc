@@ -9,7 +9,7 @@ extern "C" {
 HcclResult HcclBarrier(HcclComm comm, aclrtStream stream) {
   return guarded_hccl([&] {
     start_collective(comm, stream, HCCL_DATA_TYPE_INT8, {.name = "HcclBarrier", .agreed = ""}, 0, 0,
-                     [](const auto&) {});
+                     [](const Meeting&) {});
   });
 }
 
@@ -23,11 +23,13 @@ HcclResult HcclAllGather(void* sendBuf, void* recvBuf, uint64_t sendCount, HcclD
                       .send = sendBuf,
                       .recv = recvBuf,
                       .count = sendCount},
-                     sendCount, sendCount * ranks, [](const std::vector<CollectiveCall>& calls) {
-                       for (uint32_t to = 0; to < calls.size(); ++to)
-                         for (uint32_t from = 0; from < calls.size(); ++from)
-                           store_bytes(buffer(calls[to], to, false, from * calls[to].count, calls[to].count),
-                                       load_bytes(buffer(calls[from], from, true, 0, calls[from].count)));
+                     sendCount, sendCount * ranks, [](const Meeting& met) {
+                       const uint64_t count = met.calls[0].count;
+                       for (uint32_t from = 0; from < met.calls.size(); ++from) {
+                         const std::vector<char> bytes = met.sent(from, 0, count);
+                         for (const uint32_t to : met.here)
+                           store_bytes(buffer(met.calls[to], to, false, from * count, count), bytes);
+                       }
                      });
   });
 }
@@ -44,12 +46,14 @@ HcclResult HcclBroadcast(void* buf, uint64_t count, HcclDataType dataType, uint3
                       .send = buf,
                       .recv = buf,
                       .in_place = true,
-                      .count = count},
-                     count, count, [](const std::vector<CollectiveCall>& calls) {
-                       const uint32_t from = calls[0].root;
-                       const auto bytes = load_bytes(buffer(calls[from], from, true, 0, calls[from].count));
-                       for (uint32_t to = 0; to < calls.size(); ++to)
-                         if (to != from) store_bytes(buffer(calls[to], to, false, 0, calls[to].count), bytes);
+                      .count = count,
+                      .read = CollectiveCall::Parts{{0, communicator.rank == root ? count : 0}}},
+                     count, count, [](const Meeting& met) {
+                       const uint32_t from = met.calls[0].root;
+                       const uint64_t count = met.calls[0].count;
+                       const std::vector<char> bytes = met.sent(from, 0, count);
+                       for (const uint32_t to : met.here)
+                         if (to != from) store_bytes(buffer(met.calls[to], to, false, 0, count), bytes);
                      });
   });
 }
@@ -72,21 +76,27 @@ HcclResult HcclAlltoAllV(const void* sendBuf, const void* sendCounts, const void
                         .recv_displs = host_counts(rdispls, ranks, name, "rdispls")};
     const uint64_t sent = end_of(call.send_counts, call.send_displs);
     const uint64_t received = end_of(call.recv_counts, call.recv_displs);
-    start_collective(comm, stream, sendType, std::move(call), sent, received,
-                     [](const std::vector<CollectiveCall>& calls) {
-                       for (uint32_t to = 0; to < calls.size(); ++to) {
-                         for (uint32_t from = 0; from < calls.size(); ++from) {
-                           const CollectiveCall &s = calls[from], &r = calls[to];
-                           if (s.send_counts[to] != r.recv_counts[from])
-                             fail(ACL_ERROR_RT_AICORE_EXCEPTION,
-                                  "HcclAlltoAllV: rank {} sends {} elements to rank {}, which expects {}",
-                                  from, s.send_counts[to], to, r.recv_counts[from]);
-                           store_bytes(
-                               buffer(r, to, false, r.recv_displs[from], r.recv_counts[from]),
-                               load_bytes(buffer(s, from, true, s.send_displs[to], s.send_counts[to])));
-                         }
-                       }
-                     });
+    call.read = CollectiveCall::Parts();
+    for (uint32_t to = 0; to < ranks; ++to)
+      call.read->emplace_back(call.send_displs[to], call.send_counts[to]);
+    start_collective(comm, stream, sendType, std::move(call), sent, received, [](const Meeting& met) {
+      for (uint32_t to = 0; to < met.calls.size(); ++to) {
+        for (uint32_t from = 0; from < met.calls.size(); ++from) {
+          const CollectiveCall &s = met.calls[from], &r = met.calls[to];
+          if (s.send_counts[to] != r.recv_counts[from])
+            fail(ACL_ERROR_RT_AICORE_EXCEPTION,
+                 "HcclAlltoAllV: rank {} sends {} elements to rank {}, which expects {}", from,
+                 s.send_counts[to], to, r.recv_counts[from]);
+        }
+      }
+      for (const uint32_t to : met.here) {
+        for (uint32_t from = 0; from < met.calls.size(); ++from) {
+          const CollectiveCall &s = met.calls[from], &r = met.calls[to];
+          store_bytes(buffer(r, to, false, r.recv_displs[from], r.recv_counts[from]),
+                      met.sent(from, s.send_displs[to], s.send_counts[to]));
+        }
+      }
+    });
   });
 }
 

@@ -1,10 +1,12 @@
-// Communicators: made by every rank of one root info, each rank a thread with a device of its own.
+// Communicators: made by every rank of one root info, each rank a thread of this process or of another one, with
+// a device of its own.
 
-#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
+#include <map>
+#include <mutex>
 
-#include "core/group.h"
+#include "core/join.h"
 
 using namespace cann_sim;
 
@@ -15,32 +17,26 @@ std::chrono::seconds seconds_of(const char* variable, int otherwise) {
   return std::chrono::seconds(text && *text ? std::atoi(text) : otherwise);
 }
 
-// Ranks that wait for each other to make one communicator.
-struct Rendezvous {
-  std::shared_ptr<Group> group;
-  std::map<uint32_t, int> devices;  // of the ranks that have come
-};
-
-struct Rendezvouses {
+// Meeting points that this process has made, until their ranks have joined. They are there as long as
+// somebody has them open.
+struct Roots {
   std::mutex mutex;
-  std::condition_variable came;
-  uint64_t next = 1;
-  std::map<uint64_t, Rendezvous> by_id;
+  std::map<uint64_t, std::unique_ptr<MeetingPoint>> by_id;
 };
 
-Rendezvouses& rendezvouses() {
-  static Rendezvouses* const all = new Rendezvouses;
+Roots& roots() {
+  static Roots* const all = new Roots;
   return *all;
 }
 
 constexpr char kMark[] = "cann_sim root";
 
-uint64_t id_of(const HcclRootInfo& root) {
+MeetingPoint::Address address_of(const HcclRootInfo& root) {
   if (std::memcmp(root.internal, kMark, sizeof kMark) != 0)
     fail(HCCL_E_PARA, "HcclCommInitRootInfo: rootInfo does not come from HcclGetRootInfo");
-  uint64_t id = 0;
-  std::memcpy(&id, root.internal + sizeof kMark, sizeof id);
-  return id;
+  MeetingPoint::Address address;
+  std::memcpy(&address, root.internal + sizeof kMark, sizeof address);
+  return address;
 }
 
 }  // namespace
@@ -52,13 +48,15 @@ HcclResult HcclGetRootInfo(HcclRootInfo* rootInfo) {
     if (!rootInfo) fail(HCCL_E_PTR, "HcclGetRootInfo: null");
     Runtime::get().current_device("HcclGetRootInfo", HCCL_E_RUNTIME);
     Runtime::get().disturb("HcclGetRootInfo");
-    Rendezvouses& all = rendezvouses();
-    const std::lock_guard lock(all.mutex);
-    const uint64_t id = all.next++;
-    all.by_id[id];
+    auto point = std::make_unique<MeetingPoint>();
+    const MeetingPoint::Address address = point->address();
+    {
+      const std::lock_guard lock(roots().mutex);
+      roots().by_id[address.id] = std::move(point);
+    }
     std::memset(rootInfo->internal, 0, sizeof rootInfo->internal);
     std::memcpy(rootInfo->internal, kMark, sizeof kMark);
-    std::memcpy(rootInfo->internal + sizeof kMark, &id, sizeof id);
+    std::memcpy(rootInfo->internal + sizeof kMark, &address, sizeof address);
   });
 }
 
@@ -70,38 +68,17 @@ HcclResult HcclCommInitRootInfo(uint32_t nRanks, const HcclRootInfo* rootInfo, u
       fail(HCCL_E_PARA, "HcclCommInitRootInfo: rank {} of {} ranks", rank, nRanks);
     const int device = Runtime::get().current_device("HcclCommInitRootInfo", HCCL_E_RUNTIME);
     Runtime::get().disturb("HcclCommInitRootInfo");
-    const uint64_t id = id_of(*rootInfo);
-    Rendezvouses& all = rendezvouses();
-    std::unique_lock lock(all.mutex);
-    const auto found = all.by_id.find(id);
-    if (found == all.by_id.end()) fail(HCCL_E_PARA, "HcclCommInitRootInfo: this rootInfo is used up");
-    Rendezvous& meeting = found->second;
-    if (!meeting.group)
-      meeting.group = std::make_shared<Group>(nRanks, seconds_of("HCCL_EXEC_TIMEOUT", 1836));
-    const std::shared_ptr<Group> group = meeting.group;
-    if (group->size() != nRanks)
-      fail(HCCL_E_PARA, "HcclCommInitRootInfo: rank {} says {} ranks, another said {}", rank, nRanks,
-           group->size());
-    for (const auto& [other, its] : meeting.devices)
-      if (other == rank || its == device)
-        fail(HCCL_E_PARA,
-             "HcclCommInitRootInfo: rank {} on device {} came already (now rank {} on device {})", other, its,
-             rank, device);
-    meeting.devices[rank] = device;
-    all.came.notify_all();
-    const std::chrono::seconds limit = seconds_of("HCCL_CONNECT_TIMEOUT", 120);
-    const auto complete = [&] {
-      const auto at = all.by_id.find(id);
-      return at == all.by_id.end() || at->second.devices.size() == nRanks;
-    };
-    if (!all.came.wait_for(lock, limit, complete)) {
-      const size_t came = meeting.devices.size();
-      meeting.devices.erase(rank);  // it may come again, and must not count while it is gone
-      fail(HCCL_E_TIMEOUT, "EI0006: HcclCommInitRootInfo: {} of {} ranks came within {} s", came, nRanks,
-           limit.count());
+    const MeetingPoint::Address address = address_of(*rootInfo);
+    const std::shared_ptr<Group> group =
+        join_group(address, {.ranks = nRanks,
+                             .rank = rank,
+                             .device = device,
+                             .connect_limit = seconds_of("HCCL_CONNECT_TIMEOUT", 120),
+                             .exec_limit = seconds_of("HCCL_EXEC_TIMEOUT", 1836)});
+    {
+      const std::lock_guard lock(roots().mutex);
+      roots().by_id.erase(address.id);
     }
-    all.by_id.erase(id);
-    lock.unlock();
     auto* made = new Communicator{group, rank, device};
     Runtime::get().born(made, kCommunicator);
     *comm = made;

@@ -23,32 +23,31 @@ T combine(HcclReduceOp op, T a, T b) {
   }
 }
 
-template <class T, class Load>
-std::vector<T> reduced(const std::vector<CollectiveCall>& calls, uint64_t begin, uint64_t count,
-                       uint32_t first, Load load_one) {
-  const auto ranks = static_cast<uint32_t>(calls.size());
-  std::vector<T> result = load_one(buffer(calls[first], first, true, begin, count));
+template <class T, class ElementsOf>
+std::vector<T> reduced(const Meeting& met, uint64_t begin, uint64_t count, uint32_t first,
+                       ElementsOf elements_of) {
+  const auto ranks = static_cast<uint32_t>(met.calls.size());
+  std::vector<T> result = elements_of(met.sent(first, begin, count), met.calls[0].dtype);
   for (uint32_t step = 1; step < ranks; ++step) {
-    const uint32_t rank = (first + step) % ranks;
-    const std::vector<T> more = load_one(buffer(calls[rank], rank, true, begin, count));
-    for (size_t i = 0; i < result.size(); ++i) result[i] = combine(calls[0].op, result[i], more[i]);
+    const std::vector<T> more =
+        elements_of(met.sent((first + step) % ranks, begin, count), met.calls[0].dtype);
+    for (size_t i = 0; i < result.size(); ++i) result[i] = combine(met.calls[0].op, result[i], more[i]);
   }
   return result;
 }
 
 // Elements [begin, begin + count) of all send buffers combined, to the start of the receive buffers `to`.
 // `first`: the rank that the sum begins with.
-void reduce_to(const std::vector<CollectiveCall>& calls, uint64_t begin, uint64_t count, uint32_t first,
+void reduce_to(const Meeting& met, uint64_t begin, uint64_t count, uint32_t first,
                const std::vector<uint32_t>& to) {
   if (count == 0) return;
-  const bool integers =
-      calls[0].dtype == ACL_INT8 || calls[0].dtype == ACL_INT32 || calls[0].dtype == ACL_INT64;
-  if (integers) {
-    const auto values = reduced<int64_t>(calls, begin, count, first, load_integers);
-    for (const uint32_t rank : to) store_integers(buffer(calls[rank], rank, false, 0, count), values);
+  const aclDataType dtype = met.calls[0].dtype;
+  if (dtype == ACL_INT8 || dtype == ACL_INT32 || dtype == ACL_INT64) {
+    const auto values = reduced<int64_t>(met, begin, count, first, integers_of);
+    for (const uint32_t rank : to) store_integers(buffer(met.calls[rank], rank, false, 0, count), values);
   } else {
-    const auto values = reduced<float>(calls, begin, count, first, load);
-    for (const uint32_t rank : to) store(buffer(calls[rank], rank, false, 0, count), values);
+    const auto values = reduced<float>(met, begin, count, first, floats_of);
+    for (const uint32_t rank : to) store(buffer(met.calls[rank], rank, false, 0, count), values);
   }
 }
 
@@ -77,11 +76,7 @@ HcclResult HcclAllReduce(void* sendBuf, void* recvBuf, uint64_t count, HcclDataT
   return guarded_hccl([&] {
     start_collective(comm, stream, dataType,
                      reduction("HcclAllReduce", sendBuf, recvBuf, count, dataType, op), count, count,
-                     [](const std::vector<CollectiveCall>& calls) {
-                       std::vector<uint32_t> all;
-                       for (uint32_t rank = 0; rank < calls.size(); ++rank) all.push_back(rank);
-                       reduce_to(calls, 0, calls[0].count, 0, all);
-                     });
+                     [](const Meeting& met) { reduce_to(met, 0, met.calls[0].count, 0, met.here); });
   });
 }
 
@@ -91,10 +86,10 @@ HcclResult HcclReduceScatter(void* sendBuf, void* recvBuf, uint64_t recvCount, H
     const uint32_t ranks = communicator_of(comm, "HcclReduceScatter").group->size();
     start_collective(
         comm, stream, dataType, reduction("HcclReduceScatter", sendBuf, recvBuf, recvCount, dataType, op),
-        recvCount * ranks, recvCount, [](const std::vector<CollectiveCall>& calls) {
-          const uint64_t count = calls[0].count;
-          for (uint32_t rank = 0; rank < calls.size(); ++rank)
-            reduce_to(calls, rank * count, count, (rank + 1) % static_cast<uint32_t>(calls.size()), {rank});
+        recvCount * ranks, recvCount, [](const Meeting& met) {
+          const uint64_t count = met.calls[0].count;
+          for (const uint32_t rank : met.here)
+            reduce_to(met, rank * count, count, (rank + 1) % static_cast<uint32_t>(met.calls.size()), {rank});
         });
   });
 }

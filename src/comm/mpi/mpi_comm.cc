@@ -296,6 +296,7 @@ class MpiJob final : public Job {
   }
 
   void require_alive() override { transport_->require_alive("the wait for work"); }
+  std::string lost() override { return transport_->dead(); }
   int64_t staging_bytes() const override { return transport_->staging_bytes(); }
   void abort(std::string_view reason) noexcept override { transport_->abort(reason); }
   void leave() override { transport_->leave(); }

@@ -11,8 +11,8 @@ bool mpi_is_there() {
 std::shared_ptr<Job> join_mpi_job(const JobOptions&) {
   throw Error(
       ErrorCode::kNotSupported,
-      "--comm mpi: this build has no MPI; use threads, or configure again where MPI is installed (Debian: "
-      "libopenmpi-dev, openmpi-bin)");
+      "ranks in several processes: this build has no MPI; start one process without mpirun and --comm mpi, "
+      "or configure again where MPI is installed (Debian: libopenmpi-dev, openmpi-bin)");
 }
 
 }  // namespace longspan

@@ -111,6 +111,11 @@ class Transport {
   /// Until all messages have arrived; `what` names the collective. Throws as Job::make_group says.
   void await(const Exchange& exchange, std::optional<std::chrono::milliseconds> limit, std::string_view what);
   void require_alive(std::string_view what);
+  /// Why the job is lost; empty while it is not.
+  std::string dead() {
+    const std::lock_guard lock(mutex_);
+    return dead_;
+  }
   void abort(std::string_view reason) noexcept;
   void leave();
   /// leave(), or what is left to do in a job that is lost.

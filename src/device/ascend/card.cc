@@ -30,8 +30,9 @@ Card::Card(const std::string& home, int32_t device) : cann_(home), device_(devic
   if (code != 0 || device < 0 || static_cast<uint32_t>(device) >= count)
     throw Error(ErrorCode::kNotSupported,
                 fmt::format("backend ascend: device {} is not there: {} devices are seen{}; is the driver "
-                            "installed, and ASCEND_RT_VISIBLE_DEVICES right?",
-                            device, count, reason));
+                            "installed, and ASCEND_RT_VISIBLE_DEVICES right?{}",
+                            device, count, reason,
+                            device > 0 ? " Over --comm hccl each rank on a host takes a device" : ""));
   count_ = static_cast<int32_t>(count);
   enter();
 }
