@@ -418,7 +418,7 @@ TEST_F(AscendEngine, AFailedProcessIsNamedToTheOthers) {
     request.prompt = std::vector<int32_t>(40, 7);
     request.sampling.max_tokens = 1;
     engine.submit(std::move(request));
-    simulator.fail("aclnnFusedInferAttentionScoreV3GetWorkspaceSize", 2, 561002);
+    simulator.fail("aclnnFusedInferAttentionScoreV3GetWorkspaceSize", 0, 561002);
     engine.step();
   });
   EXPECT_THAT(errors, Each(HasSubstr("aclnnFusedInferAttentionScoreV3GetWorkspaceSize: fails because")));

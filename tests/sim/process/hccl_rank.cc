@@ -52,7 +52,7 @@ std::string end_of(RankSession& r) {
   return fmt::format("{} {}\n", code, code == 0 ? "" : r.s.error());
 }
 
-std::string collective(RankSession& r, const std::string& deed) {
+std::string collective(RankSession& r, const std::string& deed, const fs::path& folder) {
   Cann& cann = r.cann;
   if (deed == "all") return all_collectives(r);
   if (r.rank == 1 && deed == "never") return "stays away\n";
@@ -63,12 +63,12 @@ std::string collective(RankSession& r, const std::string& deed) {
   const auto gather = [&](uint64_t count, HcclDataType dtype) {
     EXPECT_EQ(CANN(HcclAllGather)(data, to, count, dtype, r.comm, r.s.stream), HCCL_SUCCESS) << r.s.error();
   };
+  while (deed == "write" && r.rank == 1 && !fs::exists(folder / "written")) pause(2);
   const auto barrier = [&] { EXPECT_EQ(CANN(HcclBarrier)(r.comm, r.s.stream), HCCL_SUCCESS); };
   if (deed == "order" && r.rank == 1) barrier();
   gather(deed == "count" ? r.rank + 1 : 1,
          deed == "type" && r.rank == 1 ? HCCL_DATA_TYPE_INT32 : HCCL_DATA_TYPE_FP32);
   if (deed == "order" && r.rank == 0) barrier();
-  if (deed == "write" && r.rank == 1) pause(400);
   if (deed == "write" && r.rank == 0) {  // to what is sent, while rank 1 is awaited
     aclrtStreamStatus status;
     for (int i = 0; i < 5; ++i) {
@@ -76,12 +76,13 @@ std::string collective(RankSession& r, const std::string& deed) {
     }
     const float other = 5;
     EXPECT_EQ(CANN(aclrtMemcpy)(data, 4, &other, 4, ACL_MEMCPY_HOST_TO_DEVICE), 0);
+    std::ofstream(folder / "written") << "yes";
   }
   return end_of(r);
 }
 
 std::string deed_of(const std::string& release, uint32_t ranks, uint32_t rank, const std::string& deed,
-                    const HcclRootInfo& root) {
+                    const HcclRootInfo& root, const fs::path& folder) {
   if (deed.starts_with("join")) {
     if (rank == 1 && deed == "join never") return "stays away\n";
     Session s(release, deed == "join device" ? 0 : static_cast<int>(rank));
@@ -98,7 +99,7 @@ std::string deed_of(const std::string& release, uint32_t ranks, uint32_t rank, c
     return fmt::format("{} {}\n", static_cast<int>(code), code == 0 ? "" : s.error());
   }
   RankSession session(release.c_str(), ranks, root, rank);
-  return session.comm ? collective(session, deed) : "";
+  return session.comm ? collective(session, deed, folder) : "";
 }
 
 int run(char** arguments) {
@@ -111,7 +112,7 @@ int run(char** arguments) {
   std::vector<std::string> found(mine.size());
   std::vector<std::thread> threads;
   for (size_t i = 0; i < mine.size(); ++i)
-    threads.emplace_back([&, i] { found[i] = deed_of(release, ranks, mine[i], deed, root); });
+    threads.emplace_back([&, i] { found[i] = deed_of(release, ranks, mine[i], deed, root, arguments[5]); });
   for (std::thread& thread : threads) thread.join();
   for (const std::string& text : found) std::fputs(text.c_str(), stdout);
   const char* left = Cann::of(release).get<decltype(cann_sim_leaks)>("cann_sim_leaks")();
