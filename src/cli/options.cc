@@ -220,8 +220,6 @@ void check_rules(const CommandLine& line) {
             fmt::format("{} needs {}: TLS takes a certificate and its key",
                         serve->tls_key.empty() ? "--tls-cert" : "--tls-key",
                         serve->tls_key.empty() ? "--tls-key" : "--tls-cert"));
-    if (line.common.comm == "mpi")
-      throw Error(ErrorCode::kNotSupported, "serve --comm mpi: not in this build; use threads");
     return;
   }
   if (const auto* load = std::get_if<BenchServeOptions>(&line.command)) {
