@@ -68,6 +68,14 @@ foreach(what answers lost serve)
   set_tests_properties(hccl_${what} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 300)
 endforeach()
 
+# A server whose ranks are processes.
+foreach(checks "answers;refusals" "restart;killed_front" "loss;idle_loss" under_mpirun)
+  list(GET checks 0 name)
+  add_test(NAME serve_front_${name} COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/server/serve_front.py ${CMAKE_SOURCE_DIR}
+           $<TARGET_FILE:longspan> ${MPIRUN} ${checks})
+  set_tests_properties(serve_front_${name} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+endforeach()
+
 add_test(NAME mpi_hosts COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/cli/mpi_hosts.py ${CMAKE_SOURCE_DIR}
          $<TARGET_FILE:longspan> $<TARGET_FILE:signal_at_open> ${MPIRUN})
 set_tests_properties(mpi_hosts PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600 SKIP_RETURN_CODE 77)

@@ -20,8 +20,13 @@ struct Context {
   std::filesystem::path executable = {};  // where data files are looked for
 
   std::function<std::unique_ptr<Engine>(const EngineOptions&)> open_engine = {};
+  /// One of several processes that an MPI launcher started.
+  bool launched = false;
+  /// Where the front of this process' job waits for rank 0; empty: there is none.
+  std::filesystem::path front = {};
   /// Joins the job of the launcher that started this process (Engine options' job).
-  std::function<std::shared_ptr<Job>(double comm_timeout_s)> join_mpi = {};
+  std::function<std::shared_ptr<Job>(double comm_timeout_s, std::function<bool()> told_to_stop)> join_mpi =
+      {};
   std::function<void(const EngineOptions&)> follow = {};  // Engine::follow
   std::function<double()> now = {};                       // seconds on a steady clock
   std::function<int64_t()> peak_memory_bytes = {};        // largest resident size so far, bytes; 0: unknown

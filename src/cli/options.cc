@@ -218,11 +218,6 @@ void check_rules(const CommandLine& line) {
             fmt::format("{} needs {}: TLS takes a certificate and its key",
                         serve->tls_key.empty() ? "--tls-cert" : "--tls-key",
                         serve->tls_key.empty() ? "--tls-key" : "--tls-cert"));
-    if (line.common.in_job)
-      throw Error(ErrorCode::kNotSupported,
-                  fmt::format("serve --comm {}: several processes are not in this build; start one, whose "
-                              "ranks are threads",
-                              line.common.comm));
     return;
   }
   if (const auto* load = std::get_if<BenchServeOptions>(&line.command)) {

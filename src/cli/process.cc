@@ -1,15 +1,22 @@
 #include "cli/process.h"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <string>
 
 namespace longspan::cli {
 namespace {
+
+// What Open MPI, MPICH and Slurm tell the processes that they start.
+constexpr std::array kLaunched = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"};
 
 // A signal handler can reach nothing but globals.
 volatile std::sig_atomic_t g_catching = 0;
@@ -44,6 +51,13 @@ int64_t peak_memory_bytes() {
   return 0;
 }
 
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 Context process_context() {
   struct sigaction action = {};
   action.sa_handler = on_interrupt;  // no SA_RESTART: a wait for input ends
@@ -59,9 +73,10 @@ Context process_context() {
   std::error_code ignored;
   context.executable = std::filesystem::read_symlink("/proc/self/exe", ignored);
   context.open_engine = [](const EngineOptions& options) { return Engine::open(options); };
-  context.join_mpi = [](double comm_timeout_s) {
-    return join_mpi(comm_timeout_s, [] { return g_interrupted != 0; });
-  };
+  context.launched = std::any_of(kLaunched.begin(), kLaunched.end(), std::getenv);
+  if (const char* front = std::getenv(kFrontVariable)) context.front = front;
+  unsetenv(kFrontVariable);  // no flag's
+  context.join_mpi = join_mpi;
   context.follow = [](const EngineOptions& options) { Engine::follow(options); };
   context.now = [] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();

@@ -12,6 +12,7 @@
 
 #include "cli/commands.h"
 #include "cli/json_out.h"
+#include "cli/serving.h"
 
 namespace longspan::cli {
 namespace {
@@ -55,6 +56,20 @@ int dispatch(const CommandLine& line, Context& context) {
       line.command);
 }
 
+// `serve` over processes that nobody has started yet.
+bool starts_ranks(const CommandLine& line, const Context& context) {
+  return std::holds_alternative<ServeOptions>(line.command) && line.common.comm == "mpi" &&
+         !context.launched && context.front.empty();
+}
+
+// A signal ends a job: it comes from a launcher that has seen a process die. But for servers, which are told
+// to stop by signals, unless a front does that in another way.
+std::shared_ptr<Job> join(const CommandLine& line, const Context& context) {
+  const bool drains = std::holds_alternative<ServeOptions>(line.command) && context.front.empty();
+  return context.join_mpi(line.common.engine.comm_timeout_s,
+                          drains ? [] { return false; } : context.interrupted);
+}
+
 // What a process does whose rank is not 0: it takes part, engine by engine, and says nothing.
 int follow(const CommandLine& line, Context& context) {
   EngineOptions options = line.common.engine;
@@ -62,6 +77,8 @@ int follow(const CommandLine& line, Context& context) {
   std::vector<int64_t> cp_list = bench ? bench->cp : std::vector<int64_t>();
   if (cp_list.empty()) cp_list = {options.layout.cp};
   try {
+    if (std::holds_alternative<ServeOptions>(line.command))
+      options.model = served_model(options.model, context);
     for (const int64_t cp : cp_list) {
       options.layout.cp = static_cast<int32_t>(cp);
       context.follow(options);
@@ -133,9 +150,11 @@ int run(const std::vector<std::string>& args, Context& context) {
     }
     set_up_log(line.common.log_level);
     if (line.common.engine.hccl) limit_collectives(line.common.engine.comm_timeout_s);
+    if (starts_ranks(line, context))
+      return run_front(line.common, std::get<ServeOptions>(line.command), args, context);
     if (line.common.in_job && !std::holds_alternative<PlanOptions>(line.command)) {
       context.catch_interrupts();  // a signal must not end one process before it has said so to the others
-      job = line.common.engine.job = context.join_mpi(line.common.engine.comm_timeout_s);
+      job = line.common.engine.job = join(line, context);
       follows = place_in(*job).rank != 0;
     }
     for (const std::string& note : line.notes)

@@ -3,9 +3,10 @@
 namespace longspan::server {
 namespace {
 
+template <class Protocol>
 class PlainStream final : public ByteStream {
  public:
-  explicit PlainStream(tcp::socket socket) : stream_(std::move(socket)) {}
+  explicit PlainStream(typename Protocol::socket socket) : stream_(std::move(socket)) {}
 
   executor_type get_executor() override { return stream_.get_executor(); }
   asio::awaitable<error_code> open() override { co_return error_code(); }
@@ -21,25 +22,28 @@ class PlainStream final : public ByteStream {
   }
   asio::awaitable<void> end() override {
     error_code ignored;
-    stream_.socket().shutdown(tcp::socket::shutdown_both, ignored);
+    stream_.socket().shutdown(asio::socket_base::shutdown_both, ignored);
     co_return;
   }
   void stop_sending() override {
     error_code ignored;
-    stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+    stream_.socket().shutdown(asio::socket_base::shutdown_send, ignored);
   }
   void close() override { stream_.close(); }
   void expires_after(Milliseconds time) override { stream_.expires_after(time); }
   void expires_never() override { stream_.expires_never(); }
 
  private:
-  boost::beast::tcp_stream stream_;
+  boost::beast::basic_stream<Protocol> stream_;
 };
 
 }  // namespace
 
 std::unique_ptr<ByteStream> plain_stream(tcp::socket socket) {
-  return std::make_unique<PlainStream>(std::move(socket));
+  return std::make_unique<PlainStream<tcp>>(std::move(socket));
+}
+std::unique_ptr<ByteStream> plain_stream(unix_socket::socket socket) {
+  return std::make_unique<PlainStream<unix_socket>>(std::move(socket));
 }
 
 }  // namespace longspan::server

@@ -63,5 +63,6 @@ class ByteStream {
 };
 
 std::unique_ptr<ByteStream> plain_stream(tcp::socket socket);
+std::unique_ptr<ByteStream> plain_stream(unix_socket::socket socket);
 
 }  // namespace longspan::server

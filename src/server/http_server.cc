@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <longspan/error.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
@@ -10,6 +11,7 @@
 #include <utility>
 
 #include "server/asio.h"
+#include "server/byte_stream.h"
 #include "server/http_session.h"
 #include "server/tls.h"
 
@@ -29,12 +31,20 @@ struct HttpServer::Core final : SessionHost {
         tls(std::move(tls_in)),
         io(1),
         acceptor(io),
+        unix_acceptor(io),
         retry(io),
         workers(kWorkers) {}
 
   void listen(const HttpAddress& address);
-  void accept();
-  void close_all();
+  template <class Acceptor, class Endpoint>
+  error_code listen_at(Acceptor& at, const Endpoint& endpoint);
+  void accept() { unix_acceptor.is_open() ? accept_from(unix_acceptor) : accept_from(acceptor); }
+  template <class Acceptor>
+  void accept_from(Acceptor& from);
+  std::unique_ptr<ByteStream> stream_of(tcp::socket socket);
+  std::unique_ptr<ByteStream> stream_of(unix_socket::socket socket) {
+    return plain_stream(std::move(socket));
+  }
 
   void handle(std::shared_ptr<Exchange> exchange) override {
     if (exchange->request().body.empty()) return handler(std::move(exchange));
@@ -54,6 +64,7 @@ struct HttpServer::Core final : SessionHost {
   const std::shared_ptr<Tls> tls;
   asio::io_context io;
   tcp::acceptor acceptor;
+  unix_socket::acceptor unix_acceptor;
   uint16_t port = 0;
   asio::steady_timer retry;
   asio::thread_pool workers;
@@ -63,28 +74,48 @@ struct HttpServer::Core final : SessionHost {
   std::atomic<bool> draining_{false};
 };
 
+template <class Acceptor, class Endpoint>
+error_code HttpServer::Core::listen_at(Acceptor& at, const Endpoint& endpoint) {
+  error_code error;
+  at.open(endpoint.protocol(), error);
+  if (!error) at.set_option(asio::socket_base::reuse_address(true), error);
+  if (!error) at.bind(endpoint, error);
+  if (!error) at.listen(kBacklog, error);
+  return error;
+}
+
 void HttpServer::Core::listen(const HttpAddress& address) {
+  error_code error;
+  if (!address.socket_path.empty()) {
+    unlink(address.socket_path.c_str());
+    error = listen_at(unix_acceptor, unix_socket::endpoint(address.socket_path));
+    if (!error) return;
+    throw Error(ErrorCode::kUsage,
+                fmt::format("can't listen at {}: {}", address.socket_path, error.message()));
+  }
   const auto fail = [&](const std::string& why) {
     throw Error(ErrorCode::kUsage,
                 fmt::format("can't listen at {}:{}: {}; choose another with --host and --port", address.host,
                             address.port, why));
   };
-  error_code error;
   tcp::resolver resolver(io);
   const auto found = resolver.resolve(address.host, std::to_string(address.port),
                                       tcp::resolver::passive | tcp::resolver::numeric_service, error);
   if (error || found.empty()) fail(error.message());
-  const tcp::endpoint endpoint = *found.begin();
-  acceptor.open(endpoint.protocol(), error);
-  if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
-  if (!error) acceptor.bind(endpoint, error);
-  if (!error) acceptor.listen(kBacklog, error);
+  error = listen_at(acceptor, found.begin()->endpoint());
   if (error) fail(error.message());
   port = acceptor.local_endpoint().port();
 }
 
-void HttpServer::Core::accept() {
-  acceptor.async_accept([this](error_code error, tcp::socket socket) {
+std::unique_ptr<ByteStream> HttpServer::Core::stream_of(tcp::socket socket) {
+  error_code ignored;
+  socket.set_option(tcp::no_delay(true), ignored);
+  return tls ? tls->stream(std::move(socket)) : plain_stream(std::move(socket));
+}
+
+template <class Acceptor>
+void HttpServer::Core::accept_from(Acceptor& from) {
+  from.async_accept([this](error_code error, auto socket) {
     if (draining_ || error == asio::error::operation_aborted) return;
     if (error) {  // out of descriptors, most likely: some will come free
       retry.expires_after(std::chrono::milliseconds(100));
@@ -94,10 +125,7 @@ void HttpServer::Core::accept() {
       return;
     }
     const bool full = sessions.size() >= limits.max_connections;
-    error_code ignored;
-    socket.set_option(tcp::no_delay(true), ignored);
-    auto session = std::make_shared<HttpSession>(
-        tls ? tls->stream(std::move(socket)) : plain_stream(std::move(socket)), *this);
+    auto session = std::make_shared<HttpSession>(stream_of(std::move(socket)), *this);
     sessions.insert(session.get());
     connections = static_cast<int64_t>(sessions.size());
     session->start(full);
@@ -112,6 +140,10 @@ HttpServer::HttpServer(const HttpAddress& address, const HttpLimits& limits, Htt
 }
 
 HttpServer::~HttpServer() {
+  stop();
+}
+
+void HttpServer::stop() {
   drain();
   core_->workers.join();
   if (core_->thread.joinable()) {
@@ -136,6 +168,7 @@ void HttpServer::drain() {
   asio::post(core_->io, [core = core_.get()] {
     error_code ignored;
     core->acceptor.close(ignored);
+    core->unix_acceptor.close(ignored);
     core->retry.cancel();
     for (HttpSession* session : core->sessions) session->close_if_idle();
   });

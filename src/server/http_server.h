@@ -27,23 +27,25 @@ struct HttpLimits {
 struct HttpAddress {
   std::string host = "127.0.0.1";  // an address or a name
   uint16_t port = 8080;            // 0: any free one
+  std::string socket_path = {};    // not empty: a Unix socket there instead, removed if it is there already
 };
 
-/// HTTP/1.1 over TCP, or over TLS if given what that needs: one thread for all connections, a few for
-/// handlers. What it hands to handlers must be gone before it is destroyed.
+/// HTTP/1.1 over TCP or a Unix socket, or over TLS on TCP if given what that needs: one thread for all
+/// connections, a few for handlers. What it hands to handlers must be gone before it is destroyed.
 class HttpServer {
  public:
   /// Listens from here on; connections are served once start() was called. Throws Error(kUsage) if the
   /// address can't be listened at.
   HttpServer(const HttpAddress& address, const HttpLimits& limits, HttpHandler handler,
              std::shared_ptr<Tls> tls = nullptr);
-  /// Closes every connection.
   ~HttpServer();
 
   uint16_t port() const;
   void start();
   /// No new connections and no second request on an old one; answers under way go on.
   void drain();
+  /// Closes every connection; no handler is called from here on.
+  void stop();
   /// Requests whose answer has not ended.
   int64_t answering() const;
   int64_t connections() const;

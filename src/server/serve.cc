@@ -46,7 +46,13 @@ void serve(const ServeOptions& options, const std::string& model_folder, const S
         *engine, [&api](const Error& error) { api.fail(error.what()); }, options.check_integrity);
     api.attach(*engine, loop);
     if (process.on_ready) process.on_ready(*engine);
-    while (!process.told_to_stop() && !(lost = loop.dead())) std::this_thread::sleep_for(kPoll);
+    while (!process.told_to_stop() && !(lost = loop.dead())) {
+      if (process.lost && (lost = process.lost())) {
+        api.fail(lost->what());
+        break;
+      }
+      std::this_thread::sleep_for(kPoll);
+    }
 
     if (process.on_drain) process.on_drain();
     api.drain();

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,8 @@ struct ServeProcess {
   std::function<void(uint16_t port)> on_listening = {};
   std::function<void(const Engine&)> on_ready = {};
   std::function<void()> on_drain = {};
+  std::function<std::optional<Error>()> lost =
+      {};  // what was, of the engine, while it may have nothing to do
 };
 
 /// Listens, opens the engine and answers until told to stop; then takes nothing new, lets answers under way

@@ -79,7 +79,8 @@ CliResult CliTest::run(const std::vector<std::string>& args, const std::string& 
     if (options.model == "missing") throw Error(ErrorCode::kUnreadable, "missing: no such model folder");
     return std::make_unique<FakeEngine>(script_, options);
   };
-  context.join_mpi = [this](double) -> std::shared_ptr<Job> {
+  context.launched = launched_;
+  context.join_mpi = [this](double, const std::function<bool()>&) -> std::shared_ptr<Job> {
     script_.job = std::make_shared<FakeJob>(script_.job_rank, 3);
     return script_.job;
   };

@@ -36,6 +36,7 @@ class CliTest : public testing::Test {
 
   FakeScript script_;
   bool interrupted_ = false;
+  bool launched_ = false;    // by mpirun, with others
   bool terminal_ = false;    // standard output and error are one
   bool broken_out_ = false;  // standard output can't be written
   std::filesystem::path folder_;

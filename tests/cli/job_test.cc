@@ -1,4 +1,7 @@
+#include <longspan/job.h>
+
 #include <cstdlib>
+#include <filesystem>
 
 #include "cli/cli_test_base.h"
 
@@ -104,6 +107,32 @@ TEST_F(JobTest, APlanNeedsNoJob) {
   script_.job_rank = 1;
   EXPECT_EQ(run(mpi({"plan"})).code, kExitUnreadable);  // it looked for the model itself
   EXPECT_EQ(script_.job, nullptr);
+}
+
+// Where nobody has started its ranks a server does, after a look at the layout; else it is one of them.
+TEST_F(JobTest, AServerStartsItsRanks) {
+  const std::string model = LONGSPAN_SOURCE_DIR "/models/recall-moe";
+  const auto serve = [&](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"serve", "--port", "0", "-m", model, "--comm", "mpi"});
+    return run(flags);
+  };
+  if (built_with_mpi()) {
+    EXPECT_THAT(serve({"--tp", "3"}).err, HasSubstr("nearest legal setting"));
+    CliResult r = serve({"--cp", "2", "--mpirun", " "});
+    EXPECT_EQ(r.code, kExitUsage);
+    EXPECT_EQ(r.err, "longspan: error: --mpirun: which command starts the ranks?\n");
+    r = serve({"--cp", "2", "--mpirun", "/nonexistent/mpirun", "-q"});
+    EXPECT_EQ(r.code, kExitUsage);
+    EXPECT_EQ(r.err, "longspan: error: can't run /nonexistent/mpirun: No such file or directory\n");
+  }
+  EXPECT_EQ(script_.job, nullptr);
+
+  launched_ = true;
+  script_.job_rank = 1;
+  EXPECT_EQ(run({"serve", "--comm", "mpi", "--cp", "3"}).code, kExitOk);
+  ASSERT_EQ(script_.followed.size(), 1u);
+  EXPECT_EQ(std::filesystem::path(script_.followed[0].model).filename(), "recall-moe")
+      << "the one in the box";
 }
 
 }  // namespace

@@ -257,7 +257,6 @@ TEST(Options, RefusedByName) {
   EXPECT_THAT(refusal_of_flag({"--dtype", "f16"}), HasSubstr("not in this build"));
   EXPECT_THAT(refusal_of_flag({"--dp-size", "2"}), HasSubstr("attn_dp is 1 for now"));
   EXPECT_EQ(refusal_of_flag({"--dp-size", "1"}), "accepted");
-  EXPECT_THAT(refusal({"serve", "--comm", "mpi"}), HasSubstr("not_supported: serve --comm mpi"));
 }
 
 TEST(Options, AServerBoundsItsSteps) {
