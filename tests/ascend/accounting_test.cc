@@ -87,16 +87,19 @@ TEST_P(Accounting, ALayerOfCardsHasOneCollectiveOneAttentionAndNoWait) {
   }
 }
 
-// 303 rows on two cards: 152 and 151. A release without HcclAllGatherV pads the short share.
+// 303 rows on two cards: 151 and 152. A release without HcclAllGatherV pads the short share by a copy, and
+// each card's rows are written apart.
 TEST_P(Accounting, SharesThatDifferTravelInOneCollectiveToo) {
   EngineOptions options = model_.options(simulator_, 2, true);
   options.ascend.cp_launches = 1;
   uint64_t sum = 0;
-  for (const std::vector<Entry>& journal : step(options, 303, 2)) {
-    for (const std::vector<Entry>& layer : layers_of(journal, 1)) {
+  const auto journals = step(options, 303, 2);
+  for (const size_t device : {0, 1}) {
+    const uint64_t padding = profile().exact_gathers ? 0 : device == 0 ? 2 : 1;
+    for (const std::vector<Entry>& layer : layers_of(journals[device], 1)) {
       EXPECT_EQ(count_of(layer, "collective"), 1u);
       EXPECT_EQ(count_of(layer, "collective", "HcclAllGatherV"), profile().exact_gathers ? 1u : 0u);
-      EXPECT_EQ(count_of(layer, "launch"), profile().exact_gathers ? 26u : 29u);
+      EXPECT_EQ(count_of(layer, "launch"), 26u + padding);
       sum += collective_bytes(layer);
     }
   }
@@ -106,11 +109,12 @@ TEST_P(Accounting, SharesThatDifferTravelInOneCollectiveToo) {
 
 TEST_P(Accounting, RanksOnOneCardAndTheServingLayout) {
   EngineOptions shared = model_.options(simulator_, 1);
-  for (const std::vector<Entry>& layer : layers_of(step(shared, 300, 1)[0], 1)) {
+  const std::vector<Entry> alone = step(shared, 300, 1)[0];
+  for (const std::vector<Entry>& layer : layers_of(alone, 1)) {
     EXPECT_EQ(count_of(layer, "launch"), 24u);
     EXPECT_EQ(count_of(layer, "collective") + count_of(layer, "wait"), 0u);
   }
-  EXPECT_EQ(simulator_.count("sync"), 1u);
+  EXPECT_EQ(count_of(alone, "wait"), 1u);
   EXPECT_EQ(simulator_.count("memcpy:d2h"), 1u) << "the logits";
   EXPECT_EQ(simulator_.count("memcpy:d2h:bytes"), 300u * 4) << "of one row, f32";
 

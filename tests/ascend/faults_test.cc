@@ -41,21 +41,28 @@ class AscendFaults : public testing::Test {
   const SmallModel model_{"qwen3_moe_wide_heads"};
 };
 
-// Every allocation of device memory from the start to the end of a step.
+// Every allocation of device memory from the start to the end of a step. An arena that is refused a large
+// block asks for what it needs, and is refused again.
 TEST_F(AscendFaults, EveryAllocationCanBeRefused) {
   const EngineOptions options = model_.options(simulator_, 1);
   ASSERT_EQ(with_rules(options, {}).code, std::nullopt);
   const uint64_t allocations = simulator_.count("malloc");
   ASSERT_GT(allocations, 10u);
-  int at_start = 0, in_step = 0;
+  int at_start = 0, in_step = 0, asked_again = 0;
   for (uint64_t nth = 1; nth <= allocations; ++nth) {
-    const Attempt failed = with_rules(options, {"aclrtMalloc nth " + std::to_string(nth) + " no-memory"});
+    const auto rule = [&](uint64_t n) { return "aclrtMalloc nth " + std::to_string(n) + " no-memory"; };
+    Attempt failed = with_rules(options, {rule(nth)});
+    if (!failed.code) {
+      ++asked_again;
+      failed = with_rules(options, {rule(nth), rule(nth + 1)});
+    }
     ++(failed.opened ? in_step : at_start);
     EXPECT_EQ(failed.code, failed.opened ? ErrorCode::kRankLost : ErrorCode::kCapacity) << nth;
     EXPECT_THAT(failed.text, HasSubstr("aclrtMalloc failed with 207001: aclrtMalloc: fails because")) << nth;
   }
   EXPECT_GT(at_start, 0);
   EXPECT_GT(in_step, 0);
+  EXPECT_EQ(asked_again, 1) << "the arena's first block";
   EXPECT_EQ(with_rules(options, {}).code, std::nullopt);
 }
 

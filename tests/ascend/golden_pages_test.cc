@@ -27,13 +27,14 @@ struct Case {
   const char *model, *release;
   int32_t cp;
   bool hccl, prefix_cache;
-  int64_t pages;  // of the pool: all rows at once take 10
+  int64_t
+      pages;  // of the pool: all rows together take 10, and a row starts where there is one for each to grow
 };
 
 constexpr Case kCases[] = {
-    {"qwen3_moe_wide_heads", "8.5", 1, false, false, 11}, {"qwen3_moe_wide_heads", "8.5", 2, true, false, 11},
-    {"qwen3_moe_wide_heads", "8.3", 3, true, true, 5},    {"llama_llama3", "9.0", 4, true, false, 11},
-    {"llama_llama3", "8.5", 3, false, true, 5},           {"qwen2_moe_shared", "9.0", 2, false, false, 11},
+    {"qwen3_moe_wide_heads", "8.5", 1, false, false, 16}, {"qwen3_moe_wide_heads", "8.5", 2, true, false, 16},
+    {"qwen3_moe_wide_heads", "8.3", 3, true, true, 5},    {"llama_llama3", "9.0", 4, true, false, 16},
+    {"llama_llama3", "8.5", 3, false, true, 5},           {"qwen2_moe_shared", "9.0", 2, false, false, 16},
     {"qwen2_moe_shared", "9.0", 4, true, true, 5},
 };
 
@@ -50,10 +51,11 @@ class AscendPages : public testing::TestWithParam<Case> {
   const GoldenPrompt& prompt(size_t length) const {
     return *std::ranges::find_if(golden_.prompts, [&](const auto& p) { return p.ids.size() == length; });
   }
-  void submit(const GoldenPrompt& prompt) {
-    Request request = testing_support::greedy_request(prompt, true);
+  void submit(const GoldenPrompt& prompt, bool scored) {
+    Request request = testing_support::greedy_request(prompt, scored);
     request.on_finish = [this, &prompt](const Result& result) {
       ++finished_;
+      cached_ += result.cached_tokens;
       const GoldenFinding finding = compare_to_golden(prompt, result, bound_);
       EXPECT_EQ(finding.problem, "") << "prompt of " << prompt.ids.size() << " tokens";
       sum_ += finding.sum;
@@ -68,6 +70,7 @@ class AscendPages : public testing::TestWithParam<Case> {
   const GoldenBound bound_{.logprob = golden_.bf16_noise.logprob, .router = golden_.bf16_noise.router};
   std::unique_ptr<Engine> engine_;
   size_t finished_ = 0;
+  int64_t cached_ = 0;
   double sum_ = 0;
   int64_t compared_ = 0;
 };
@@ -82,7 +85,7 @@ TEST_P(AscendPages, HandedOutAgainHoldTheRightKeys) {
   ASSERT_EQ(engine_->stats().total_pages, GetParam().pages);
   std::vector<size_t> lengths(std::begin(kLengths), std::end(kLengths));
   for (int round = 0; round < 3; ++round) {  // 30 pages in all
-    for (const size_t length : lengths) submit(prompt(length));
+    for (const size_t length : lengths) submit(prompt(length), round != 1);
     engine_->step();
     if (!GetParam().prefix_cache) {
       EXPECT_EQ(engine_->stats().running, 7) << "one batch";
@@ -92,6 +95,7 @@ TEST_P(AscendPages, HandedOutAgainHoldTheRightKeys) {
     std::ranges::rotate(lengths, lengths.begin() + 3);  // other rows get the pages
   }
   EXPECT_EQ(finished_, 3 * lengths.size());
+  EXPECT_EQ(cached_ > 0, GetParam().prefix_cache);
   EXPECT_LE(sum_ / static_cast<double>(compared_), 1.5 * golden_.bf16_noise.mean_logprob);
   if (!GetParam().prefix_cache) {
     EXPECT_EQ(engine_->stats().free_pages, GetParam().pages);

@@ -14,7 +14,8 @@ expect() {
   local what=$1 code=$2 says=$3
   shift 3
   cat >"$CANN_SIM_FAULTS"
-  "$longspan" generate --backend ascend -m "$model" -p "The code word" --max-tokens 2 -q "$@" >"$work/out" 2>"$work/err"
+  "$longspan" generate --backend ascend -m "$model" -p "The code word" --max-tokens 2 --max-total-tokens 4096 \
+    -q "$@" >"$work/out" 2>"$work/err"
   local got=$?
   [ $got = "$code" ] && { [ -z "$says" ] || grep -qF -- "$says" "$work/err"; } && return
   echo "FAILED: $what: exit code $got (expected $code), no '$says' in:"

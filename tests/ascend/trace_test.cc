@@ -25,7 +25,8 @@ struct Bar {
 // Of each device in the order of time.
 std::map<int, std::vector<Bar>> bars_of(const std::string& path) {
   std::map<int, std::vector<Bar>> result;
-  for (const auto& event : nlohmann::json::parse(std::ifstream(path)).at("traceEvents")) {
+  const auto trace = nlohmann::json::parse(std::ifstream(path));
+  for (const auto& event : trace.at("traceEvents")) {
     if (event.at("ph").get<std::string>() != "X") continue;
     const auto begin = event.at("ts").get<double>();
     result[event.at("pid").get<int>()].push_back({.name = event.at("name").get<std::string>(),
