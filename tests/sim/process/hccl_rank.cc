@@ -89,11 +89,13 @@ std::string deed_of(const std::string& release, uint32_t ranks, uint32_t rank, c
     Cann& cann = s.cann;
     HcclComm comm = nullptr;
     if (rank == 1 && deed == "join kill")
-      std::thread([] {
-        pause(300);
+      std::thread([&] {
+        pause(500);  // by then it waits for rank 2
+        std::ofstream(folder / "dies") << "yes";
         raise(SIGKILL);
       }).detach();
-    if (rank == 2 && deed == "join kill") pause(1500);
+    while (rank == 2 && deed == "join kill" && !fs::exists(folder / "dies")) pause(2);
+    if (rank == 2) pause(100);
     const HcclResult code = CANN(HcclCommInitRootInfo)(ranks, &root, rank, &comm);
     if (comm) CANN(HcclCommDestroy)(comm);
     return fmt::format("{} {}\n", static_cast<int>(code), code == 0 ? "" : s.error());
