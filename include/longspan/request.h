@@ -92,7 +92,7 @@ struct Progress {
   int32_t total = 0;
   int32_t cached = 0;
   int32_t processed = 0;  ///< cached ones included
-  double elapsed_ms = 0;  ///< since the request's first step
+  double elapsed_ms = 0;  ///< since the request's first step, without pauses in which KV ran out
   /// Tokens that each context-parallel rank computed: [cp]; those of steps in which nothing was cut are in
   /// none.
   std::vector<int32_t> rank_tokens = {};

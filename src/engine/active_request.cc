@@ -1,6 +1,7 @@
 #include "engine/active_request.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "engine/sampler.h"
 
@@ -33,14 +34,23 @@ std::unique_ptr<Sequence> ActiveRequest::start(std::vector<int32_t> prompt, int3
   return sequence;
 }
 
-void ActiveRequest::note_step_begin(double now_ms) {
-  if (!first_step_ms_) first_step_ms_ = now_ms;
+void ActiveRequest::note_step_begin(const Sequence& sequence, double now_ms) {
+  if (!first_step_ms_) first_step_ms_ = told_at_ms_ = now_ms;
+  step_begin_ms_ = now_ms;
+  step_from_ = sequence.computed;
 }
 
 void ActiveRequest::note_prefill(const Sequence& sequence, std::span<const int32_t> rank_tokens,
                                  double now_ms) {
   const int32_t processed = std::min(sequence.computed, sequence.prompt_len);
   if (first_token_ms_ || processed <= processed_) return;  // computed again after a preemption
+  double took_ms = now_ms - told_at_ms_;
+  if (std::exchange(preemptions_, sequence.preemptions) != sequence.preemptions) {
+    const double again = std::max(0, processed_ - step_from_);  // of this step's tokens
+    took_ms = (now_ms - step_begin_ms_) * (1 - again / (processed - step_from_));
+  }
+  told_ms_ += took_ms;
+  told_at_ms_ = now_ms;
   processed_ = processed;
   for (size_t rank = 0; rank < rank_tokens.size(); ++rank) rank_tokens_[rank] += rank_tokens[rank];
   result_.cached_tokens = sequence.cached_tokens;
@@ -48,7 +58,7 @@ void ActiveRequest::note_prefill(const Sequence& sequence, std::span<const int32
   request_.on_progress({.total = sequence.prompt_len,
                         .cached = result_.cached_tokens,
                         .processed = processed,
-                        .elapsed_ms = now_ms - *first_step_ms_,
+                        .elapsed_ms = told_ms_,
                         .rank_tokens = rank_tokens_});
 }
 

@@ -30,7 +30,7 @@ class ActiveRequest {
   /// The prompt's tokens are known: prepares the result and the scheduler's view of it.
   std::unique_ptr<Sequence> start(std::vector<int32_t> prompt, int32_t new_tokens_limit);
 
-  void note_step_begin(double now_ms);
+  void note_step_begin(const Sequence& sequence, double now_ms);
   /// `rank_tokens` [cp]: what each rank computed of it in this step; empty: it was not cut.
   void note_prefill(const Sequence& sequence, std::span<const int32_t> rank_tokens, double now_ms);
   /// [cp] of all steps so far.
@@ -54,8 +54,11 @@ class ActiveRequest {
   StopMatcher stop_matcher_;
   int32_t new_tokens_limit_ = 0;
   std::vector<int32_t> rank_tokens_;
-  int32_t processed_ = 0;  // of the prompt, as told last
-  double submitted_ms_;
+  int32_t processed_ = 0;    // of the prompt, as told last
+  int32_t step_from_ = 0;    // tokens known before this step
+  int32_t preemptions_ = 0;  // as told last
+  double submitted_ms_, step_begin_ms_ = 0;
+  double told_ms_ = 0, told_at_ms_ = 0;  // elapsed_ms as told last, and when that was
   std::optional<double> first_step_ms_, first_token_ms_;
 };
 

@@ -238,7 +238,7 @@ bool EngineImpl::step() {
     spdlog::info("KV pages ran short: request {} gave its own back and will be computed again", id);
 
   for (const Sequence* sequence : step->sequences)
-    running_.at(sequence->id).request->note_step_begin(begin_ms);
+    running_.at(sequence->id).request->note_step_begin(*sequence, begin_ms);
   const StepWants wants = wants_of(*step);
   StepOutput output;
   try {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "server/asio.h"
+#include "server/body_reader.h"
 
 namespace longspan::server {
 
@@ -83,14 +84,8 @@ asio::awaitable<error_code> HttpClient::Impl::read(Parser& parser, const OnBody*
     co_await http::async_read(*stream, buffer, parser, asio::redirect_error(asio::use_awaitable, error));
     co_return error;
   }
-  parser.eager(true);
-  while (!error && !parser.is_done()) {
-    co_await http::async_read_some(*stream, buffer, parser, asio::redirect_error(asio::use_awaitable, error));
-    std::string& piece = parser.get().body();
-    if (!piece.empty()) (*on_body)(piece);
-    piece.clear();
-  }
-  co_return error;
+  co_return co_await read_pieces(*stream, buffer, parser,
+                                 [on_body](const std::string& piece) { (*on_body)(piece); });
 }
 
 asio::awaitable<HttpAnswer> HttpClient::Impl::ask(http::verb verb, std::string path, std::string body,

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "server/asio.h"
+#include "server/body_reader.h"
 
 namespace longspan::server {
 namespace {
@@ -82,13 +83,8 @@ class RelayedExchange : public std::enable_shared_from_this<RelayedExchange> {
     }
     streaming_ = true;
     exchange_->begin_stream(std::string(parser.get()[http::field::content_type]));
-    parser.eager(true);
-    while (!error && !parser.is_done()) {
-      co_await http::async_read_some(stream_, buffer, parser,
-                                     asio::redirect_error(asio::use_awaitable, error));
-      std::string& piece = parser.get().body();
-      if (!piece.empty()) exchange_->write(std::exchange(piece, std::string()));
-    }
+    error = co_await read_pieces(stream_, buffer, parser,
+                                 [this](std::string piece) { exchange_->write(std::move(piece)); });
     if (!error) exchange_->end_stream();
     co_return error;
   }

@@ -5,6 +5,7 @@
 #include <longspan/error.h>
 
 #include <chrono>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -57,6 +58,29 @@ TEST(HttpClient, KeepsItsConnectionAndMakesANewOneWhereItWasClosed) {
   EXPECT_EQ(server.connections(), 1);
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
   EXPECT_EQ(client.get("/y").body, "GET/v1/yBearer key");
+}
+
+TEST(HttpClient, GivesAPieceBeforeTheNextIsSent) {
+  std::promise<void> seen;
+  std::thread writer;
+  HttpServer server({"127.0.0.1", 0}, {}, [&](std::shared_ptr<Exchange> x) {
+    writer = std::thread([x = std::move(x), first = seen.get_future()]() mutable {
+      x->begin_stream("text/event-stream");
+      x->write("one");
+      EXPECT_EQ(first.wait_for(std::chrono::seconds(5)), std::future_status::ready);
+      x->write("two");
+      x->end_stream();
+    });
+  });
+  server.start();
+  HttpClient client({"127.0.0.1", std::to_string(server.port()), ""}, "", 10);
+  std::vector<std::string> pieces;
+  client.post_stream("/", "{}", [&](std::string_view piece) {
+    if (pieces.empty()) seen.set_value();
+    pieces.emplace_back(piece);
+  });
+  EXPECT_EQ(pieces, std::vector<std::string>({"one", "two"}));
+  writer.join();
 }
 
 TEST(HttpClient, EndsWhereThereIsNoAnswer) {
