@@ -81,6 +81,23 @@ TEST_F(Operators, GatingTakesTheLargestAndTheLowestOfEquals) {
   expect_refused(gate(2, 2), kInvalid, "renorm 2");
 }
 
+TEST_F(Operators, GatingTellsTheSoftmaxOfEveryExpert) {
+  const Out y = out({1, 1}), ids = out({1, 1}, ACL_INT32), all = out({1, 4});
+  aclTensor* x = floats({0, std::log(5.0f), 0, 0}, {1, 4});
+  const auto gate = [&](int64_t renorm, bool wanted, aclTensor* softmax) {
+    return RUN(s, aclnnMoeGatingTopKSoftmaxV2, x, nullptr, int64_t{1}, renorm, wanted, y.tensor, ids.tensor,
+               softmax);
+  };
+  expect_ok(gate(0, true, all.tensor));
+  EXPECT_THAT(result(all), Pointwise(NearFloat(), std::vector<float>{.125f, .625f, .125f, .125f}));
+  EXPECT_THAT(result(y), Pointwise(NearFloat(), std::vector<float>{.625f}));
+  expect_refused(gate(0, true, nullptr), ACLNN_ERR_PARAM_NULLPTR, "softmaxResultOutOptional is null");
+  expect_refused(gate(0, true, out({1, 4}, ACL_BF16).tensor), kInvalid, "dtype BF16");
+  expect_refused(gate(0, true, out({4}).tensor), kInvalid, "must have dims [1, 4]");
+  expect_refused(gate(1, true, all.tensor), kInvalid, "with renorm 0 only");
+  expect_refused(gate(0, false, all.tensor), kInvalid, "softmaxResultOutOptional must be null");
+}
+
 // Three tokens, two of three experts each: routed, multiplied per expert by 1, 10 and 100, and summed again.
 class Routing : public Operators {
  protected:
@@ -101,13 +118,14 @@ class Routing : public Operators {
     ASSERT_EQ(s.sync(), 0) << s.error();
     EXPECT_THAT(s.download_bf16(sum.data, 3), ElementsAre(51, 22, 360));
     expect_refused(RUN(s, aclnnMoeFinalizeRoutingV2, again, places.tensor, nullptr, nullptr, nullptr, scales,
-                       nullptr, int64_t{0}, sum.tensor),
-                   kInvalid, "dropPadMode 0");
+                       nullptr, int64_t{4}, sum.tensor),
+                   kInvalid, "dropPadMode 4");
   }
-  int route(aclTensor* counts, std::vector<int64_t> range, int64_t active = 6, int64_t type = 1) {
+  int route(aclTensor* counts, std::vector<int64_t> range, int64_t active = 6, int64_t type = 1,
+            int64_t row_idx = 0) {
     aclTensor* scale = out({6}).tensor;
     return RUN(s, aclnnMoeInitRoutingV3, x, ids, nullptr, nullptr, active, int64_t{0}, int64_t{3}, int64_t{0},
-               type, true, int64_t{-1}, s.integers(range), int64_t{0}, expanded.tensor, places.tensor, counts,
+               type, true, int64_t{-1}, s.integers(range), row_idx, expanded.tensor, places.tensor, counts,
                scale);
   }
 };
@@ -125,6 +143,35 @@ TEST_F(Routing, V3) {
   aclTensor* gaps = s.tensor(s.allocate(48), {3}, ACL_INT64, {.strides = {2}, .storage = {6}});
   expect_refused(route(gaps, {0, 3}), kInvalid, "contiguous");
   finish(counts.tensor);
+}
+
+// Where each row came from, instead of where each pair went.
+TEST_F(Routing, V3Scatters) {
+  const Out counts = out({3}, ACL_INT64);
+  expect_ok(route(counts.tensor, {0, 3}, 6, 1, 1));
+  EXPECT_THAT(result<int32_t>(places), ElementsAre(1, 2, 3, 5, 0, 4));
+  EXPECT_THAT(s.download_bf16(expanded.data, 6), ElementsAre(1, 2, 2, 3, 1, 3));
+  expect_refused(route(counts.tensor, {0, 3}, 6, 1, 2), kInvalid, "rowIdxType 2");
+  expect_refused(route(out({2}, ACL_INT64).tensor, {1, 3}, 6, 1, 1), kInvalid, "every expert active only");
+}
+
+// Places by column: of every token's first pair, then of every token's second.
+TEST_F(Operators, FinalizeTakesPlacesByColumn) {
+  aclTensor *x = floats({1, 2, 3, 4, 5, 6}, {6, 1}), *scales = floats({1, 10, 1, 10, 1, 10}, {3, 2});
+  const Out sum = out({3, 1});
+  const auto finalise = [&](aclTensor* rows, const std::vector<int32_t>& places, int64_t mode) {
+    return RUN(s, aclnnMoeFinalizeRoutingV2, rows, ints(places, {6}), nullptr, nullptr, nullptr, scales,
+               nullptr, mode, sum.tensor);
+  };
+  expect_ok(finalise(x, {4, 0, 1, 2, 5, 3}, 0));
+  EXPECT_THAT(result(sum), ElementsAre(5 + 30, 1 + 60, 2 + 40));
+  aclTensor* padded = floats({1, 2, 3, 4, 5, 6}, {3, 2, 1});
+  expect_refused(finalise(x, {4, 0, 1, 2, 5, 3}, 1), kInvalid, "must have 3 to 3 dims");
+  expect_ok(finalise(padded, {4, -1, 1, 2, 5, -1}, 1));
+  EXPECT_THAT(result(sum), ElementsAre(5 + 30, 60, 2));
+  expect_ok(finalise(x, {4, -1, 1, 2, 5, 3}, 0));
+  EXPECT_EQ(s.sync(), ACL_ERROR_RT_AICORE_EXCEPTION);
+  EXPECT_THAT(s.error(), HasSubstr("[1] = -1 is outside 0..5"));
 }
 
 // Experts 1 and 2 of three: the others' pairs have no row and no place, and mode 3 leaves them out of the

@@ -73,7 +73,7 @@ TEST_F(Operators, RotaryTurnsHalves) {
   aclTensor *cos = floats({0, 1, 0, 1}, {1, 1, 1, 4}), *sin = floats({1, 0, 1, 0}, {1, 1, 1, 4});
   expect_ok(RUN(s, aclnnRotaryPositionEmbedding, x, cos, sin, int64_t{0}, o.tensor));
   EXPECT_THAT(result(o), ElementsAre(-3, 2, 1, 4));
-  expect_refused(RUN(s, aclnnRotaryPositionEmbedding, x, cos, sin, int64_t{1}, o.tensor), kInvalid, "mode 1");
+  expect_refused(RUN(s, aclnnRotaryPositionEmbedding, x, cos, sin, int64_t{2}, o.tensor), kInvalid, "mode 2");
   aclTensor* narrow = floats({0, 1}, {1, 1, 1, 2});
   expect_refused(RUN(s, aclnnRotaryPositionEmbedding, x, narrow, sin, int64_t{0}, o.tensor), kInvalid,
                  "wide");
@@ -83,17 +83,29 @@ TEST_F(Operators, RotaryTurnsHalves) {
 }
 
 TEST_F(Operators, RotaryHasLimits) {
-  const auto rotate = [&](std::vector<int64_t> dims) {
+  const auto rotate = [&](std::vector<int64_t> dims, int64_t mode = 0) {
     int64_t count = 1;
     for (const int64_t d : dims) count *= d;
     aclTensor* x = s.tensor(s.allocate(static_cast<size_t>(count) * 4), dims, ACL_FLOAT);
     aclTensor* angles = s.tensor(s.allocate(static_cast<size_t>(dims[3]) * 4), {1, 1, 1, dims[3]}, ACL_FLOAT);
-    return RUN(s, aclnnRotaryPositionEmbedding, x, angles, angles, int64_t{0}, out(dims).tensor);
+    return RUN(s, aclnnRotaryPositionEmbedding, x, angles, angles, mode, out(dims).tensor);
   };
   expect_refused(rotate({1, 1, 1, 5}), kInvalid, "D = 5 must be even");
   expect_refused(rotate({1, 1, 1, 896}), kInvalid, "below 896");
   expect_refused(rotate({1000, 1, 1, 2}), kInvalid, "B and N of [1000, 1, 1, 2]");
   expect_refused(rotate({1, 1, 1000, 2}), kInvalid, "B and N of [1, 1, 1000, 2]");
+  expect_refused(rotate({1, 1, 1, 5}, 1), kInvalid, "D = 5 must be even");
+  expect_ok(rotate({1000, 1, 1, 2}, 1));
+  EXPECT_EQ(s.sync(), ACL_ERROR_RT_AICORE_EXCEPTION) << "nothing was written";
+  s.error();
+}
+
+TEST_F(Operators, RotaryTurnsNeighbours) {
+  const Out o = out({1, 1, 2, 4});
+  aclTensor* x = floats({1, 2, 3, 4, 5, 6, 7, 8}, {1, 1, 2, 4});
+  aclTensor *cos = floats({0, 0, 2, 2}, {1, 1, 1, 4}), *sin = floats({1, 1, 0, 1}, {1, 1, 1, 4});
+  expect_ok(RUN(s, aclnnRotaryPositionEmbedding, x, cos, sin, int64_t{1}, o.tensor));
+  EXPECT_THAT(result(o), ElementsAre(-2, 1, 6, 11, -6, 5, 14, 23));
 }
 
 TEST_F(Operators, ApplyRotaryWantsAnglesOfEveryRow) {
@@ -142,6 +154,23 @@ TEST_F(Operators, SwiGluAndSiluAndSoftmax) {
   expect_refused(RUN(s, aclnnSwiGlu, x, int64_t{-1}, same.tensor), kInvalid, "must have dims [1, 2]");
   aclTensor* slice = s.tensor(s.allocate(64), {2, 4}, ACL_FLOAT, {.strides = {8, 1}, .storage = {2, 8}});
   expect_refused(RUN(s, aclnnSwiGlu, slice, int64_t{-1}, out({2, 2}).tensor), kInvalid, "contiguous");
+}
+
+TEST_F(Operators, SwiGluAndSoftmaxOfTheFirstDim) {
+  const auto silu = [](float x) { return x / (1 + std::exp(-x)); };
+  const Out o = out({1, 2}), same = out({2, 2});
+  aclTensor* x = floats({1, -2, 3, 4}, {2, 2});
+  expect_ok(RUN(s, aclnnSwiGlu, x, int64_t{0}, o.tensor));
+  EXPECT_THAT(result(o), Pointwise(NearFloat(), std::vector<float>{silu(1) * 3, silu(-2) * 4}));
+  const Out middle = out({2, 1, 2});
+  aclTensor* deep = floats({1, -2, 3, 4, 5, 6, 7, 8}, {2, 2, 2});
+  expect_ok(RUN(s, aclnnSwiGlu, deep, int64_t{-2}, middle.tensor));
+  EXPECT_THAT(result(middle), Pointwise(NearFloat(), std::vector<float>{silu(1) * 3, silu(-2) * 4,
+                                                                        silu(5) * 7, silu(6) * 8}));
+  expect_ok(RUN(s, aclnnSoftmax, floats({0, 0, std::log(3.0f), -1000}, {2, 2}), int64_t{-2}, same.tensor));
+  EXPECT_THAT(result(same), Pointwise(NearFloat(), std::vector<float>{.25f, 1, .75f, 0}));
+  expect_refused(RUN(s, aclnnSwiGlu, x, int64_t{2}, o.tensor), kInvalid, "dim 2 is outside 2 dims");
+  expect_refused(RUN(s, aclnnSoftmax, x, int64_t{-3}, same.tensor), kInvalid, "dim -3 is outside 2 dims");
 }
 
 TEST_F(Operators, ElementwiseBroadcastsAndTakesSlices) {
@@ -234,7 +263,7 @@ TEST_F(Operators, RowsByIndex) {
   EXPECT_THAT(s.download<float>(cache, 6), ElementsAre(3, 4, 5, 6, 1, 2));
   expect_refused(RUN(s, aclnnScatterNdUpdate, s.tensor(cache, {3, 2}, ACL_FLOAT), ints({0, 1}, {2}),
                      floats({1, 2, 3, 4}, {2, 2})),
-                 kInvalid, "2 to 2 dims");
+                 kInvalid, "2 to 8 dims");
   expect_refused(RUN(s, aclnnScatterNdUpdate, s.tensor(cache, {3, 2}, ACL_FLOAT), ints({0, 1}, {2, 1}),
                      s.tensor(s.upload_bf16({1, 2, 3, 4}), {2, 2}, ACL_BF16)),
                  kInvalid, "must be the same");
@@ -260,11 +289,40 @@ TEST_F(Operators, OneRowCopiedTwiceIsTold) {
   EXPECT_THAT(s.error(), HasSubstr("aclnnInplaceIndexCopy: index: row 2 comes twice"));
 }
 
-TEST_F(Operators, RowsAreOfTheFirstDim) {
-  aclTensor *table = floats({1, 2, 3, 4}, {2, 2}), *index = ints({0, 1}, {2});
-  expect_refused(RUN(s, aclnnIndexSelect, table, int64_t{1}, index, out({2, 2}).tensor), kInvalid, "dim 1");
-  expect_refused(RUN(s, aclnnInplaceIndexCopy, table, int64_t{1}, index, floats({1, 2, 3, 4}, {2, 2})),
-                 kInvalid, "dim 1");
+TEST_F(Operators, ColumnsByIndex) {
+  aclTensor *table = floats({1, 2, 3, 4, 5, 6}, {2, 3}), *index = ints({2, 0}, {2});
+  const Out o = out({2, 2});
+  expect_ok(RUN(s, aclnnIndexSelect, table, int64_t{-1}, index, o.tensor));
+  EXPECT_THAT(result(o), ElementsAre(3, 1, 6, 4));
+  void* cache = s.upload(std::vector<float>(6, 7));
+  aclTensor* to = s.tensor(cache, {2, 3}, ACL_FLOAT);
+  expect_ok(RUN(s, aclnnInplaceIndexCopy, to, int64_t{1}, index, floats({1, 2, 3, 4}, {2, 2})));
+  ASSERT_EQ(s.sync(), 0) << s.error();
+  EXPECT_THAT(s.download<float>(cache, 6), ElementsAre(2, 7, 1, 4, 7, 3));
+  expect_refused(RUN(s, aclnnIndexSelect, table, int64_t{2}, index, o.tensor), kInvalid, "dim 2 is outside");
+  expect_refused(RUN(s, aclnnInplaceIndexCopy, to, int64_t{0}, index, floats({1, 2, 3, 4}, {2, 2})), kInvalid,
+                 "must have dims [2, 3]");
+  expect_ok(RUN(s, aclnnIndexSelect, table, int64_t{1}, ints({3}, {1}), out({2, 1}).tensor));
+  EXPECT_EQ(s.sync(), ACL_ERROR_RT_AICORE_EXCEPTION);
+  EXPECT_THAT(s.error(), HasSubstr("index[0] = 3 is outside 0..2"));
+}
+
+TEST_F(Operators, ScatterOfDeepIndices) {
+  void* cache = s.upload(std::vector<float>(8, 7));
+  aclTensor* to = s.tensor(cache, {2, 2, 2}, ACL_FLOAT);
+  expect_ok(RUN(s, aclnnScatterNdUpdate, to, ints({1, 0, 0, 1}, {2, 2}), floats({1, 2, 3, 4}, {2, 2})));
+  ASSERT_EQ(s.sync(), 0) << s.error();
+  EXPECT_THAT(s.download<float>(cache, 8), ElementsAre(7, 7, 3, 4, 1, 2, 7, 7));
+  expect_ok(RUN(s, aclnnScatterNdUpdate, to, ints({1, 1, 1, 0, 0, 1}, {2, 1, 3}), floats({5, 6}, {2, 1})));
+  ASSERT_EQ(s.sync(), 0) << s.error();
+  EXPECT_THAT(s.download<float>(cache, 8), ElementsAre(7, 6, 3, 4, 1, 2, 7, 5));
+  expect_refused(RUN(s, aclnnScatterNdUpdate, to, ints({0, 0, 0, 0}, {1, 4}), floats({1}, {1})), kInvalid,
+                 "the last dim must be 1 to 3");
+  expect_refused(RUN(s, aclnnScatterNdUpdate, to, ints({0, 0}, {1, 2}), floats({1, 2, 3, 4}, {1, 2, 2})),
+                 kInvalid, "must have dims [1, 2]");
+  expect_ok(RUN(s, aclnnScatterNdUpdate, to, ints({1, 2}, {1, 2}), floats({1, 2}, {1, 2})));
+  EXPECT_EQ(s.sync(), ACL_ERROR_RT_AICORE_EXCEPTION);
+  EXPECT_THAT(s.error(), HasSubstr("indices[1] = 2 is outside 0..1"));
 }
 
 TEST(Symbols, ComeAndGoWithTheRelease) {

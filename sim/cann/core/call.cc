@@ -146,6 +146,12 @@ void Call::dims(const View& view, const std::vector<int64_t>& wanted) const {
          text_of(view.dims));
 }
 
+int64_t Call::axis(const View& view, int64_t dim) const {
+  const int64_t axis = dim < 0 ? view.rank() + dim : dim;
+  require(axis >= 0 && axis < view.rank(), "dim {} is outside {} dims", dim, view.rank());
+  return axis;
+}
+
 void Call::same_dtype(const View& a, const View& b) const {
   if (a.dtype != b.dtype)
     fail(ACLNN_ERR_PARAM_INVALID, "{} is {}, but {} is {}: they must be the same", a.label, name_of(a.dtype),

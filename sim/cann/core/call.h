@@ -64,6 +64,8 @@ class Call {
   }
   void rank(const View& view, int64_t lowest, int64_t highest) const;
   void dims(const View& view, const std::vector<int64_t>& wanted) const;
+  /// `dim` of `view` counted from 0; negative ones count from the end.
+  int64_t axis(const View& view, int64_t dim) const;
   void same_dtype(const View& a, const View& b) const;
   void contiguous(const View& view) const;
   /// An output may be exactly this input, element for element.

@@ -16,12 +16,16 @@ std::vector<int64_t> load_indices(const View& index, int64_t limit) {
 }
 
 void scatter_rows(const View& from, const View& index, const View& to) {
-  const std::vector<int64_t> rows = load_indices(index, to.dim(0));
+  scatter_rows(from, load_indices(index, to.dim(0)), index.label, to);
+}
+
+void scatter_rows(const View& from, const std::vector<int64_t>& rows, const std::string& label,
+                  const View& to) {
   std::set<int64_t> seen;
   for (size_t i = 0; i < rows.size(); ++i) {
     if (!seen.insert(rows[i]).second)
-      fail(ACL_ERROR_RT_AICORE_EXCEPTION, "{}: row {} comes twice; which write wins is not defined",
-           index.label, rows[i]);
+      fail(ACL_ERROR_RT_AICORE_EXCEPTION, "{}: row {} comes twice; which write wins is not defined", label,
+           rows[i]);
     store_bytes(to.row(rows[i]), load_bytes(from.row(static_cast<int64_t>(i))));
   }
 }

@@ -23,8 +23,7 @@ aclnnStatus aclnnCatGetWorkspaceSize(const aclTensorList* tensors, int64_t dim, 
     const std::vector<View> parts = call.in_list("tensors", tensors, kParts);
     const View to = call.out("out", out, kParts);
     call.require(!parts.empty(), "tensors is empty");
-    const int64_t axis = dim < 0 ? to.rank() + dim : dim;
-    call.require(axis >= 0 && axis < to.rank(), "dim {} is outside {} dims", dim, to.rank());
+    const int64_t axis = call.axis(to, dim);
     std::vector<int64_t> sum = to.dims;
     sum[axis] = 0;
     for (const View& part : parts) {
@@ -55,8 +54,7 @@ aclnnStatus aclnnArgMaxGetWorkspaceSize(const aclTensor* self, int64_t dim, bool
                                         CANN_SIM_WS) {
   return describe("aclnnArgMax", workspaceSize, executor, [&](Call& call) {
     const View from = call.in("self", self, kFloats), to = call.out("out", out, kIndices);
-    const int64_t axis = dim < 0 ? from.rank() + dim : dim;
-    call.require(axis >= 0 && axis < from.rank(), "dim {} is outside {} dims", dim, from.rank());
+    const int64_t axis = call.axis(from, dim);
     call.require(from.dims[axis] > 0, "self has nothing along dim {}", axis);
     std::vector<int64_t> wanted = from.dims;
     if (keepdim)

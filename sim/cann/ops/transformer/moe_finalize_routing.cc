@@ -1,5 +1,6 @@
 // aclnnMoeFinalizeRoutingV2, dropPadMode 2: out[r] = sum over j of scales[r, j] * expandedX[idx[r * k + j]].
-// Mode 3: expandedX is [experts, capacity, H], and an index of -1 adds nothing.
+// Mode 3: expandedX is [experts, capacity, H], and an index of -1 adds nothing. Modes 0 and 1: the same with
+// indices in the order of columns, idx[j * rows + r].
 
 #include "core/call.h"
 
@@ -22,9 +23,7 @@ aclnnStatus aclnnMoeFinalizeRoutingV2GetWorkspaceSize(const aclTensor* expandedX
     call.absent("biasOpt", biasOpt);
     call.absent("expertIdxOpt", expertIdxOpt);
     call.require(dropPadMode >= 0 && dropPadMode <= 3, "dropPadMode {} must be 0..3", dropPadMode);
-    call.require(dropPadMode >= 2, "dropPadMode {}: the simulator knows 2 and 3 (row order) only",
-                 dropPadMode);
-    const bool gaps = dropPadMode == 3;
+    const bool gaps = dropPadMode % 2 == 1, by_column = dropPadMode < 2;
     call.rank(x, gaps ? 3 : 2, gaps ? 3 : 2);
     call.rank(scales, 2, 2);
     call.require(x.count() > 0 && scales.count() > 0, "empty tensors are refused");
@@ -43,13 +42,14 @@ aclnnStatus aclnnMoeFinalizeRoutingV2GetWorkspaceSize(const aclTensor* expandedX
       const int64_t k = scales.dim(1), width = x.dim(1);
       for (int64_t row = 0; row < scales.dim(0); ++row) {
         std::vector<float> sum(static_cast<size_t>(width));
-        for (int64_t j = row * k; j < (row + 1) * k; ++j) {
-          if (gaps && place[j] == -1) continue;
-          if (place[j] < 0 || place[j] >= x.dim(0))
-            fail(ACL_ERROR_RT_AICORE_EXCEPTION, "{}[{}] = {} is outside {}..{}", index.label, j, place[j],
+        for (int64_t j = 0; j < k; ++j) {
+          const int64_t at = by_column ? j * scales.dim(0) + row : row * k + j;
+          if (gaps && place[at] == -1) continue;
+          if (place[at] < 0 || place[at] >= x.dim(0))
+            fail(ACL_ERROR_RT_AICORE_EXCEPTION, "{}[{}] = {} is outside {}..{}", index.label, at, place[at],
                  gaps ? -1 : 0, x.dim(0) - 1);
-          const std::vector<float> values = load(x.row(place[j]));
-          for (int64_t i = 0; i < width; ++i) sum[i] += weight[j] * values[i];
+          const std::vector<float> values = load(x.row(place[at]));
+          for (int64_t i = 0; i < width; ++i) sum[i] += weight[row * k + j] * values[i];
         }
         store(to.row(row), sum);
       }

@@ -34,12 +34,16 @@ aclnnStatus aclnnMoeInitRoutingV3GetWorkspaceSize(
     const std::vector<int64_t> range = call.integers("activeExpertRange", activeExpertRange);
     call.require(range.size() == 2 && range[0] >= 0 && range[0] < range[1] && range[1] <= expertNum,
                  "activeExpertRange must be [start, end) within 0..{}", expertNum);
-    call.require(rowIdxType == 0, "rowIdxType {}: the simulator knows 0 (gather) only", rowIdxType);
+    call.require(rowIdxType == 0 || rowIdxType == 1, "rowIdxType {} must be 0 (gather) or 1 (scatter)",
+                 rowIdxType);
+    call.require(rowIdxType == 0 || range[1] - range[0] == expertNum,
+                 "rowIdxType 1: the simulator knows it with every expert active only");
     call.dims(counts, {range[1] - range[0]});
     call.contiguous(counts);
     call.workspace(1024);
     call.run([=] {
-      store_integers(counts, expand_by_expert(in, ids, expertNum, expanded, places, range[0], range[1]));
+      store_integers(counts, expand_by_expert(in, ids, expertNum, expanded, places, range[0], range[1],
+                                              rowIdxType == 1));
     });
   });
 }

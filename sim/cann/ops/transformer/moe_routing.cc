@@ -6,7 +6,7 @@ namespace cann_sim {
 
 std::vector<int64_t> expand_by_expert(const View& x, const View& expert_ids, int64_t experts,
                                       const View& expanded_x, const View& expanded_row_idx, int64_t begin,
-                                      int64_t end) {
+                                      int64_t end, bool sources) {
   const std::vector<int64_t> ids = load_integers(expert_ids);
   const int64_t k = expert_ids.dim(1);
   const auto active = [&](size_t i) { return ids[i] >= begin && ids[i] < end; };
@@ -27,7 +27,7 @@ std::vector<int64_t> expand_by_expert(const View& x, const View& expert_ids, int
     store_bytes(expanded_x.row(static_cast<int64_t>(i)),
                 load_bytes(x.row(static_cast<int64_t>(sorted[i]) / k)));
   }
-  store_integers(expanded_row_idx, place);
+  store_integers(expanded_row_idx, sources ? std::vector<int64_t>(sorted.begin(), sorted.end()) : place);
   return counts;
 }
 

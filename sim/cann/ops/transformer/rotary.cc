@@ -1,4 +1,5 @@
-// aclnnRotaryPositionEmbedding, aclnnApplyRotaryPosEmbV2: halves of a head are rotated against each other.
+// aclnnRotaryPositionEmbedding, aclnnApplyRotaryPosEmbV2: halves of a head, or its neighbours, are rotated
+// against each other.
 
 #include <cstring>
 
@@ -9,15 +10,17 @@ using namespace cann_sim;
 
 namespace {
 
-// x [B, S, N, D]; cos and sin broadcast to it. x1 cos - x2 sin, x2 cos + x1 sin.
-void rotate(const View& x, const View& cos, const View& sin, const View& out) {
+// x [B, S, N, D]; cos and sin broadcast to it. x1 cos - x2 sin, x2 cos + x1 sin, where x1 and x2 are D / 2
+// apart or neighbours.
+void rotate(const View& x, const View& cos, const View& sin, const View& out, bool neighbours = false) {
   const std::vector<float> in = load(x), c = load(cos.broadcast(x.dims)), s = load(sin.broadcast(x.dims));
   std::vector<float> result(in.size());
   const auto dim = static_cast<size_t>(x.dim(3)), half = dim / 2;
   for (size_t head = 0; head < in.size(); head += dim) {
-    for (size_t i = head; i < head + half; ++i) {
-      result[i] = in[i] * c[i] - in[i + half] * s[i];
-      result[i + half] = in[i + half] * c[i + half] + in[i] * s[i + half];
+    for (size_t pair = 0; pair < half; ++pair) {
+      const size_t i = head + (neighbours ? 2 * pair : pair), j = i + (neighbours ? 1 : half);
+      result[i] = in[i] * c[i] - in[j] * s[i];
+      result[j] = in[j] * c[j] + in[i] * s[j];
     }
   }
   store(out, result);
@@ -44,17 +47,18 @@ aclnnStatus aclnnRotaryPositionEmbeddingGetWorkspaceSize(const aclTensor* x, con
   return describe("aclnnRotaryPositionEmbedding", workspaceSize, executor, [&](Call& call) {
     const View in = call.in("x", x, kFloats), c = call.in("cos", cos, kFloats);
     const View s = call.in("sin", sin, kFloats), to = call.out("out", out, kFloats);
-    call.require(mode == 0, "mode {}: the simulator knows 0 (halves) only", mode);
+    call.require(mode == 0 || mode == 1, "mode {} must be 0 (halves) or 1 (neighbours)", mode);
     call.rank(in, 4, 4);
     call.require(in.dim(3) % 2 == 0 && in.dim(3) < 896, "D = {} must be even and below 896", in.dim(3));
-    call.require(in.dim(0) < 1000 && in.dim(2) < 1000, "B and N of {} must be below 1000", text_of(in.dims));
+    call.require(mode == 1 || (in.dim(0) < 1000 && in.dim(2) < 1000),
+                 "B and N of {} must be below 1000 in mode 0", text_of(in.dims));
     call.same_dtype(in, to);
     call.dims(to, in.dims);
     check_angles(call, in, c);
     check_angles(call, in, s);
     call.contiguous(in);
     call.contiguous(to);
-    call.run([=] { rotate(in, c, s, to); });
+    call.run([=] { rotate(in, c, s, to, mode == 1); });
   });
 }
 CANN_SIM_LAUNCH(aclnnRotaryPositionEmbedding)
