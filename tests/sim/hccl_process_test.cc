@@ -139,7 +139,8 @@ TEST(HcclProcesses, CallsThatDisagreeAreTold) {
   expect_fault("count", std::vector(2, disagree + "HcclAllGather (FP32, count 2)"));
   expect_fault("type", std::vector(2, disagree + "HcclAllGather (INT32, count 1)"));
   expect_fault("order", std::vector(2, disagree + "HcclBarrier ()"));
-  expect_fault("write", std::vector<std::string>(2, "sendBuf of rank 0 was written to before the end"));
+  // Rank 1 may have had its rows by then.
+  expect_fault("write", {"sendBuf of rank 0 was written to before the end", ""});
 }
 
 TEST(HcclProcesses, ARankThatDoesNotComeIsToldWithinTheLimit) {
