@@ -187,6 +187,12 @@ void settle_comm(CommandLine& line) {
                             common.engine.backend));
   const char* launched = std::getenv("OMPI_COMM_WORLD_SIZE");
   const bool one_of_several = launched && std::string(launched) != "1";
+  for (const char* other : {"PMI_SIZE", "PMIX_RANK"})  // MPICH's and Slurm's
+    if (common.engine.hccl && !launched && std::getenv(other))
+      throw Error(ErrorCode::kNotSupported,
+                  fmt::format("--comm hccl: {} is set, so another launcher than Open MPI's has started this "
+                              "process; start the ranks with mpirun, or unset it for one process",
+                              other));
   common.in_job = common.comm == "mpi" || (common.engine.hccl && one_of_several);
 }
 

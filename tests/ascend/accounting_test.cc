@@ -110,6 +110,7 @@ TEST_P(Accounting, SharesThatDifferTravelInOneCollectiveToo) {
 TEST_P(Accounting, RanksOnOneCardAndTheServingLayout) {
   EngineOptions shared = model_.options(simulator_, 1);
   const std::vector<Entry> alone = step(shared, 300, 1)[0];
+  ASSERT_EQ(layers_of(alone, 1).size(), kLayers - 1);
   for (const std::vector<Entry>& layer : layers_of(alone, 1)) {
     EXPECT_EQ(count_of(layer, "launch"), 24u);
     EXPECT_EQ(count_of(layer, "collective") + count_of(layer, "wait"), 0u);
@@ -118,13 +119,19 @@ TEST_P(Accounting, RanksOnOneCardAndTheServingLayout) {
   EXPECT_EQ(simulator_.count("memcpy:d2h"), 1u) << "the logits";
   EXPECT_EQ(simulator_.count("memcpy:d2h:bytes"), 300u * 4) << "of one row, f32";
 
+  step(model_.options(simulator_, 2), 300, 1);  // two streams of one card
+  EXPECT_EQ(simulator_.count("launch"),
+            2 * (kLayers * static_cast<uint64_t>(23 + profile().attention_launches) + kEmbedding) + kLogits);
+  EXPECT_EQ(simulator_.count("collective"), 0u);
+
   EngineOptions serving = model_.options(simulator_, 2, true);
   serving.layout = {.tp = 4, .cp = 2, .moe_dp = 2, .ep = 1};
-  serving.ascend.cp_launches = 1;
+  const int attention = profile().attention_launches;
   for (const std::vector<Entry>& journal : step(serving, 300, 4)) {
-    for (const std::vector<Entry>& layer : layers_of(journal, 1)) {
-      EXPECT_EQ(count_of(layer, "launch"), 28u);
-      EXPECT_EQ(count_of(layer, "launch", kAttention), 1u);
+    ASSERT_EQ(layers_of(journal, attention).size(), kLayers - 1);
+    for (const std::vector<Entry>& layer : layers_of(journal, attention)) {
+      EXPECT_EQ(count_of(layer, "launch"), 27u + static_cast<uint64_t>(attention));
+      EXPECT_EQ(count_of(layer, "launch", kAttention), static_cast<uint64_t>(attention));
       EXPECT_EQ(count_of(layer, "collective", "HcclAllGather"), 1u) << "[K | V], for cp";
       EXPECT_EQ(count_of(layer, "collective", "HcclAllReduce"), 2u) << "o_proj, experts";
       EXPECT_EQ(count_of(layer, "collective"), 3u);

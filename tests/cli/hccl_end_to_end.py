@@ -2,7 +2,7 @@
 """The serving command line on cards of the CANN simulator, word for word: ranks as threads of one process and as processes of
 mpirun give the same log-probabilities to the bit, and one card's tokens; a lost rank ends the run by name; the server answers.
 
-usage: hccl_end_to_end.py SOURCE_DIR LONGSPAN MPIRUN RELEASE_FOLDER answers|lost|serve     (serve runs no processes)
+usage: hccl_end_to_end.py SOURCE_DIR LONGSPAN MPIRUN RELEASE_FOLDER answers|lost|serve
 """
 import json
 import os
@@ -141,16 +141,27 @@ def lose(work, deed):
         job.wait()
 
 
-def serve():
+def serve(work):
+    """As threads, and as processes, of which rank 0 is told to stop."""
     sys.path.insert(0, os.path.join(SOURCE, "tests/server"))
     import live_server
-    with live_server.Server(LONGSPAN, *REFERENCE) as server:
-        status, _, body = server.post("/v1/chat/completions", {"model": "recall-moe", "messages": question(), "max_tokens": 24,
-                                                               "temperature": 0})
-        answer = body["choices"][0]["message"]["content"].strip() if status == 200 else f"{status}: {body}"
-        expect(answer == ANSWER, f"the server answers {answer!r}")
-        code, said = server.stop()
-        expect(code == 0, f"exit code {code}: {said}")
+    launched = work / "launched"
+    launched.write_text(f'#!/bin/sh\nexec {MPIRUN} -n 4 {LONGSPAN} "$@"\n')
+    launched.chmod(0o755)
+    marker = f"HCCL_END_TO_END={work.name}/serve"
+    for program in (LONGSPAN, str(launched)):
+        with live_server.Server(program, *REFERENCE, env=dict([marker.split("=")])) as server:
+            status, _, body = server.post("/v1/chat/completions", {"model": "recall-moe", "messages": question(), "max_tokens": 24,
+                                                                   "temperature": 0})
+            answer = body["choices"][0]["message"]["content"].strip() if status == 200 else f"{status}: {body}"
+            expect(answer == ANSWER, f"{program}: the server answers {answer!r}")
+            if program == LONGSPAN:
+                code, said = server.stop()
+            else:
+                os.kill(job_processes(marker.encode())[0], signal.SIGTERM)
+                code, said = server.process.wait(PATIENCE), server.process.stderr.read()
+            expect(code == 0, f"{program}: exit code {code}: {said}")
+    expect(not job_processes(marker.encode()), "processes are left")
 
 
 def main():
@@ -163,7 +174,7 @@ def main():
             for deed in ("stop", "kill"):
                 lose(work, deed)
         else:
-            serve()
+            serve(work)
     left = [name for name in set(os.listdir("/dev/shm")) - shared_memory if "cann" in name]
     expect(not left, f"left in /dev/shm: {left}")
     print(f"hccl end to end, {WHAT}: " + ("as documented" if not failures else f"{len(failures)} failed"))

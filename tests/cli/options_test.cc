@@ -308,7 +308,12 @@ TEST(Options, RanksWithCardsMayBeProcesses) {
   EXPECT_TRUE(in_job({"--backend", "ascend", "--cp", "2", "--comm", "hccl"}));
   EXPECT_FALSE(in_job({"--backend", "ascend", "--cp", "2"})) << "each by itself";
   EXPECT_TRUE(parse({"serve", "--backend", "ascend", "--tp", "2"}).common.in_job);
+  setenv("PMIX_RANK", "0", 1);
+  EXPECT_TRUE(in_job(serving)) << "Open MPI sets both";
   unsetenv("OMPI_COMM_WORLD_SIZE");
+  EXPECT_THAT(refusal({"serve", "--backend", "ascend", "--tp", "2"}), HasSubstr("not_supported: --comm hccl: PMIX_RANK is set"));
+  EXPECT_FALSE(in_job({"--cp", "2"}));
+  unsetenv("PMIX_RANK");
 }
 
 TEST(Options, ReadsTheVariablesOfCann) {

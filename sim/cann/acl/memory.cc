@@ -214,6 +214,7 @@ aclError aclrtMemset(void* devPtr, size_t maxCount, int32_t value, size_t count)
     if (count > maxCount) fail(kBad, "aclrtMemset: count {} exceeds maxCount {}", count, maxCount);
     check_range(devPtr, count, "aclrtMemset: devPtr", device);
     set("aclrtMemset", devPtr, value, count, garbage_of("aclrtMemset"), kBad);
+    Runtime::get().conductor().time().on_host("memset", "aclrtMemset", device, {.hbm_bytes = count});
   });
 }
 

@@ -89,13 +89,13 @@ void Conductor::record(Event& event, Stream& stream) {
     event.stamp = stamp;
   }
   enqueue(stream, {.name = "event record",
-                   .run =
-                       [this, kept = event.shared_from_this(), mine] {
-                         const std::lock_guard lock(mutex_);
+                   .run = [] {},
+                   .timing = {.stamp = stamp},
+                   .done =
+                       [kept = event.shared_from_this(), mine] {
                          kept->done = std::max(kept->done, mine);
                          kept->time = Clock::now();
-                       },
-                   .timing = {.stamp = stamp}});
+                       }});
 }
 
 void Conductor::wait_event(Stream& stream, Event& event) {
@@ -141,6 +141,7 @@ void Conductor::serve(Stream& stream) {
       ++faults_;
     } else if (!dead) {
       stream.now = time_.run(task.timing, stream.now, task.stall);
+      if (task.done) task.done();
     }
     stream.tasks.pop_front();
     --queued_;

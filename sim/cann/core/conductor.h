@@ -29,6 +29,7 @@ struct Task {
   bool outside = false;
   std::chrono::milliseconds stall{0};  // how long it stands still before that
   Timing timing = {};
+  std::function<void()> done = {};  // once it ran, under the conductor's lock
   std::optional<std::chrono::steady_clock::time_point> reached = {};
 };
 

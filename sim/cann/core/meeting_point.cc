@@ -21,7 +21,7 @@ constexpr uint64_t kData = 8192, kSlotBytes = uint64_t{64} << 30;
 static_assert(sizeof(MeetingPoint::State) <= kData);
 // Bytes whose locks mean something: whoever has the first may use the state, then one for each rank.
 constexpr uint64_t kStateLock = 0, kRankLock = 1;
-constexpr std::chrono::seconds kMostHeld(30);
+constexpr std::chrono::seconds kMostHeld(5);
 constexpr std::chrono::microseconds kRetry(50);
 
 [[noreturn]] void fail_call(const char* call) {
@@ -92,12 +92,18 @@ MeetingPoint::~MeetingPoint() {
 
 // A process that is stopped while it holds a lock must not hold up the others for ever.
 void MeetingPoint::lock(short kind, uint64_t byte) const {
+  const auto held = [] [[noreturn]] {
+    fail(HCCL_E_TIMEOUT, "the meeting point of a communicator is held by a process that does not go on");
+  };
+  if (held_) held();  // once was long enough
   struct flock wanted = lock_of(kind, byte);
   const auto give_up = std::chrono::steady_clock::now() + kMostHeld;
   while (fcntl(file_, F_OFD_SETLK, &wanted) != 0) {
     if (errno != EAGAIN && errno != EACCES && errno != EINTR) fail_call("fcntl");
-    if (std::chrono::steady_clock::now() > give_up)
-      fail(HCCL_E_TIMEOUT, "the meeting point of a communicator is held by a process that does not go on");
+    if (std::chrono::steady_clock::now() > give_up) {
+      held_ = true;
+      held();
+    }
     std::this_thread::sleep_for(kRetry);
   }
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -74,7 +75,8 @@ class MeetingPoint {
 
   int file_ = -1;
   Address address_;
-  mutable std::mutex mutex_;  // the kernel's lock is the object's, not the thread's
+  mutable std::atomic<bool> held_ = false;  // by a process that does not go on
+  mutable std::mutex mutex_;                // the kernel's lock is the object's, not the thread's
 };
 
 }  // namespace cann_sim

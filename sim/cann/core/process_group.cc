@@ -159,7 +159,7 @@ std::optional<Fault> ProcessGroup::trouble(const State& state, uint64_t index,
   for (uint32_t rank = 0; rank < ranks_; ++rank) {
     if (state.seats[rank].came[slot_of(index)] == index + 1) continue;
     missing.push_back(rank);
-    if (state.seats[rank].pid != 0 && point_->gone(rank))
+    if (state.seats[rank].pid != 0 && point_->gone(rank) && point_->look().seats[rank].pid != 0)
       return Fault{ACL_ERROR_RT_AICORE_EXCEPTION,
                    fmt::format("EI0002: {}: the process of rank {} of {} ended before it came", name, rank,
                                ranks_)};
@@ -213,19 +213,31 @@ void ProcessGroup::check_unchanged(uint64_t index, const CollectiveCall& call) c
 // The first fault is everybody's.
 void ProcessGroup::lose(const Fault& fault) {
   Fault told = fault;
-  point_->change([&](State& state) {
-    if (const auto earlier = fault_in(state)) {
-      told = *earlier;
-      return;
-    }
-    if (told.code < 100) told.code = ACL_ERROR_RT_AICORE_EXCEPTION;  // one of HCCL's own, of a stream
-    state.fault = told.code;
-    fault.text.copy(state.text, sizeof state.text - 1);
-  });
+  if (told.code < 100) told.code = ACL_ERROR_RT_AICORE_EXCEPTION;  // one of HCCL's own, of a stream
+  try {
+    point_->change([&](State& state) {
+      if (const auto earlier = fault_in(state)) {
+        told = *earlier;
+        return;
+      }
+      state.fault = told.code;
+      fault.text.copy(state.text, sizeof state.text - 1);
+    });
+  } catch (const Fault&) {
+    // Somebody who does not go on holds the point: the others find that out for themselves.
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    if (!lost_) lost_ = told;
+  }
   throw Fault(told);
 }
 
 std::optional<Fault> ProcessGroup::failure() const {
+  {
+    const std::lock_guard lock(mutex_);
+    if (lost_) return lost_;
+  }
   return fault_in(point_->look());
 }
 

@@ -2,6 +2,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <mutex>
+#include <optional>
 
 #include "core/group.h"
 #include "core/meeting_point.h"
@@ -36,6 +38,8 @@ class ProcessGroup final : public Group {
   const uint32_t ranks_, rank_;
   const std::chrono::seconds limit_;  // 0: none
   std::atomic<uint64_t> next_ = 0;    // index of the next call
+  mutable std::mutex mutex_;
+  std::optional<Fault> lost_;  // why, once this rank knows that the group is; under the mutex
 };
 
 }  // namespace cann_sim

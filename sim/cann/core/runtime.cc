@@ -60,6 +60,8 @@ void Runtime::init() {
   if (initialized_) fail(ACL_ERROR_REPEAT_INITIALIZE, "aclInit was called before");
   initialized_ = true;
   trace_ = environment("CANN_SIM_TRACE");
+  if (const size_t at = trace_.find("%p"); at != std::string::npos)
+    trace_.replace(at, 2, std::to_string(getpid()));
   if (trace_.empty()) return;
   conductor_.time().timeline().record(true);
   // Many programs leave aclFinalize out, so that they don't end CANN for others.

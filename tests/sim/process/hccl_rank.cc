@@ -95,7 +95,7 @@ std::string deed_of(const std::string& release, uint32_t ranks, uint32_t rank, c
         raise(SIGKILL);
       }).detach();
     while (rank == 2 && deed == "join kill" && !fs::exists(folder / "dies")) pause(2);
-    if (rank == 2) pause(100);
+    if (rank == 2) pause(deed == "join kill" ? 1000 : 100);
     const HcclResult code = CANN(HcclCommInitRootInfo)(ranks, &root, rank, &comm);
     if (comm) CANN(HcclCommDestroy)(comm);
     return fmt::format("{} {}\n", static_cast<int>(code), code == 0 ? "" : s.error());
