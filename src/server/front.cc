@@ -1,7 +1,6 @@
 #include "server/front.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <longspan/error.h>
 
 #include <algorithm>
@@ -153,12 +152,12 @@ class FrontApi {
                        kName, restarts_.load());
   }
 
-  Relay relay_;
   std::atomic<int64_t> restarts_{0};
   mutable std::mutex mutex_;  // guards what follows
   Phase phase_ = Phase::kStarting;
   bool draining_ = false;
   std::string folder_, reason_;  // reason: of the last failure, until a job is ready
+  Relay relay_;                  // last: its thread uses the others until it is gone
 };
 
 class Front {
@@ -227,8 +226,7 @@ class Front {
     const std::string& launcher = options_.command[0];
     if (run.link.met())
       return Error(ErrorCode::kRankLost, fmt::format("{}; {} {}", kRankZeroEnded, launcher, how));
-    return Error(ErrorCode::kRankLost, fmt::format("{} {} before rank 0 was there; it was run as \"{}\"",
-                                                   launcher, how, fmt::join(options_.command, " ")));
+    return Error(ErrorCode::kRankLost, fmt::format("{} {} before rank 0 was there", launcher, how));
   }
 
   std::optional<Error> drain(Run& run) {

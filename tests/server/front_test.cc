@@ -307,7 +307,7 @@ TEST_F(FrontTest, ALauncherThatDoesNotLaunch) {
   error = result();
   ASSERT_TRUE(error);
   EXPECT_EQ(error->code(), ErrorCode::kUsage);
-  EXPECT_THAT(error->what(), HasSubstr("sh ended with exit code 3 before rank 0 was there"));
+  EXPECT_STREQ(error->what(), "sh ended with exit code 3 before rank 0 was there");
 }
 
 TEST_F(FrontTest, DrainsWithTheJob) {
