@@ -421,6 +421,14 @@ TEST(Options, EnvironmentIsReadAndArgumentsWin) {
   EXPECT_THAT(refusal({"plan"}), HasSubstr("--cp two: must be a whole number"));
 }
 
+TEST(Options, OnlyProcessesAreStarted) {
+  EXPECT_THAT(refusal({"serve", "--restart-on-failure", "2"}),
+              HasSubstr("--restart-on-failure needs --comm mpi: only ranks that are processes are started again"));
+  EXPECT_THAT(refusal({"serve", "--mpirun", "srun"}),
+              testing::EndsWith("--mpirun needs --comm mpi: only ranks that are processes are started"));
+  EXPECT_EQ(std::get<ServeOptions>(parse({"serve", "--comm", "mpi", "--restart-on-failure", "2"}).command).restarts, 2);
+}
+
 TEST(Options, AVariableMayHaveSeveralKeys) {
   const Variable keys("LONGSPAN_API_KEY", "sk-one\nsk-two\n");
   const auto keys_of = [](const std::vector<std::string>& args) {
