@@ -82,6 +82,7 @@ int run_front(const CommonOptions& common, const ServeOptions& options, const st
   front.temporary_folder = temporary_folder();
   front.restarts = options.restarts;
   front.drain_timeout_s = options.drain_timeout_s;
+  front.comm_timeout_s = common.engine.comm_timeout_s;
 
   const auto say = [&](const std::string& text) {
     if (!common.quiet) context.err << text << std::endl;
