@@ -15,7 +15,7 @@ int run_plan(const CommonOptions& common, const PlanOptions& options, Context& c
 int run_bench(const CommonOptions& common, const BenchOptions& options, Context& context);
 int run_eval(const CommonOptions& common, const EvalOptions& options, Context& context);
 int run_serve(const CommonOptions& common, const ServeOptions& options, Context& context);
-/// The server in front of a job of ranks, which is started with the same `args`.
+/// The server in front of a job of ranks, which is started with the same `args`, but for its API keys.
 int run_front(const CommonOptions& common, const ServeOptions& options, const std::vector<std::string>& args,
               Context& context);
 int run_bench_serve(const CommonOptions& common, const BenchServeOptions& options, Context& context);

@@ -161,7 +161,7 @@ void FlagSet::text(const std::string& names, std::string& target, const std::str
 }
 
 void FlagSet::texts(const std::string& names, std::vector<std::string>& target, const std::string& unit,
-                    const std::string& help) {
+                    const std::string& help, char separator) {
   const std::string flag = flag_name(names);
   app_.add_option_function<std::vector<std::string>>(
           names,
@@ -172,6 +172,7 @@ void FlagSet::texts(const std::string& names, std::vector<std::string>& target, 
             target = texts;
           },
           help)
+      ->delimiter(separator)
       ->type_size(1)
       ->expected(1)
       ->allow_extra_args(false)

@@ -40,9 +40,9 @@ class FlagSet {
   void number(const std::string& names, double& target, double min, bool min_is_legal, double max,
               const std::string& unit, const std::string& help);
   void text(const std::string& names, std::string& target, const std::string& unit, const std::string& help);
-  /// May be given several times; no text may be empty.
+  /// May be given several times; no text may be empty. `separator`: between several in one value; '\0': none.
   void texts(const std::string& names, std::vector<std::string>& target, const std::string& unit,
-             const std::string& help);
+             const std::string& help, char separator = '\0');
   void choice(const std::string& names, std::string& target, const Choices& choices, const Refused& refused,
               const std::string& help);
   /// A choice with one legal word.

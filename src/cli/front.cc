@@ -1,6 +1,7 @@
 #include "server/front.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <longspan/job.h>
 #include <unistd.h>
 
@@ -10,6 +11,8 @@
 
 #include "checkpoint/model_config.h"
 #include "cli/commands.h"
+#include "cli/flags.h"
+#include "cli/option_flags.h"
 #include "cli/process.h"
 #include "cli/serving.h"
 #include "model/layout_model.h"
@@ -17,6 +20,20 @@
 
 namespace longspan::cli {
 namespace {
+
+// Everybody may read a process' arguments: keys go to the job by a variable.
+std::vector<std::string> without_keys(const std::vector<std::string>& args) {
+  const std::string flag = kApiKeyFlag;
+  std::vector<std::string> kept;
+  for (size_t i = 0; i < args.size(); ++i) {
+    if (args[i] == flag) {
+      ++i;
+    } else if (!args[i].starts_with(flag + "=")) {
+      kept.push_back(args[i]);
+    }
+  }
+  return kept;
+}
 
 // The launcher with its own flags, and the program as it was started here.
 std::vector<std::string> launch_command(const std::string& launcher, int32_t ranks,
@@ -52,8 +69,12 @@ int run_front(const CommonOptions& common, const ServeOptions& options, const st
   front.address = {options.host, static_cast<uint16_t>(options.port)};
   front.tls_cert = options.tls_cert;
   front.tls_key = options.tls_key;
-  front.command = launch_command(options.launcher, layout.tp, context.executable, args);
+  front.command = launch_command(options.launcher, layout.tp, context.executable, without_keys(args));
   front.folder_variable = kFrontVariable;
+  if (!options.api_keys.empty())
+    front.variables.emplace_back(
+        environment_name(kApiKeyFlag),
+        fmt::format("{}", fmt::join(options.api_keys, std::string(1, kApiKeySeparator))));
   if (geteuid() == 0) {  // whoever started this as root has answered Open MPI's question
     for (const char* name : {"OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"})
       front.variables.emplace_back(name, "1");
@@ -61,6 +82,7 @@ int run_front(const CommonOptions& common, const ServeOptions& options, const st
   front.temporary_folder = temporary_folder();
   front.restarts = options.restarts;
   front.drain_timeout_s = options.drain_timeout_s;
+  front.comm_timeout_s = common.engine.comm_timeout_s;
 
   const auto say = [&](const std::string& text) {
     if (!common.quiet) context.err << text << std::endl;

@@ -280,8 +280,9 @@ void add_serve_flags(FlagSet& flags, ServeOptions& options) {
                 "where to listen; 0: any free one, told on stderr");
   flags.text("--served-model-name", options.model_name, "NAME",
              "what clients call the model; the folder's name where not given");
-  flags.texts("--api-key", options.api_keys, "KEY",
-              "clients must send it; may be given several times (better: in LONGSPAN_API_KEY)");
+  flags.texts(kApiKeyFlag, options.api_keys, "KEY",
+              "clients must send it; may be given several times (better: in LONGSPAN_API_KEY, one a line)",
+              kApiKeySeparator);
   flags.text("--tls-cert", options.tls_cert, "FILE",
              "answer over TLS: the certificate in PEM format, with those above it, if any, after it");
   flags.text("--tls-key", options.tls_key, "FILE", "its key in PEM format, without a passphrase");

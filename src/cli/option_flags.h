@@ -5,6 +5,10 @@
 
 namespace longspan::cli {
 
+/// A server's keys, of which the flag's variable takes several, too.
+inline constexpr const char* kApiKeyFlag = "--api-key";
+inline constexpr char kApiKeySeparator = '\n';
+
 /// Each declares its struct's flags; the struct must outlive the parse. With `cp_list`, --cp takes a list
 /// and the layout's own cp stays as it is.
 void add_common_flags(FlagSet& flags, CommonOptions& options, std::vector<int64_t>* cp_list = nullptr);

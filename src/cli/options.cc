@@ -224,6 +224,10 @@ void check_rules(const CommandLine& line) {
             fmt::format("{} needs {}: TLS takes a certificate and its key",
                         serve->tls_key.empty() ? "--tls-cert" : "--tls-key",
                         serve->tls_key.empty() ? "--tls-key" : "--tls-cert"));
+    const bool restarts = serve->restarts > 0;
+    require(line.common.comm == "mpi" || (!restarts && serve->launcher == ServeOptions().launcher),
+            fmt::format("{} needs --comm mpi: only ranks that are processes are started{}",
+                        restarts ? "--restart-on-failure" : "--mpirun", restarts ? " again" : ""));
     return;
   }
   if (const auto* load = std::get_if<BenchServeOptions>(&line.command)) {

@@ -135,15 +135,17 @@ int run_serve(const CommonOptions& common, const ServeOptions& options, Context&
     return kExitOk;
   }
   auto link = server::RankLink::connect(server::front_link_path(context.front));
+  int code = kExitOk;
   try {
     serve_here(common, options, &link, context);
   } catch (const Error& error) {  // whoever started the front reads it there
     link.say(server::failure_line(error));
-    return exit_code(error.code());
+    code = exit_code(error.code());
   }
+  link.hear();
   std::error_code ignored;
   if (link.over()) std::filesystem::remove_all(context.front, ignored);  // the front can't any more
-  return kExitOk;
+  return code;
 }
 
 }  // namespace longspan::cli

@@ -19,6 +19,7 @@ namespace {
 
 constexpr auto kPoll = std::chrono::milliseconds(10);
 constexpr auto kPatience = std::chrono::milliseconds(5000);
+constexpr int kUnknownStatus = -1;
 
 // Not one socket of this process may live on in the program.
 void close_on_exec_all() {
@@ -35,7 +36,7 @@ void close_on_exec_all() {
   setsid();
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != parent) _exit(127);  // it went before that
-  std::signal(SIGPIPE, SIG_DFL);
+  for (const int signal : {SIGPIPE, SIGCHLD}) std::signal(signal, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -77,6 +78,7 @@ ChildProcess::ChildProcess(const std::vector<std::string>& command,
   if (pipe2(told, O_CLOEXEC) != 0)
     throw Error(ErrorCode::kCapacity, fmt::format("can't open a pipe: {}", std::strerror(errno)));
   const pid_t parent = getpid();
+  std::signal(SIGCHLD, SIG_DFL);  // one that is ignored, as is inherited, leaves nothing to wait for
   pid_ = fork();
   if (pid_ == 0) become(argv.data(), envp.data(), parent, told[1]);
   int error = pid_ < 0 ? errno : 0;
@@ -92,21 +94,31 @@ ChildProcess::~ChildProcess() {
 }
 
 std::optional<int> ChildProcess::status() {
+  if (status_) return status_;
   int status = 0;
-  if (!status_ && waitpid(pid_, &status, WNOHANG) == pid_) status_ = status;
+  const pid_t ended = waitpid(pid_, &status, WNOHANG);
+  if (ended == pid_) status_ = status;
+  if (ended < 0 && errno == ECHILD) status_ = kUnknownStatus;
   return status_;
 }
 
+// The whole group.
+bool ChildProcess::gone() {
+  if (!status()) return false;
+  while (waitpid(-pid_, nullptr, WNOHANG) > 0) continue;  // orphans come to the first process of a container
+  return kill(-pid_, 0) != 0;
+}
+
 void ChildProcess::end(std::chrono::milliseconds patience) {
-  if (status()) return;
-  kill(pid_, SIGTERM);
+  if (gone()) return;
+  kill(-pid_, SIGTERM);
   if (wait(patience)) return;
   kill(-pid_, SIGKILL);
   wait(kPatience);
 }
 
 bool ChildProcess::wait(std::chrono::milliseconds patience) {
-  for (const auto until = std::chrono::steady_clock::now() + patience; !status();) {
+  for (const auto until = std::chrono::steady_clock::now() + patience; !gone();) {
     if (std::chrono::steady_clock::now() > until) return false;
     std::this_thread::sleep_for(kPoll);
   }
@@ -114,6 +126,7 @@ bool ChildProcess::wait(std::chrono::milliseconds patience) {
 }
 
 std::string status_text(int status) {
+  if (status == kUnknownStatus) return "has ended";
   return WIFSIGNALED(status) ? fmt::format("was killed by signal {}", WTERMSIG(status))
                              : fmt::format("ended with exit code {}", WEXITSTATUS(status));
 }

@@ -1,8 +1,8 @@
 #include "server/front.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <longspan/error.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 #include <atomic>
@@ -32,7 +32,8 @@ constexpr auto kPoll = 50ms;
 constexpr auto kLastWords = 2s;
 constexpr auto kDrainGrace = 10s;  // for a job to end after its last answer
 constexpr auto kEndGrace = 5s;     // between SIGTERM and SIGKILL
-constexpr auto kSteady = 60s;      // a job that was up for so long was no failure to start
+constexpr auto kLostGrace = 15s;   // for a job to end once rank 0 has failed or gone
+constexpr int kSignalled = 128;    // from here on exit codes are those of programs that a signal has ended
 constexpr const char* kRankZeroEnded = "rank 0 has ended";
 constexpr auto kFirstPause = 500ms, kLongestPause = 30'000ms;
 
@@ -89,9 +90,9 @@ class FrontApi {
     if (draining_ || phase_ == Phase::kStarting || phase_ == Phase::kFailed)
       return exchange->respond(error_response(refusal("")));
     Relay::Hooks hooks;
-    hooks.on_broken = [this](const std::string& what) {
+    hooks.on_broken = [this](const std::string& what, bool connected) {
       const std::lock_guard broken_lock(mutex_);
-      return refusal(what);
+      return refusal(what, connected);
     };
     if (request.path == "/metrics")
       hooks.on_response = [this](HttpResponse& response) {
@@ -131,7 +132,7 @@ class FrontApi {
   }
 
   // `what`: how the connection to rank 0 broke, if there was one.
-  ApiError refusal(const std::string& what) const {
+  ApiError refusal(const std::string& what, bool connected = true) const {
     ApiError error = api_error(ErrorCode::kRankLost, "");
     if (draining_ && phase_ != Phase::kFailed) {
       error.message = "the server is shutting down";
@@ -141,6 +142,9 @@ class FrontApi {
     } else if (phase_ == Phase::kStarting) {
       error.message = "the ranks are being started";
       error.code = "loading";
+    } else if (!connected) {
+      error.message = fmt::format("rank 0 can't be reached: {}", what);
+      error.code = "unreachable";
     } else {
       error.message = fmt::format("a rank was lost: rank 0 broke off ({})", what);
     }
@@ -153,12 +157,12 @@ class FrontApi {
                        kName, restarts_.load());
   }
 
-  Relay relay_;
   std::atomic<int64_t> restarts_{0};
   mutable std::mutex mutex_;  // guards what follows
   Phase phase_ = Phase::kStarting;
   bool draining_ = false;
   std::string folder_, reason_;  // reason: of the last failure, until a job is ready
+  Relay relay_;                  // last: its thread uses the others until it is gone
 };
 
 class Front {
@@ -176,20 +180,20 @@ class Front {
     http_.start();
     if (process_.on_listening) process_.on_listening(http_.port());
     int64_t failures = 0;  // since a job was steady
-    for (bool first = true;; first = false) {
+    for (;; first_ = false) {
       Run run(options_);
       api_.start(run.folder.path());
       const std::optional<Error> lost = watch(run);
       if (!lost) return;
       if (draining_) throw Error(*lost);
       api_.fail(lost->what());
-      if (run.ready && Clock::now() - *run.ready > kSteady) failures = 0;
-      const bool came_up = run.link.met() || !first;
+      const std::chrono::duration<double> steady(options_.steady_s + options_.comm_timeout_s);
+      if (run.ready && Clock::now() - *run.ready > steady) failures = 0;
       const bool may_work = lost->code() == ErrorCode::kRankLost || lost->code() == ErrorCode::kInternal;
-      if (!came_up || !may_work || failures >= options_.restarts) {
+      if (!may_work || failures >= options_.restarts) {
         http_.drain();
         wait_for_answers(kLastWords);
-        throw Error(came_up || !may_work ? lost->code() : ErrorCode::kUsage, lost->what());
+        throw Error(*lost);
       }
       if (!pause(*lost, failures++)) return;
       api_.count_restart();
@@ -199,11 +203,15 @@ class Front {
  private:
   // Until the job has ended; nothing if that was as it should be.
   std::optional<Error> watch(Run& run) {
+    std::optional<Clock::time_point> lost;
     while (!run.child.status()) {
       listen(run);
       if (process_.told_to_stop()) return drain(run);
+      if (!lost && (run.failure || run.link.over())) lost = Clock::now();
+      if (lost && Clock::now() - *lost > kLostGrace) break;
       std::this_thread::sleep_for(kPoll);
     }
+    run.child.end(kEndGrace);  // what is left of it
     listen(run);
     return failure_of(run);
   }
@@ -223,25 +231,30 @@ class Front {
 
   Error failure_of(Run& run) const {
     if (run.failure) return *run.failure;
-    const std::string how = status_text(*run.child.status());
+    const std::optional<int> status = run.child.status();
+    const std::string how = status ? status_text(*status) : "does not end";
     const std::string& launcher = options_.command[0];
     if (run.link.met())
       return Error(ErrorCode::kRankLost, fmt::format("{}; {} {}", kRankZeroEnded, launcher, how));
-    return Error(ErrorCode::kRankLost, fmt::format("{} {} before rank 0 was there; it was run as \"{}\"",
-                                                   launcher, how, fmt::join(options_.command, " ")));
+    // One that gives up by itself would do so again; it does not where a process that it started is killed.
+    const bool gave_up = status && WIFEXITED(*status) && WEXITSTATUS(*status) < kSignalled;
+    return Error(first_ && gave_up ? ErrorCode::kUsage : ErrorCode::kRankLost,
+                 fmt::format("{} {} before rank 0 was there", launcher, how));
   }
 
   std::optional<Error> drain(Run& run) {
     begin_to_drain();
-    if (run.ready && !run.failure) {
+    const auto begin = Clock::now();
+    const std::chrono::duration<double> drain_timeout(options_.drain_timeout_s);
+    if (run.ready && !run.failure && !run.link.over()) {
       run.link.say(kDrain);
-      const auto patience = std::chrono::duration<double>(options_.drain_timeout_s) + kDrainGrace;
-      for (const auto begin = Clock::now(); !run.child.status() && Clock::now() - begin < patience;)
+      while (!run.child.status() && Clock::now() - begin < drain_timeout + kDrainGrace)
         std::this_thread::sleep_for(kPoll);
     }
     const bool ended = run.child.status().has_value();
     run.child.end(kEndGrace);
-    wait_for_answers(kLastWords);
+    // What rank 0 has said to its end its clients may still be reading.
+    wait_for_answers(std::max<std::chrono::duration<double>>(begin + drain_timeout - Clock::now(), 0s) + kLastWords);
     if (!ended || *run.child.status() == 0) return std::nullopt;
     listen(run);
     return failure_of(run);
@@ -281,6 +294,7 @@ class Front {
   HttpServer http_;
   FrontApi api_;  // after the server, whose exchanges its relay has
   bool draining_ = false;
+  bool first_ = true;  // start of the job
 };
 
 }  // namespace

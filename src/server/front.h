@@ -28,8 +28,10 @@ struct FrontOptions {
   std::string folder_variable;
   std::vector<std::pair<std::string, std::string>> variables;  // of the job, beside this process' own
   std::string temporary_folder = "/tmp";                       // where folders for sockets are made
-  int64_t restarts = 0;         // how often a lost job is started again, since one last was up for a minute
+  int64_t restarts = 0;         // how often a lost job is started again, since one last was steady
   double drain_timeout_s = 30;  // of the job, for answers under way
+  double steady_s = 60;         // a job that was up for so long, and comm_timeout_s, did not fail to start
+  double comm_timeout_s = 60;   // of the job: so late it may learn that a rank is lost
 };
 
 /// What the front needs from the process around it.

@@ -39,9 +39,10 @@ class RelayedExchange : public std::enable_shared_from_this<RelayedExchange> {
     });
     const error_code error = co_await pass(socket_path);
     if (!error) co_return;
-    const ApiError broken = hooks_.on_broken(error.message());
+    const ApiError broken = hooks_.on_broken(error.message(), connected_);
     if (!streaming_) co_return exchange_->respond(error_response(broken));
-    exchange_->write("data: " + error_body(broken) + "\n\n");
+    // It may have broken off in the middle of an event.
+    exchange_->write("\n\ndata: " + error_body(broken) + "\n\n");
     exchange_->end_stream();
   }
 
@@ -50,6 +51,7 @@ class RelayedExchange : public std::enable_shared_from_this<RelayedExchange> {
     co_await stream_.async_connect(unix_socket::endpoint(socket_path),
                                    asio::redirect_error(asio::use_awaitable, error));
     if (error) co_return error;
+    connected_ = true;
     const HttpRequest& asked = exchange_->request();
     using Body = http::span_body<const char>;
     http::request<Body> request;
@@ -61,7 +63,7 @@ class RelayedExchange : public std::enable_shared_from_this<RelayedExchange> {
     if (!asked.content_type.empty()) request.set(http::field::content_type, asked.content_type);
     if (!asked.authorization.empty()) request.set(http::field::authorization, asked.authorization);
     request.body() = Body::value_type(asked.body.data(), asked.body.size());
-    if (!asked.body.empty()) request.prepare_payload();
+    if (!asked.body.empty()) request.content_length(asked.body.size());
     co_await http::async_write(stream_, request, asio::redirect_error(asio::use_awaitable, error));
     if (!error) error = co_await take_answer();
     co_return error;
@@ -103,7 +105,7 @@ class RelayedExchange : public std::enable_shared_from_this<RelayedExchange> {
   boost::beast::basic_stream<unix_socket> stream_;
   const std::shared_ptr<Exchange> exchange_;
   const Relay::Hooks hooks_;
-  bool streaming_ = false;
+  bool connected_ = false, streaming_ = false;
 };
 
 }  // namespace

@@ -19,8 +19,9 @@ class Relay {
 
   /// What becomes of one exchange, on the relay's thread.
   struct Hooks {
-    /// The server is gone before its answer's end: the client gets this, in a stream as an event.
-    std::function<ApiError(const std::string& what)> on_broken;
+    /// The server can't be reached, or is gone before its answer's end: the client gets this, in a stream as
+    /// an event.
+    std::function<ApiError(const std::string& what, bool connected)> on_broken;
     /// Sees a whole answer before the client does.
     std::function<void(HttpResponse&)> on_response = {};
   };

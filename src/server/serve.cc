@@ -54,10 +54,11 @@ void serve(const ServeOptions& options, const std::string& model_folder, const S
       std::this_thread::sleep_for(kPoll);
     }
 
-    if (process.on_drain) process.on_drain();
+    if (!lost && process.on_drain) process.on_drain();
     api.drain();
     http.drain();
     wait_for_answers(http, std::chrono::duration<double>(options.drain_timeout_s));
+    if (!lost) lost = loop.dead();
     api.detach();
   }
   wait_for_answers(http, kLastWords);  // those that were cancelled

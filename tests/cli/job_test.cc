@@ -135,5 +135,21 @@ TEST_F(JobTest, AServerStartsItsRanks) {
       << "the one in the box";
 }
 
+// `ps` shows arguments to everybody, and /health the errors.
+TEST_F(JobTest, AServersKeysAreNoArgumentsOfItsRanks) {
+  if (!built_with_mpi()) GTEST_SKIP() << "no MPI in this build";
+  const std::string model = LONGSPAN_SOURCE_DIR "/models/recall-moe", launcher = path("launcher");
+  write_file(launcher, "#!/bin/sh\nprintf '%s ' \"$@\" > " + path("arguments") +
+                           "\necho \"$LONGSPAN_API_KEY\" > " + path("keys") + "\nexit 3\n");
+  std::filesystem::permissions(launcher, std::filesystem::perms::owner_all);
+  const CliResult r = run({"serve", "--port", "0", "-m", model, "--api-key", "sk-one", "--comm", "mpi",
+                           "--api-key=sk-two", "--cp", "2", "-q", "--mpirun", launcher});
+  EXPECT_EQ(r.code, kExitUsage);
+  EXPECT_EQ(r.err, "longspan: error: " + launcher + " ended with exit code 3 before rank 0 was there\n");
+  EXPECT_THAT(read_file(path("arguments")),
+              testing::EndsWith(" serve --port 0 -m " + model + " --comm mpi --cp 2 -q --mpirun " + launcher + " "));
+  EXPECT_EQ(read_file(path("keys")), "sk-one\nsk-two\n");
+}
+
 }  // namespace
 }  // namespace longspan::cli

@@ -426,6 +426,23 @@ TEST(Options, EnvironmentIsReadAndArgumentsWin) {
   EXPECT_THAT(refusal({"plan"}), HasSubstr("--cp two: must be a whole number"));
 }
 
+TEST(Options, OnlyProcessesAreStarted) {
+  EXPECT_THAT(refusal({"serve", "--restart-on-failure", "2"}),
+              HasSubstr("--restart-on-failure needs --comm mpi: only ranks that are processes are started again"));
+  EXPECT_THAT(refusal({"serve", "--mpirun", "srun"}),
+              testing::EndsWith("--mpirun needs --comm mpi: only ranks that are processes are started"));
+  EXPECT_EQ(std::get<ServeOptions>(parse({"serve", "--comm", "mpi", "--restart-on-failure", "2"}).command).restarts, 2);
+}
+
+TEST(Options, AVariableMayHaveSeveralKeys) {
+  const Variable keys("LONGSPAN_API_KEY", "sk-one\nsk-two\n");
+  const auto keys_of = [](const std::vector<std::string>& args) {
+    return std::get<ServeOptions>(parse(args).command).api_keys;
+  };
+  EXPECT_THAT(keys_of({"serve"}), testing::ElementsAre("sk-one", "sk-two"));
+  EXPECT_THAT(keys_of({"serve", "--api-key", "sk-3", "--api-key=sk-4"}), testing::ElementsAre("sk-3", "sk-4"));
+}
+
 TEST(Options, AVariableOfNoFlagGetsANote) {
   const Variable slip("LONGSPAN_PAGESIZE", "64");
   const Variable of_another_command("LONGSPAN_MAX_TOKENS", "5");

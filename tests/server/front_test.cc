@@ -178,6 +178,7 @@ TEST_F(FrontTest, PassesRequestsOnAndAnswersBack) {
   answer = ask("HEAD", "/echo");
   EXPECT_THAT(answer, HasSubstr("Content-Length: 6\r\n"));
   EXPECT_EQ(body_of(answer), "");
+  EXPECT_EQ(status_of(ask("TRACE", "/echo", "{}")), 201);
   EXPECT_EQ(body_of(ask("GET", "/metrics")).substr(0, 4), "a 1\n");
   EXPECT_THAT(body_of(ask("GET", "/metrics")), EndsWith("\nlongspan_rank_job_restarts_total 0\n"));
 }
@@ -255,8 +256,50 @@ TEST_F(FrontTest, RequestsInFlightLearnThatRankZeroIsGone) {
   EXPECT_THAT(answer, HasSubstr(R"("code":"rank_lost")"));
   EXPECT_THAT(answer, HasSubstr("rank 0 broke off"));
   const std::string rest = stream.read_until("0\r\n\r\n");
-  EXPECT_THAT(rest, HasSubstr(R"(data: {"error":{"message":"a rank was lost)"));
+  EXPECT_THAT(rest, HasSubstr("\n\ndata: {\"error\":{\"message\":\"a rank was lost"));
   EXPECT_THAT(rest, EndsWith("\n\n\r\n0\r\n\r\n"));
+}
+
+TEST_F(FrontTest, ARankZeroThatCantBeReachedIsNotLost) {
+  open();
+  come_up();
+  http_->stop();
+  http_.reset();
+  const std::string answer = ask("POST", "/echo", "{}");
+  EXPECT_EQ(status_of(answer), 503);
+  EXPECT_THAT(answer, HasSubstr(R"("message":"rank 0 can't be reached: )"));
+  EXPECT_THAT(answer, HasSubstr(R"("code":"unreachable")"));
+}
+
+TEST_F(FrontTest, ASteadyJobBeginsANewRow) {
+  options_.restarts = 1;
+  options_.steady_s = 0.01;
+  options_.comm_timeout_s = 0.01;
+  open();
+  for (int i = 0; i < 3; ++i) {
+    come_up();
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    kill(pid_, SIGKILL);
+    leave();
+  }
+  come_up();
+}
+
+// A rank that hangs from the start is seen after the time limit.
+TEST_F(FrontTest, AJobIsSteadyWhenItOutlivesTheTimeLimit) {
+  options_.restarts = 1;
+  options_.steady_s = 0.01;
+  options_.comm_timeout_s = 60;
+  open();
+  for (int i = 0; i < 2; ++i) {
+    come_up();
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    kill(pid_, SIGKILL);
+    leave();
+  }
+  const std::optional<Error> error = result();
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->code(), ErrorCode::kRankLost);
 }
 
 TEST_F(FrontTest, ALostJobIsStartedAgainSoOften) {
@@ -307,7 +350,47 @@ TEST_F(FrontTest, ALauncherThatDoesNotLaunch) {
   error = result();
   ASSERT_TRUE(error);
   EXPECT_EQ(error->code(), ErrorCode::kUsage);
-  EXPECT_THAT(error->what(), HasSubstr("sh ended with exit code 3 before rank 0 was there"));
+  EXPECT_STREQ(error->what(), "sh ended with exit code 3 before rank 0 was there");
+}
+
+TEST_F(FrontTest, ARankThatIsKilledBeforeRankZeroIsThereIsLost) {
+  for (const auto& [script, says] : {std::pair("kill -9 $$", "sh was killed by signal 9 before rank 0 was there"),
+                                     std::pair("exit 137", "sh ended with exit code 137 before rank 0 was there")}) {
+    options_.command = {"sh", "-c", script};
+    open();
+    const std::optional<Error> error = result();
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->code(), ErrorCode::kRankLost);
+    EXPECT_STREQ(error->what(), says);
+  }
+}
+
+TEST_F(FrontTest, DrainsNoJobWhoseRankZeroIsGone) {
+  open();
+  come_up();
+  leave();
+  const auto begin = std::chrono::steady_clock::now();
+  stop_ = true;
+  EXPECT_FALSE(result());
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
+}
+
+TEST_F(FrontTest, ADrainWaitsForASlowReader) {
+  open();
+  come_up();
+  RawClient client(port_, /*receive_buffer=*/4096);
+  client.send(http_request("POST", "/stream", "{}"));
+  const auto exchange = kept();
+  exchange->write(std::string(7 << 19, 'x'));
+  exchange->end_stream();
+  stop_ = true;
+  ASSERT_TRUE(soon([&] { return !link_->hear().empty(); }));
+  end_job(0);
+  std::this_thread::sleep_for(std::chrono::milliseconds(3500));
+  EXPECT_FALSE(ended_);
+  const std::string answer = client.read_until("\r\n0\r\n\r\n");
+  EXPECT_TRUE(answer.ends_with("\r\n0\r\n\r\n")) << answer.size() << " bytes";
+  EXPECT_FALSE(result());
 }
 
 TEST_F(FrontTest, DrainsWithTheJob) {
