@@ -31,7 +31,7 @@ expect "a launch that fails" 5 "aclnnMm: fails because a rule wants it to" <<<"a
 expect "a rank that is late" 5 "notify wait time-out after 1 s; ranks that never came: 1 of 2" \
   --cp 2 --min-tokens-per-rank 0 --comm hccl --comm-timeout 1 <<<"HcclAllGather device 1 nth 2 stall 5000"
 CANN_SIM_SYNC_LIMIT_MS=4000 expect "a kernel that hangs" 5 "not done after 4000 ms; the stream stands at aclnnSwiGlu" \
-  <<<"aclnnSwiGlu nth 2 stall 60000"
+  <<<"aclnnSwiGlu nth 2 stall 9000"
 
 # A trace of each card is written when the program ends, although it never calls aclFinalize.
 for card in A2 A3; do
