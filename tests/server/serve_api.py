@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import live_server
-from live_server import KEY, Server, batch, expect, expect_equal
+from live_server import KEY, PATIENCE, Server, batch, expect, expect_equal
 
 SOURCE, LONGSPAN, CP = sys.argv[1:4]
 MODEL = os.path.join(SOURCE, "models/recall-moe")
@@ -324,14 +324,14 @@ def check_keys():
 
 
 def check_start():
-    run = subprocess.run([LONGSPAN, "serve", "--port", "0", "-m", "/nowhere"], capture_output=True, text=True)
+    run = subprocess.run([LONGSPAN, "serve", "--port", "0", "-m", "/nowhere"], capture_output=True, text=True, timeout=PATIENCE)
     expect_equal(run.returncode, 3, "a model that is not there")
-    run = subprocess.run([LONGSPAN, "serve", "--comm", "mpi"], capture_output=True, text=True)
-    expect_equal(run.returncode, 2, "mpi")
+    run = subprocess.run([LONGSPAN, "serve", "--comm", "nccl"], capture_output=True, text=True, timeout=PATIENCE)
+    expect_equal(run.returncode, 2, "nccl")
     with Server(LONGSPAN) as boxed:
         expect_equal(boxed.ask("GET", "/v1/models")[2]["data"][0]["id"], "recall-moe", "the model in the box is the default")
     with Server(LONGSPAN, *FLAGS) as server:
-        run = subprocess.run([LONGSPAN, "serve", "--port", str(server.port), *FLAGS], capture_output=True, text=True)
+        run = subprocess.run([LONGSPAN, "serve", "--port", str(server.port), *FLAGS], capture_output=True, text=True, timeout=PATIENCE)
         expect_equal(run.returncode, 2, "a port that is taken")
         expect(str(server.port) in run.stderr, "the port's number")
 
