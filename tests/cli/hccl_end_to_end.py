@@ -14,6 +14,9 @@ import tempfile
 import time
 
 SOURCE, LONGSPAN, MPIRUN, RELEASE, WHAT = sys.argv[1:6]
+sys.path.insert(0, os.path.join(SOURCE, "tests/support"))
+from job_processes import job_processes  # noqa: E402
+
 MODEL = os.path.join(SOURCE, "models/recall-moe")
 PATIENCE = 120  # seconds
 COMM_TIMEOUT = 3
@@ -81,20 +84,8 @@ def answers(work):
             CANN_SIM_DEVICES="3")
 
 
-def job_processes(marker):
-    """By rank: programs of the job, with the marker in their environment."""
-    found = {}
-    for entry in pathlib.Path("/proc").iterdir():
-        try:
-            if not entry.name.isdigit() or (entry / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
-                continue
-            environment = (entry / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        rank = [e.split(b"=")[1] for e in environment if e.startswith(b"OMPI_COMM_WORLD_RANK=")]
-        if marker in environment and rank:
-            found[int(rank[0])] = int(entry.name)
-    return found
+def rank_pid(marker, rank):
+    return next((pid for pid, of in job_processes(marker).items() if of == rank), None)
 
 
 def wait_until(condition, what):
@@ -119,7 +110,7 @@ def lose(work, deed):
         job.stdin.write("".join(json.dumps(request) + "\n" for request in requests).encode())
         job.stdin.close()
         wait_until(lambda: results.exists() and results.stat().st_size > 0 or job.poll() is not None, "the first result is there")
-        victim = job_processes(marker.encode()).get(2)
+        victim = rank_pid(marker, 2)
         expect(victim is not None, f"{deed}: rank 2 runs: {errors.read_text()}")
         if victim is None:
             return
@@ -133,10 +124,10 @@ def lose(work, deed):
         expect("longspan: error: " in text, f"{deed}: nobody says why: {text}")
         lines = [json.loads(line) for line in results.read_text().splitlines()]
         expect(lines[0]["finish_reason"] == "length" and len(lines[0]["token_ids"]) == 1, f"{deed}: results {lines}")
-        wait_until(lambda: not job_processes(marker.encode()), "no process is left")
+        wait_until(lambda: not job_processes(marker), "no process is left")
         print(f"{deed}: as documented ({took:.1f} s)", flush=True)
     finally:
-        for pid in job_processes(marker.encode()).values():
+        for pid in job_processes(marker):
             os.kill(pid, signal.SIGKILL)
         job.wait()
 
@@ -158,10 +149,10 @@ def serve(work):
             if program == LONGSPAN:
                 code, said = server.stop()
             else:
-                os.kill(job_processes(marker.encode())[0], signal.SIGTERM)
+                os.kill(rank_pid(marker, 0), signal.SIGTERM)
                 code, said = server.process.wait(PATIENCE), server.process.stderr.read()
             expect(code == 0, f"{program}: exit code {code}: {said}")
-    expect(not job_processes(marker.encode()), "processes are left")
+    expect(not job_processes(marker), "processes are left")
 
 
 def main():

@@ -18,6 +18,9 @@ import tempfile
 import time
 
 SOURCE, LONGSPAN, PRELOAD, MPIRUN = sys.argv[1:5]
+sys.path.insert(0, os.path.join(SOURCE, "tests/support"))
+from job_processes import job_processes  # noqa: E402
+
 MODEL = os.path.join(SOURCE, "models/recall-moe")
 RANKS = 3
 COMM_TIMEOUT = 2  # seconds; what a case waits for at most is far above it, for a busy machine
@@ -38,22 +41,6 @@ TOLD_TO_STOP = re.compile(r'^longspan: error: .*rank (\d) left \w+ ".+": rank \1
 
 class LauncherCrashed(Exception):
     """mpirun of Open MPI 4.1.4 now and then crashes itself, in its forwarding of output, when a rank is killed."""
-
-
-def processes(marker):
-    """Of the job, by rank: programs with the marker in their environment."""
-    found = {}
-    for entry in pathlib.Path("/proc").iterdir():
-        try:
-            if not entry.name.isdigit() or (entry / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
-                continue
-            environment = (entry / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if marker in environment:
-            rank = [e.split(b"=")[1] for e in environment if e.startswith(b"OMPI_COMM_WORLD_RANK=")]
-            found[int(entry.name)] = int(rank[0]) if rank else None
-    return found
 
 
 def wait_until(condition, what):
@@ -79,7 +66,7 @@ def check_results(content, deed, moment, rank):
 
 def freeze(work, marker):
     """All ranks, for twice the limit, and wakes them up again."""
-    ranks = {pid: rank for pid, rank in processes(marker).items() if rank is not None}
+    ranks = {pid: rank for pid, rank in job_processes(marker).items() if rank is not None}
     assert sorted(ranks.values()) == list(range(RANKS)), ranks
     for number in (signal.SIGSTOP, signal.SIGCONT):
         for pid in ranks:
@@ -118,9 +105,9 @@ def run_case(case, work):
         if moment != "load":
             wait_until(lambda: results.exists() and results.stat().st_size > 0, "the first result is on disk")
         if deed == "freeze":
-            freeze(work, marker.encode())
+            freeze(work, marker)
         elif moment != "load":
-            victims = [pid for pid, of in processes(marker.encode()).items() if of == rank]
+            victims = [pid for pid, of in job_processes(marker).items() if of == rank]
             assert len(victims) == 1, f"one process of rank {rank}: {victims}"
             os.kill(victims[0], number)
         code = job.wait(PATIENCE)
@@ -148,12 +135,12 @@ def run_case(case, work):
         if moment != "load":
             check_results(results.read_bytes(), deed, moment, rank)
         assert job.stdout.read() == b"", "something on standard output"
-        wait_until(lambda: not processes(marker.encode()), "no process is left")
+        wait_until(lambda: not job_processes(marker), "no process is left")
     except BaseException:
         print(f"--- stderr of {case}:\n{errors.read_text(errors='replace')}---")
         raise
     finally:
-        for pid in processes(marker.encode()):
+        for pid in job_processes(marker):
             os.kill(pid, signal.SIGKILL)
         job.wait()
 

@@ -13,6 +13,9 @@ import sys
 import tempfile
 
 SOURCE, LONGSPAN, MPIRUN = sys.argv[1:4]
+sys.path.insert(0, os.path.join(SOURCE, "tests/support"))
+from job_processes import job_processes  # noqa: E402
+
 MODEL = pathlib.Path(SOURCE, "models/recall-moe").resolve()
 PATIENCE = 120  # seconds
 SHARED = {"hidden_size": 512, "num_hidden_layers": 1, "moe_intermediate_size": 1024, "num_experts_per_tok": 2, "tie_word_embeddings": True}
@@ -61,24 +64,10 @@ def predicted(model, flags):
     return [rank["weight_bytes"] for rank in json.loads(done.stdout)["ranks"]]
 
 
-def processes(marker):
-    """Of the job, by rank."""
-    found = {}
-    for entry in pathlib.Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and marker in (entry / "environ").read_bytes().split(b"\0") and \
-                    (entry / "exe").resolve() == pathlib.Path(LONGSPAN).resolve():
-                rank = [e.split(b"=")[1] for e in (entry / "environ").read_bytes().split(b"\0") if e.startswith(b"OMPI_COMM_WORLD_RANK=")]
-                found[int(rank[0]) if rank else 0] = entry
-        except OSError:
-            continue
-    return found
-
-
-def held(process, model):
+def held(pid, model):
     """Bytes of memory of its own, and of the weight file's pages."""
     own, mapped, in_file = 0, 0, False
-    for line in (process / "smaps").read_text().splitlines():
+    for line in pathlib.Path(f"/proc/{pid}/smaps").read_text().splitlines():
         name, *rest = line.split()
         if not name.endswith(":"):
             in_file = line.endswith(str(model / "model.safetensors"))
@@ -102,7 +91,7 @@ def resident(model, flags, ranks):
         line = job.stdout.readline()
         assert line, f"{flags}: no answer: {job.communicate(timeout=PATIENCE)[1]}"
         assert json.loads(line)["finish_reason"] == "length", line
-        found = processes(marker.encode())
+        found = {rank: pid for pid, rank in job_processes(marker).items() if rank is not None} if ranks > 1 else {0: job.pid}
         assert sorted(found) == list(range(ranks)), f"{flags}: processes of ranks {sorted(found)}"
         result = [held(found[rank], model) for rank in range(ranks)]
         _, errors = job.communicate(timeout=PATIENCE)

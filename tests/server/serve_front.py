@@ -21,6 +21,9 @@ import live_server
 from live_server import PATIENCE, Server, expect, expect_equal, wait_for
 
 SOURCE, LONGSPAN, MPIRUN = sys.argv[1:4]
+sys.path.insert(0, os.path.join(SOURCE, "tests/support"))
+from job_processes import job_processes  # noqa: E402
+
 MODEL = os.path.join(SOURCE, "models/recall-moe")
 WORDS = (pathlib.Path(MODEL) / "demo/document.txt").read_text().split()
 M = {"model": "recall-moe"}
@@ -49,18 +52,7 @@ class Job(Server):
 
     def processes(self):
         """Those that run, by rank; None: no rank."""
-        found = {}
-        for entry in pathlib.Path("/proc").iterdir():
-            try:
-                if not entry.name.isdigit() or (entry / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
-                    continue
-                environment = (entry / "environ").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if self.mark.encode() in environment:
-                rank = [e.split(b"=")[1] for e in environment if e.startswith(b"OMPI_COMM_WORLD_RANK=")]
-                found[int(entry.name)] = int(rank[0]) if rank else None
-        return found
+        return job_processes(self.mark)
 
     def kill_rank(self, rank, sign=signal.SIGKILL):
         victims = [pid for pid, of in self.processes().items() if of == rank]
