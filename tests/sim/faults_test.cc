@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <fstream>
+#include <functional>
 #include <thread>
 
 #include "sim/cann.h"
@@ -146,24 +147,20 @@ TEST_F(Faults, LinesThatSayNothingAreRefused) {
   }
 }
 
-// On one rank alone.
-TEST(CollectiveFaults, GarbageArrivesAtOneRank) {
+// What two ranks of one communicator do under a rule.
+void on_two_ranks(const char* rule, const std::function<void(Session&, HcclComm, int)>& deed) {
   Session root_session("8.5");
   Cann& cann = root_session.cann;
   HcclRootInfo root;
   ASSERT_EQ(CANN(HcclGetRootInfo)(&root), HCCL_SUCCESS);
-  ASSERT_EQ(CANN(cann_sim_fault)("HcclAllGather device 1 garbage"), 0);
+  ASSERT_EQ(CANN(cann_sim_fault)(rule), 0);
   std::vector<std::thread> ranks;
   for (int rank = 0; rank < 2; ++rank) {
     ranks.emplace_back([&, rank] {
       Session s("8.5", rank);
       HcclComm comm = nullptr;
       ASSERT_EQ(CANN(HcclCommInitRootInfo)(2, &root, rank, &comm), HCCL_SUCCESS) << s.error();
-      void *send = s.upload<float>({rank + 1.0f}), *recv = s.allocate(8);
-      ASSERT_EQ(CANN(HcclAllGather)(send, recv, 1, HCCL_DATA_TYPE_FP32, comm, s.stream), 0) << s.error();
-      ASSERT_EQ(s.sync(), 0) << s.error();
-      const std::vector<float> right = {1, 2};
-      EXPECT_EQ(s.download<float>(recv, 2) == right, rank == 0);
+      deed(s, comm, rank);
       EXPECT_EQ(CANN(HcclCommDestroy)(comm), HCCL_SUCCESS);
     });
   }
@@ -171,28 +168,27 @@ TEST(CollectiveFaults, GarbageArrivesAtOneRank) {
   CANN(cann_sim_clear_faults)();
 }
 
+// On one rank alone.
+TEST(CollectiveFaults, GarbageArrivesAtOneRank) {
+  on_two_ranks("HcclAllGather device 1 garbage", [](Session& s, HcclComm comm, int rank) {
+    Cann& cann = s.cann;
+    void *send = s.upload<float>({rank + 1.0f}), *recv = s.allocate(8);
+    ASSERT_EQ(CANN(HcclAllGather)(send, recv, 1, HCCL_DATA_TYPE_FP32, comm, s.stream), 0) << s.error();
+    ASSERT_EQ(s.sync(), 0) << s.error();
+    const std::vector<float> right = {1, 2};
+    EXPECT_EQ(s.download<float>(recv, 2) == right, rank == 0);
+  });
+}
+
 // A rank whose collective stalls has not come; HCCL_EXEC_TIMEOUT releases the other.
 TEST(CollectiveFaults, AStalledRankIsTold) {
   setenv("HCCL_EXEC_TIMEOUT", "1", 1);
-  Session root_session("8.5");
-  Cann& cann = root_session.cann;
-  HcclRootInfo root;
-  ASSERT_EQ(CANN(HcclGetRootInfo)(&root), HCCL_SUCCESS);
-  ASSERT_EQ(CANN(cann_sim_fault)("HcclBarrier device 1 stall 8000"), 0);
-  std::vector<std::thread> ranks;
-  for (int rank = 0; rank < 2; ++rank) {
-    ranks.emplace_back([&, rank] {
-      Session s("8.5", rank);
-      HcclComm comm = nullptr;
-      ASSERT_EQ(CANN(HcclCommInitRootInfo)(2, &root, rank, &comm), HCCL_SUCCESS) << s.error();
-      ASSERT_EQ(CANN(HcclBarrier)(comm, s.stream), HCCL_SUCCESS) << s.error();
-      EXPECT_EQ(s.sync(), ACL_ERROR_RT_AICORE_EXCEPTION);
-      EXPECT_THAT(s.error(), HasSubstr("never came: 1 of 2"));
-      EXPECT_EQ(CANN(HcclCommDestroy)(comm), HCCL_SUCCESS);
-    });
-  }
-  for (std::thread& rank : ranks) rank.join();
-  CANN(cann_sim_clear_faults)();
+  on_two_ranks("HcclBarrier device 1 stall 8000", [](Session& s, HcclComm comm, int) {
+    Cann& cann = s.cann;
+    ASSERT_EQ(CANN(HcclBarrier)(comm, s.stream), HCCL_SUCCESS) << s.error();
+    EXPECT_EQ(s.sync(), ACL_ERROR_RT_AICORE_EXCEPTION);
+    EXPECT_THAT(s.error(), HasSubstr("never came: 1 of 2"));
+  });
   unsetenv("HCCL_EXEC_TIMEOUT");
 }
 
