@@ -52,7 +52,7 @@ add_test(NAME mpi_failure COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/cli/mpi_fa
          $<TARGET_FILE:longspan> $<TARGET_FILE:signal_at_open> ${MPIRUN})
 add_test(NAME mpi_end_to_end COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/cli/mpi_end_to_end.py ${CMAKE_SOURCE_DIR}
          $<TARGET_FILE:longspan> ${MPIRUN})
-set_tests_properties(mpi_failure PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
+set_tests_properties(mpi_failure PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600 COST 50)
 # Where all processes end by themselves mpirun need not give them time to.
 set_tests_properties(mpi_end_to_end PROPERTIES ENVIRONMENT "${mpi_environment};OMPI_MCA_odls_base_sigkill_timeout=0"
                                                TIMEOUT 600)

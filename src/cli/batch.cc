@@ -14,7 +14,7 @@ namespace longspan::cli {
 namespace {
 
 constexpr int kIdleWaitMs = 100;        // how long to wait for a line when nothing runs
-constexpr double kProgressSeconds = 5;  // between progress lines
+constexpr double kBatchProgress = 5;  // seconds between progress lines
 
 /// A line of the input whose output line has not been written yet.
 struct Pending {
@@ -194,7 +194,7 @@ class BatchRun {
   }
 
   void show_progress() {
-    if (common_.quiet || context_.now() - last_progress_ < kProgressSeconds) return;
+    if (common_.quiet || context_.now() - last_progress_ < kBatchProgress) return;
     last_progress_ = context_.now();
     context_.err << fmt::format("batch: {} of {} requests read so far done, {} failed",
                                 totals_.requests - static_cast<int64_t>(running_), totals_.requests,

@@ -13,7 +13,7 @@
 namespace longspan::cli {
 namespace {
 
-constexpr double kProgressSeconds = 5;
+constexpr double kLoadProgress = 5;  // seconds
 constexpr double kLateMs = 50;  // what is worth a word
 
 std::vector<Request> make_requests(const CommonOptions& common, const BenchServeOptions& options,
@@ -146,7 +146,7 @@ int run_bench_serve(const CommonOptions& common, const BenchServeOptions& option
       run.run([&] { return std::make_unique<server::HttpClient>(url, options.api_key, options.timeout_s); },
               static_cast<size_t>(options.parallel), context.interrupted,
               [&](size_t ended) {
-                if (common.quiet || context.now() - last_progress < kProgressSeconds) return;
+                if (common.quiet || context.now() - last_progress < kLoadProgress) return;
                 last_progress = context.now();
                 context.err << fmt::format("bench-serve: {} of {} ended", ended, count) << std::endl;
               });

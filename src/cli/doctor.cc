@@ -24,7 +24,7 @@ void print(const Device& device, const std::string& name, const std::vector<OpCh
                        verdict(check));
 }
 
-std::string json(const Device& device, const std::string& name, const std::vector<OpCheck>& checks) {
+std::string as_json(const Device& device, const std::string& name, const std::vector<OpCheck>& checks) {
   JsonObject facts;
   for (const auto& [what, value] : device.facts()) facts.set(what, value);
   std::vector<std::string> ops;
@@ -47,7 +47,7 @@ int run_doctor(const CommonOptions& common, const DoctorOptions&, Context& conte
   const std::string name = device->ops().name();
   const std::vector<OpCheck> checks = check_ops(*device);
   if (common.json)
-    context.out << json(*device, name, checks) << std::endl;
+    context.out << as_json(*device, name, checks) << std::endl;
   else
     print(*device, name, checks, context.out);
   const auto wrong = std::count_if(checks.begin(), checks.end(), [](const OpCheck& c) { return !c.ok(); });

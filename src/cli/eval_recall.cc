@@ -8,7 +8,7 @@
 namespace longspan::cli {
 namespace {
 
-constexpr int32_t kMaxTokens = 40;
+constexpr int32_t kAnswerTokens = 40;
 constexpr int64_t kDocumentsPerLength = 20;
 
 /// A fixed random sequence on every platform.
@@ -145,7 +145,7 @@ EvalQuestion make_recall_question(const RecallData& data, const Engine& engine, 
 
   EvalQuestion question;
   question.request.prompt = std::vector<Message>{{"user", prompt_of(fits)}};
-  question.request.sampling.max_tokens = kMaxTokens;
+  question.request.sampling.max_tokens = kAnswerTokens;
   question.expected = asked.answer;
   return question;
 }

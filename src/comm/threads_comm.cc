@@ -19,7 +19,7 @@ namespace {
 
 // Long enough to catch ranks that finish a layer together, short enough not to hold a core that another
 // needs.
-constexpr int kSpins = 2000;
+constexpr int kBarrierSpins = 2000;
 
 // What a rank lays open to the others for one collective.
 struct Post {
@@ -54,7 +54,7 @@ class ThreadsGroup {
         return;
       }
     }
-    for (int spin = 0; spin < kSpins; ++spin) {
+    for (int spin = 0; spin < kBarrierSpins; ++spin) {
       if (generation_.load(std::memory_order_acquire) != generation) return;
     }
     std::unique_lock lock(mutex_);
@@ -81,7 +81,7 @@ class ThreadsGroup {
       return;
     }
     const auto done = [this] { return touching_.load(std::memory_order_acquire) == 0; };
-    for (int spin = 0; spin < kSpins; ++spin) {
+    for (int spin = 0; spin < kBarrierSpins; ++spin) {
       if (done()) return;
     }
     std::unique_lock lock(mutex_);

@@ -7,7 +7,7 @@
 namespace longspan {
 namespace {
 
-constexpr int64_t kMostBytes = int64_t{16} << 20;  // of the matcher
+constexpr int64_t kMostMatcherBytes = int64_t{16} << 20;  // of the matcher
 constexpr size_t kMostMasks = 256;
 
 }  // namespace
@@ -21,7 +21,7 @@ TokenMask::TokenMask(std::shared_ptr<const Grammar> grammar, std::shared_ptr<con
 
 bool TokenMask::apply(std::span<float> logits) {
   matcher_.begin_step();
-  if (matcher_.bytes() > kMostBytes || masks_.size() > kMostMasks) {
+  if (matcher_.bytes() > kMostMatcherBytes || masks_.size() > kMostMasks) {
     place_ = matcher_.forget_all_but(place_);
     masks_.clear();
   }

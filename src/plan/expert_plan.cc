@@ -7,9 +7,9 @@
 namespace longspan {
 namespace {
 
-class Planner {
+class ExpertPlanner {
  public:
-  Planner(const ExpertGroup& group, std::span<const int32_t> section_rows, std::span<const int32_t> ids)
+  ExpertPlanner(const ExpertGroup& group, std::span<const int32_t> section_rows, std::span<const int32_t> ids)
       : group_(group), section_rows_(section_rows) {
     check(std::ssize(section_rows) == group.sections(), "rows of every section of the moe group");
     for (const int32_t rows : section_rows) {
@@ -137,7 +137,7 @@ ExpertGroup expert_group(const LayoutModel& model, const Layout& layout, int32_t
 
 ExpertPlan plan_experts(const ExpertGroup& group, std::span<const int32_t> section_rows,
                         std::span<const int32_t> ids) {
-  return Planner(group, section_rows, ids).plan();
+  return ExpertPlanner(group, section_rows, ids).plan();
 }
 
 }  // namespace longspan

@@ -20,9 +20,9 @@ struct Run {
   int32_t pages = 0, tokens = 0;
 };
 
-class Planner {
+class ShardPlanner {
  public:
-  Planner(const Batch& batch, const CpPlan& plan, int32_t rank, const ShardPolicy& policy)
+  ShardPlanner(const Batch& batch, const CpPlan& plan, int32_t rank, const ShardPolicy& policy)
       : batch_(batch), plan_(plan), rank_(rank), policy_(policy), mine_(plan.ranks[rank]) {
     const size_t bs = batch.rows.size(), cells = bs * static_cast<size_t>(batch.max_pages);
     check(batch.page_owner.size() == cells && batch.block_table.size() == cells, "every page has an owner");
@@ -216,7 +216,7 @@ class Planner {
 
 ShardPlan plan_shards(const Batch& batch, const CpPlan& plan, int32_t rank, const ShardPolicy& policy) {
   check(rank >= 0 && rank < plan.cp, "a cp rank of the plan");
-  return Planner(batch, plan, rank, policy).make();
+  return ShardPlanner(batch, plan, rank, policy).make();
 }
 
 }  // namespace longspan

@@ -5,10 +5,10 @@
 namespace longspan::server {
 namespace {
 
-using json = nlohmann::ordered_json;
+using nlohmann::ordered_json;
 
-json or_null(const std::optional<std::string>& text) {
-  return text ? json(*text) : json();
+ordered_json or_null(const std::optional<std::string>& text) {
+  return text ? ordered_json(*text) : ordered_json();
 }
 
 int status_of(ErrorCode code) {
@@ -49,12 +49,12 @@ ApiError api_error(ErrorCode code, const std::string& message) {
 }
 
 std::string error_body(const ApiError& error) {
-  const json body = {{"error",
+  const ordered_json body = {{"error",
                       {{"message", error.message},
                        {"type", error.type},
                        {"param", or_null(error.param)},
                        {"code", or_null(error.code)}}}};
-  return body.dump(-1, ' ', false, json::error_handler_t::replace);
+  return body.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
 }
 
 HttpResponse error_response(const ApiError& error) {

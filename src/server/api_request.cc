@@ -17,7 +17,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int64_t kMax32 = std::numeric_limits<int32_t>::max();
 constexpr double kMaxFloat = std::numeric_limits<float>::max();
 constexpr double kLeastFloat = std::numeric_limits<float>::min();
 constexpr int64_t kMaxAlternatives = 20;

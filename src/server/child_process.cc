@@ -17,7 +17,7 @@
 namespace longspan::server {
 namespace {
 
-constexpr auto kPoll = std::chrono::milliseconds(10);
+constexpr auto kExitPoll = std::chrono::milliseconds(10);
 constexpr auto kPatience = std::chrono::milliseconds(5000);
 constexpr int kUnknownStatus = -1;
 
@@ -120,7 +120,7 @@ void ChildProcess::end(std::chrono::milliseconds patience) {
 bool ChildProcess::wait(std::chrono::milliseconds patience) {
   for (const auto until = std::chrono::steady_clock::now() + patience; !gone();) {
     if (std::chrono::steady_clock::now() > until) return false;
-    std::this_thread::sleep_for(kPoll);
+    std::this_thread::sleep_for(kExitPoll);
   }
   return true;
 }

@@ -18,7 +18,6 @@ GenerationDefaults parse_generation_defaults(std::string_view text, std::string_
   SamplingParams& sampling = defaults.sampling;
   constexpr double kMaxFloat = std::numeric_limits<float>::max();
   constexpr double kLeast = std::numeric_limits<float>::min();
-  constexpr int64_t kMax32 = std::numeric_limits<int32_t>::max();
   try {
     const json object = parse_body(text);
     const auto read = [&](const char* name, const auto& use) {

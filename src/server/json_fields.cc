@@ -19,7 +19,6 @@ using nlohmann::json;
 
 constexpr size_t kMaxDepth = 64;
 constexpr size_t kShownName = 64;
-constexpr int64_t kMax32 = std::numeric_limits<int32_t>::max();
 
 [[noreturn]] void bad_body(const std::string& message) {
   ApiError error;

@@ -1,12 +1,15 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace longspan::server {
+
+constexpr int64_t kMax32 = std::numeric_limits<int32_t>::max();  // of fields that are held in 32 bits
 
 /// A JSON object as a request's body. Throws ApiError (400): not JSON, not an object, a key twice in one
 /// object, nested deeper than 64 levels.

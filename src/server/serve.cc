@@ -11,13 +11,13 @@
 namespace longspan::server {
 namespace {
 
-constexpr auto kPoll = std::chrono::milliseconds(50);
-constexpr std::chrono::duration<double> kLastWords{2};
+constexpr auto kSignalPoll = std::chrono::milliseconds(50);
+constexpr std::chrono::duration<double> kGoodbyes{2};
 
 void wait_for_answers(const HttpServer& http, std::chrono::duration<double> at_most) {
   const auto begin = std::chrono::steady_clock::now();
   while (http.answering() > 0 && std::chrono::steady_clock::now() - begin < at_most)
-    std::this_thread::sleep_for(kPoll);
+    std::this_thread::sleep_for(kSignalPoll);
 }
 
 }  // namespace
@@ -51,7 +51,7 @@ void serve(const ServeOptions& options, const std::string& model_folder, const S
         api.fail(lost->what());
         break;
       }
-      std::this_thread::sleep_for(kPoll);
+      std::this_thread::sleep_for(kSignalPoll);
     }
 
     if (!lost && process.on_drain) process.on_drain();
@@ -61,7 +61,7 @@ void serve(const ServeOptions& options, const std::string& model_folder, const S
     if (!lost) lost = loop.dead();
     api.detach();
   }
-  wait_for_answers(http, kLastWords);  // those that were cancelled
+  wait_for_answers(http, kGoodbyes);  // those that were cancelled
   if (lost) throw Error(*lost);
 }
 

@@ -7,6 +7,9 @@
 
 namespace longspan {
 
+constexpr ErrorCode kUnreadable = ErrorCode::kUnreadable;
+constexpr ErrorCode kNotSupported = ErrorCode::kNotSupported;
+
 /// Runs `call`; succeeds if it throws Error(code) whose one-line message holds `part`.
 template <class Call>
 testing::AssertionResult throws_error(Call&& call, ErrorCode code, const std::string& part) {

@@ -255,8 +255,6 @@ TEST_P(BadConfig, IsRefused) {
   EXPECT_TRUE(throws_error([&] { parse(base, json::parse(bad.patch)); }, bad.code, "config.json: "));
 }
 
-constexpr ErrorCode kUnreadable = ErrorCode::kUnreadable;
-constexpr ErrorCode kNotSupported = ErrorCode::kNotSupported;
 constexpr const char* kMoe = "qwen3_moe_yarn.tf4";
 constexpr const char* kMoe5 = "qwen3_moe_yarn.tf5";
 constexpr const char* kQwen2Moe = "qwen2_moe.tf4";

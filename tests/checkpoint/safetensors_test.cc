@@ -14,7 +14,7 @@ namespace {
 using testing_support::make_safetensors;
 using testing_support::raw_safetensors;
 
-SafetensorsHeader parse(const std::string& bytes) {
+SafetensorsHeader parse_header(const std::string& bytes) {
   return parse_safetensors_header(std::as_bytes(std::span(bytes)), static_cast<int64_t>(bytes.size()),
                                   "x.safetensors");
 }
@@ -24,7 +24,7 @@ TEST(Safetensors, ReadsEveryTensorInFileOrder) {
                                               {"a", "BF16", {4}, std::string(8, 'a')},
                                               {"scalar", "F16", {}, std::string(2, 's')},
                                               {"empty", "F32", {0, 7}, ""}});
-  const SafetensorsHeader header = parse(bytes);
+  const SafetensorsHeader header = parse_header(bytes);
   ASSERT_EQ(header.tensors.size(), 4u);
   EXPECT_EQ(header.data_begin % 8, 0);
   EXPECT_EQ(header.tensors[0].name, "b");
@@ -38,7 +38,7 @@ TEST(Safetensors, ReadsEveryTensorInFileOrder) {
 }
 
 TEST(Safetensors, AFileWithoutTensorsIsFine) {
-  EXPECT_TRUE(parse(raw_safetensors("{}  ", "")).tensors.empty());
+  EXPECT_TRUE(parse_header(raw_safetensors("{}  ", "")).tensors.empty());
 }
 
 TEST(Safetensors, TheHeaderAloneIsEnough) {
@@ -71,12 +71,10 @@ class BadSafetensors : public testing::TestWithParam<BadHeader> {};
 TEST_P(BadSafetensors, IsRefused) {
   const BadHeader& bad = GetParam();
   const std::string bytes = raw_safetensors(bad.header, std::string(bad.data_bytes, '\0'));
-  EXPECT_TRUE(throws_error([&] { parse(bytes); }, bad.code, bad.message));
-  EXPECT_TRUE(throws_error([&] { parse(bytes); }, bad.code, "x.safetensors"));
+  EXPECT_TRUE(throws_error([&] { parse_header(bytes); }, bad.code, bad.message));
+  EXPECT_TRUE(throws_error([&] { parse_header(bytes); }, bad.code, "x.safetensors"));
 }
 
-constexpr ErrorCode kUnreadable = ErrorCode::kUnreadable;
-constexpr ErrorCode kNotSupported = ErrorCode::kNotSupported;
 
 INSTANTIATE_TEST_SUITE_P(
     All, BadSafetensors,
@@ -134,9 +132,9 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(Safetensors, EveryTruncationIsRefused) {
   const std::string bytes =
       make_safetensors({{"a", "F32", {3}, std::string(12, 'a')}, {"b", "BF16", {5}, std::string(10, 'b')}});
-  ASSERT_NO_THROW(parse(bytes));
+  ASSERT_NO_THROW(parse_header(bytes));
   for (size_t length = 0; length < bytes.size(); ++length) {
-    EXPECT_TRUE(throws_error([&] { parse(bytes.substr(0, length)); }, kUnreadable, "")) << length;
+    EXPECT_TRUE(throws_error([&] { parse_header(bytes.substr(0, length)); }, kUnreadable, "")) << length;
   }
 }
 
@@ -145,7 +143,7 @@ TEST(Safetensors, AHugeHeaderIsRefusedBeforeItIsRead) {
        {std::pair<int, const char*>{7, "at most 100000000"}, {3, "only 2 follow"}}) {
     std::string lying = raw_safetensors("{}", "");
     lying[byte] = '\x02';
-    EXPECT_TRUE(throws_error([&] { parse(lying); }, kUnreadable, message));
+    EXPECT_TRUE(throws_error([&] { parse_header(lying); }, kUnreadable, message));
   }
 }
 
@@ -162,7 +160,7 @@ TEST(Safetensors, RandomDamageNeverGetsThrough) {
           random() % 2 ? static_cast<char>(random()) : "0123456789[]{},:\""[random() % 17];
     }
     try {
-      for (const TensorEntry& tensor : parse(bytes).tensors) {
+      for (const TensorEntry& tensor : parse_header(bytes).tensors) {
         ASSERT_LE(0, tensor.begin);
         ASSERT_LE(tensor.begin, tensor.end);
         ASSERT_LE(tensor.end, std::ssize(bytes));

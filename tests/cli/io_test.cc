@@ -21,7 +21,7 @@ using Status = LineReader::Status;
 
 class FileTest : public CliTest {};
 
-std::string error_of(const std::function<void()>& action) {
+std::string io_error_of(const std::function<void()>& action) {
   try {
     action();
   } catch (const Error& e) {
@@ -47,7 +47,7 @@ TEST_F(FileTest, AnInterruptEndsAReadOfEverything) {
   ASSERT_EQ(write(ends[1], "ab", 2), 2);
   InputFile file("-", ends[0]);
   int reads = 0;
-  EXPECT_EQ(error_of([&] { file.read_all([&] { return ++reads == 3; }); }), "cancelled: interrupted");
+  EXPECT_EQ(io_error_of([&] { file.read_all([&] { return ++reads == 3; }); }), "cancelled: interrupted");
   EXPECT_EQ(reads, 3);
   close(ends[1]);
   EXPECT_EQ(file.read_all(), "");
@@ -93,9 +93,9 @@ TEST_F(FileTest, APipeIsReadAsItFills) {
 }
 
 TEST_F(FileTest, UnreadableInputs) {
-  EXPECT_THAT(error_of([&] { InputFile(path("none"), -1); }),
+  EXPECT_THAT(io_error_of([&] { InputFile(path("none"), -1); }),
               HasSubstr("unreadable: can't read " + path("none")));
-  EXPECT_THAT(error_of([&] { InputFile(folder_.string(), -1); }), HasSubstr("it is a folder"));
+  EXPECT_THAT(io_error_of([&] { InputFile(folder_.string(), -1); }), HasSubstr("it is a folder"));
 }
 
 TEST_F(FileTest, OutputKeepsWhatIsThereUntilTruncated) {
@@ -113,16 +113,16 @@ TEST_F(FileTest, OutputKeepsWhatIsThereUntilTruncated) {
 
 TEST_F(FileTest, OutputErrors) {
   std::ostringstream unused;
-  EXPECT_THAT(error_of([&] { OutputFile(path("no/o"), unused, -1); }), HasSubstr("unreadable: can't write"));
-  EXPECT_THAT(error_of([&] { OutputFile(folder_.string(), unused, -1); }),
+  EXPECT_THAT(io_error_of([&] { OutputFile(path("no/o"), unused, -1); }), HasSubstr("unreadable: can't write"));
+  EXPECT_THAT(io_error_of([&] { OutputFile(folder_.string(), unused, -1); }),
               HasSubstr("unreadable: can't write"));
   OutputFile full("/dev/full", unused, -1);
   full.truncate();
-  EXPECT_THAT(error_of([&] { full.write_line("x"); }),
+  EXPECT_THAT(io_error_of([&] { full.write_line("x"); }),
               HasSubstr("unreadable: can't write /dev/full: No space left"));
   write_file(path("same"), "x");
   InputFile input(path("same"), -1);
-  EXPECT_THAT(error_of([&] { OutputFile(path("same"), unused, input.fd()); }), HasSubstr("usage: "));
+  EXPECT_THAT(io_error_of([&] { OutputFile(path("same"), unused, input.fd()); }), HasSubstr("usage: "));
   EXPECT_EQ(read_file(path("same")), "x");
 }
 

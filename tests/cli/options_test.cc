@@ -24,7 +24,7 @@ const EngineOptions& engine(const CommandLine& line) {
 }
 
 // The error of a command line that must be refused, as "code: message".
-std::string refusal(const std::vector<std::string>& args) {
+std::string options_refusal(const std::vector<std::string>& args) {
   try {
     parse(args);
   } catch (const Error& e) {
@@ -35,7 +35,7 @@ std::string refusal(const std::vector<std::string>& args) {
 
 std::string refusal_of_flag(std::vector<std::string> flags) {
   flags.insert(flags.begin(), {"plan", "-m", "M"});
-  return refusal(flags);
+  return options_refusal(flags);
 }
 
 class Variable {
@@ -197,8 +197,8 @@ TEST(Options, ReadsLists) {
   EXPECT_THAT(options.cp, ElementsAre(1, 2));
   EXPECT_THAT(options.batch, ElementsAre(1, 4));
   EXPECT_EQ(options.repeats, 3);
-  EXPECT_THAT(refusal({"bench", "-m", "M", "-p", "512,"}), HasSubstr("--prompt-tokens"));
-  EXPECT_THAT(refusal({"bench", "-m", "M", "-p", "512,x"}), HasSubstr("must be a whole number >= 1"));
+  EXPECT_THAT(options_refusal({"bench", "-m", "M", "-p", "512,"}), HasSubstr("--prompt-tokens"));
+  EXPECT_THAT(options_refusal({"bench", "-m", "M", "-p", "512,x"}), HasSubstr("must be a whole number >= 1"));
 }
 
 TEST(Options, TheReferenceCommandLineIsUnderstood) {
@@ -266,7 +266,7 @@ TEST(Options, AServerBoundsItsSteps) {
   EXPECT_EQ(max_step_ms({"serve"}), 200);
   EXPECT_EQ(max_step_ms({"serve", "--max-step-ms", "50.5"}), 50.5);
   EXPECT_EQ(max_step_ms({"serve", "--max-step-ms", "0"}), 0);
-  EXPECT_THAT(refusal({"serve", "--max-step-ms", "-1"}), HasSubstr("--max-step-ms"));
+  EXPECT_THAT(options_refusal({"serve", "--max-step-ms", "-1"}), HasSubstr("--max-step-ms"));
   EXPECT_EQ(engine(parse({"batch", "-m", "M", "-i", "I", "-o", "O"})).max_step_ms, 0) << "nobody waits";
 }
 
@@ -311,7 +311,7 @@ TEST(Options, RanksWithCardsMayBeProcesses) {
   setenv("PMIX_RANK", "0", 1);
   EXPECT_TRUE(in_job(serving)) << "Open MPI sets both";
   unsetenv("OMPI_COMM_WORLD_SIZE");
-  EXPECT_THAT(refusal({"serve", "--backend", "ascend", "--tp", "2"}), HasSubstr("not_supported: --comm hccl: PMIX_RANK is set"));
+  EXPECT_THAT(options_refusal({"serve", "--backend", "ascend", "--tp", "2"}), HasSubstr("not_supported: --comm hccl: PMIX_RANK is set"));
   EXPECT_FALSE(in_job({"--cp", "2"}));
   unsetenv("PMIX_RANK");
 }
@@ -327,7 +327,7 @@ TEST(Options, ReadsTheVariablesOfCann) {
   unsetenv("ASCEND_USE_FIA");
   EXPECT_EQ(set.cp_launches, 2);
   setenv("ASCEND_CP_LAUNCHES", "3", 1);
-  EXPECT_THAT(refusal({"plan", "-m", "M"}), HasSubstr("ASCEND_CP_LAUNCHES"));
+  EXPECT_THAT(options_refusal({"plan", "-m", "M"}), HasSubstr("ASCEND_CP_LAUNCHES"));
   unsetenv("ASCEND_CP_LAUNCHES");
   const AscendOptions unset = engine(parse({"plan", "-m", "M"})).ascend;
   EXPECT_EQ(unset.home, "");
@@ -359,11 +359,11 @@ TEST(Options, BadFlagsNameTheNearest) {
             "usage: unknown flag --page_size; did you mean --page-size?");
   EXPECT_THAT(refusal_of_flag({"--xyzzy-plugh-foo"}), HasSubstr("longspan plan --help lists the flags"));
   EXPECT_THAT(refusal_of_flag({"stray"}), HasSubstr("unexpected argument \"stray\""));
-  EXPECT_EQ(refusal({"generat"}), "usage: unknown command generat; did you mean generate?");
-  EXPECT_THAT(refusal({"frobnicate"}), HasSubstr("commands: generate, batch, plan, bench, eval"));
-  EXPECT_THAT(refusal({}), HasSubstr("no command"));
-  EXPECT_THAT(refusal({"eval", "recal", "-m", "M"}), HasSubstr("did you mean recall?"));
-  EXPECT_THAT(refusal({"eval", "-m", "M"}), HasSubstr("no task"));
+  EXPECT_EQ(options_refusal({"generat"}), "usage: unknown command generat; did you mean generate?");
+  EXPECT_THAT(options_refusal({"frobnicate"}), HasSubstr("commands: generate, batch, plan, bench, eval"));
+  EXPECT_THAT(options_refusal({}), HasSubstr("no command"));
+  EXPECT_THAT(options_refusal({"eval", "recal", "-m", "M"}), HasSubstr("did you mean recall?"));
+  EXPECT_THAT(options_refusal({"eval", "-m", "M"}), HasSubstr("no task"));
 }
 
 TEST(Options, BadValuesNameTheRule) {
@@ -385,29 +385,29 @@ TEST(Options, BadValuesNameTheRule) {
   EXPECT_THAT(refusal_of_flag({"--backend", "cpuu"}),
               HasSubstr("must be one of cpu, ascend, npu, reference; did you mean cpu?"));
   EXPECT_THAT(refusal_of_flag({"--log-level", "loud"}), HasSubstr("must be one of"));
-  EXPECT_THAT(refusal({"generate", "-m", "M", "-p", "x", "--self-check", "0.1"}),
+  EXPECT_THAT(options_refusal({"generate", "-m", "M", "-p", "x", "--self-check", "0.1"}),
               HasSubstr("must be 1/N or off"));
-  EXPECT_THAT(refusal({"generate", "-m", "M", "-p", "x", "--self-check", "1/0"}), HasSubstr("nearest: 1"));
-  EXPECT_THAT(refusal({"generate", "-m", "M", "-p", "x", "--stop", ""}),
+  EXPECT_THAT(options_refusal({"generate", "-m", "M", "-p", "x", "--self-check", "1/0"}), HasSubstr("nearest: 1"));
+  EXPECT_THAT(options_refusal({"generate", "-m", "M", "-p", "x", "--stop", ""}),
               HasSubstr("--stop \"\": must not be empty"));
-  EXPECT_THAT(refusal({"generate", "-m", "M", "-p", "x", "--top-p", "0"}),
+  EXPECT_THAT(options_refusal({"generate", "-m", "M", "-p", "x", "--top-p", "0"}),
               HasSubstr("must be a number > 0 and <= 1"));
-  EXPECT_THAT(refusal({"generate", "-m", "M", "-p", "x", "--temperature", "-1"}),
+  EXPECT_THAT(options_refusal({"generate", "-m", "M", "-p", "x", "--temperature", "-1"}),
               HasSubstr("must be a number >= 0"));
 }
 
 TEST(Options, WhatEachCommandNeeds) {
-  EXPECT_THAT(refusal({"generate", "-p", "x"}), HasSubstr("-m is missing"));
-  EXPECT_THAT(refusal({"generate", "-m", "M"}), HasSubstr("no prompt"));
-  EXPECT_THAT(refusal({"generate", "-m", "M", "-p", "x", "-f", "y"}), HasSubstr("more than one prompt"));
-  EXPECT_THAT(refusal({"generate", "-m", "M", "-p", "x", "-"}), HasSubstr("more than one prompt"));
-  EXPECT_THAT(refusal({"generate", "-m", "M", "hello"}), HasSubstr("a prompt goes after -p"));
-  EXPECT_THAT(refusal({"generate", "-m", "M", "-p", "x", "--system", "y"}),
+  EXPECT_THAT(options_refusal({"generate", "-p", "x"}), HasSubstr("-m is missing"));
+  EXPECT_THAT(options_refusal({"generate", "-m", "M"}), HasSubstr("no prompt"));
+  EXPECT_THAT(options_refusal({"generate", "-m", "M", "-p", "x", "-f", "y"}), HasSubstr("more than one prompt"));
+  EXPECT_THAT(options_refusal({"generate", "-m", "M", "-p", "x", "-"}), HasSubstr("more than one prompt"));
+  EXPECT_THAT(options_refusal({"generate", "-m", "M", "hello"}), HasSubstr("a prompt goes after -p"));
+  EXPECT_THAT(options_refusal({"generate", "-m", "M", "-p", "x", "--system", "y"}),
               HasSubstr("--system needs --chat"));
-  EXPECT_THAT(refusal({"batch", "-m", "M", "-o", "x"}), HasSubstr("-i is missing"));
-  EXPECT_THAT(refusal({"batch", "-m", "M", "-i", "x"}), HasSubstr("-o is missing"));
-  EXPECT_THAT(refusal({"batch", "-m", "M", "-i", "x", "-o", "-", "--json"}), HasSubstr("--json and -o -"));
-  EXPECT_THAT(refusal({"eval", "ppl", "-m", "M"}), HasSubstr("--data is missing"));
+  EXPECT_THAT(options_refusal({"batch", "-m", "M", "-o", "x"}), HasSubstr("-i is missing"));
+  EXPECT_THAT(options_refusal({"batch", "-m", "M", "-i", "x"}), HasSubstr("-o is missing"));
+  EXPECT_THAT(options_refusal({"batch", "-m", "M", "-i", "x", "-o", "-", "--json"}), HasSubstr("--json and -o -"));
+  EXPECT_THAT(options_refusal({"eval", "ppl", "-m", "M"}), HasSubstr("--data is missing"));
   EXPECT_EQ(std::get<GenerateOptions>(parse({"generate", "-m", "M", "-"}).command).stdin_mark, "-");
 }
 
@@ -423,13 +423,13 @@ TEST(Options, EnvironmentIsReadAndArgumentsWin) {
   EXPECT_EQ(engine(parse({"plan", "--page-size", "32", "-m", "M"})).page_size, 32);
   EXPECT_EQ(engine(parse({"plan", "--page-size", "32", "-m", "M"})).model, "M");
   const Variable bad("LONGSPAN_CP", "two");
-  EXPECT_THAT(refusal({"plan"}), HasSubstr("--cp two: must be a whole number"));
+  EXPECT_THAT(options_refusal({"plan"}), HasSubstr("--cp two: must be a whole number"));
 }
 
 TEST(Options, OnlyProcessesAreStarted) {
-  EXPECT_THAT(refusal({"serve", "--restart-on-failure", "2"}),
+  EXPECT_THAT(options_refusal({"serve", "--restart-on-failure", "2"}),
               HasSubstr("--restart-on-failure needs --comm mpi: only ranks that are processes are started again"));
-  EXPECT_THAT(refusal({"serve", "--mpirun", "srun"}),
+  EXPECT_THAT(options_refusal({"serve", "--mpirun", "srun"}),
               testing::EndsWith("--mpirun needs --comm mpi: only ranks that are processes are started"));
   EXPECT_EQ(std::get<ServeOptions>(parse({"serve", "--comm", "mpi", "--restart-on-failure", "2"}).command).restarts, 2);
 }

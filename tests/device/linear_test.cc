@@ -8,17 +8,17 @@
 namespace longspan {
 namespace {
 
-struct Shape {
+struct LinearShape {
   int64_t rows, in, out;
   bool bias, accumulate, sliced;
 };
 
-std::ostream& operator<<(std::ostream& os, const Shape& s) {
+std::ostream& operator<<(std::ostream& os, const LinearShape& s) {
   return os << "T " << s.rows << " in " << s.in << " out " << s.out << (s.bias ? " bias" : "")
             << (s.accumulate ? " accumulate" : "") << (s.sliced ? " sliced" : "");
 }
 
-const Shape kShapes[] = {
+const LinearShape kLinearShapes[] = {
     {0, 32, 64, false, false, false},   {1, 32, 64, false, false, false},
     {1, 96, 33, true, false, true},     {2, 64, 1, false, false, false},
     {7, 40, 100, true, true, true},     {7, 256, 320, false, true, false},
@@ -36,7 +36,7 @@ struct Inputs {
   std::vector<float> bias;
 };
 
-Inputs make_inputs(const Shape& s, DType stored) {
+Inputs make_inputs(const LinearShape& s, DType stored) {
   const auto seed = static_cast<uint32_t>(s.rows * 31 + s.in * 7 + s.out);
   const int64_t gap = s.sliced ? 37 : 0;
   Inputs in{.x = TestMatrix(s.rows, s.in, gap),
@@ -58,7 +58,7 @@ std::unique_ptr<LinearWeight> pack(Ops& ops, const Inputs& in,
 }
 
 /// Bound of the error of element (t, o): roundings of the activations, and of each product and sum.
-double bound(const Inputs& in, const TestMatrix& before, int64_t t, int64_t o, DType compute,
+double product_bound(const Inputs& in, const TestMatrix& before, int64_t t, int64_t o, DType compute,
              double activation_round) {
   double magnitude = 0;
   for (int64_t i = 0; i < in.x.cols(); ++i)
@@ -70,7 +70,7 @@ double bound(const Inputs& in, const TestMatrix& before, int64_t t, int64_t o, D
 }
 
 TEST_P(LinearTest, EqualsReferenceWithinRounding) {
-  for (const Shape& s : kShapes) {
+  for (const LinearShape& s : kLinearShapes) {
     SCOPED_TRACE(testing::PrintToString(s.rows) + "x" + testing::PrintToString(s.in) + "x" +
                  testing::PrintToString(s.out));
     for (DType stored : {DType::kF32, DType::kBF16, DType::kF16}) {
@@ -86,14 +86,14 @@ TEST_P(LinearTest, EqualsReferenceWithinRounding) {
       for (int64_t t = 0; t < s.rows; ++t)
         for (int64_t o = 0; o < s.out; ++o)
           ASSERT_NEAR(in.out.at(t, o), expected.at(t, o),
-                      bound(in, before, t, o, GetParam().compute, GetParam().activation_round()))
+                      product_bound(in, before, t, o, GetParam().compute, GetParam().activation_round()))
               << s << " row " << t << " column " << o;
     }
   }
 }
 
 TEST_P(LinearTest, F32PrecisionIsNotRoundedToTheComputeDtype) {
-  const Shape s{19, 130, 9, false, false, false};
+  const LinearShape s{19, 130, 9, false, false, false};
   Inputs in = make_inputs(s, DType::kF32);
   const TestMatrix before = in.out;
   OpRunner cpu(GetParam());
@@ -103,7 +103,7 @@ TEST_P(LinearTest, F32PrecisionIsNotRoundedToTheComputeDtype) {
       double expected = 0;
       for (int64_t i = 0; i < s.in; ++i)
         expected += double{in.x.at(t, i)} * double{in.weight.view().at(o, i)};
-      ASSERT_NEAR(in.out.at(t, o), expected, bound(in, before, t, o, DType::kF32, 0));
+      ASSERT_NEAR(in.out.at(t, o), expected, product_bound(in, before, t, o, DType::kF32, 0));
     }
   }
 }
@@ -137,7 +137,7 @@ TEST_P(LinearTest, ReportsResidentBytes) {
 }
 
 /// A row's result depends on that row alone: not on the rows beside it, their number, or the threads.
-void expect_independent_rows(const BackendCase& backend, const Shape& s) {
+void expect_independent_products(const BackendCase& backend, const LinearShape& s) {
   Inputs in = make_inputs(s, DType::kBF16);
   const TestMatrix before = in.out;
   OpRunner cpu(backend, 2);
@@ -160,18 +160,18 @@ void expect_independent_rows(const BackendCase& backend, const Shape& s) {
 }
 
 TEST_P(LinearTest, RowsAreIndependentToTheBit) {
-  expect_independent_rows(GetParam(), {300, 1100, 200, true, true, false});
+  expect_independent_products(GetParam(), {300, 1100, 200, true, true, false});
 }
 
 /// With whole panels and no gaps: what the library multiplies 256 rows at a time, and what is left of it.
 TEST_P(LinearTest, RowsInLibraryBlocksAreIndependentToTheBit) {
-  expect_independent_rows(GetParam(), {600, 1100, 192, false, true, false});
-  expect_independent_rows(GetParam(), {600, 128, 64, true, false, false});
-  expect_independent_rows(GetParam(), {2500, 64, 64, false, false, false});
+  expect_independent_products(GetParam(), {600, 1100, 192, false, true, false});
+  expect_independent_products(GetParam(), {600, 128, 64, true, false, false});
+  expect_independent_products(GetParam(), {2500, 64, 64, false, false, false});
 }
 
 TEST_P(LinearTest, RanksShareOneWeight) {
-  const Shape s{65, 96, 200, false, false, false};
+  const LinearShape s{65, 96, 200, false, false, false};
   Inputs in = make_inputs(s, DType::kBF16);
   const auto device = make_device({.backend = "cpu", .compute = GetParam().compute, .isa = GetParam().isa});
   const auto weight = pack(device->ops(), in);

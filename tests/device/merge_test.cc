@@ -15,8 +15,8 @@ constexpr float kNoKeys = -std::numeric_limits<float>::infinity();
 constexpr int32_t kHeads = 3, kDim = 5;
 
 /// N partials of some query rows and where the parts of T rows are.
-struct Problem {
-  explicit Problem(uint32_t seed, int64_t rows = 9, int64_t parts = 4, int64_t partial_rows = 20)
+struct MergeProblem {
+  explicit MergeProblem(uint32_t seed, int64_t rows = 9, int64_t parts = 4, int64_t partial_rows = 20)
       : rows(rows), partials(partial_rows, kHeads * kDim, 3), lse(partial_rows, kHeads, 2) {
     partials.fill_random(seed);
     lse.fill_random(seed + 1, 10.0f);
@@ -47,7 +47,7 @@ struct Problem {
 };
 
 // The worst of n weights' roundings: each of a weight, a product and a sum.
-double bound(int64_t parts) {
+double merge_bound(int64_t parts) {
   return 4 * static_cast<double>(parts) * kRoundF32 * 5;  // values of a normal distribution lie within 5
 }
 
@@ -55,12 +55,12 @@ TEST(MergePartials, CpuAgreesWithTheReference) {
   OpRunner cpu(BackendCase{DType::kF32, "portable"});
   OpRunner reference = reference_runner(DType::kF32);
   for (const auto& [rows, parts] : {std::pair<int64_t, int64_t>{1, 1}, {9, 4}, {700, 3}, {0, 2}, {5, 0}}) {
-    Problem problem(static_cast<uint32_t>(rows), rows, parts, 50);
+    MergeProblem problem(static_cast<uint32_t>(rows), rows, parts, 50);
     TestMatrix out(rows, kHeads * kDim, 1), lse(rows, kHeads, 4), expected(rows, kHeads * kDim),
         expected_lse(rows, kHeads);
     cpu.ops().merge_partials(cpu.ctx(), problem.args(cpu, out, lse));
     reference.ops().merge_partials(reference.ctx(), problem.args(reference, expected, expected_lse));
-    EXPECT_LE(max_difference(out, expected), bound(parts));
+    EXPECT_LE(max_difference(out, expected), merge_bound(parts));
     EXPECT_TRUE(out.gaps_intact() && lse.gaps_intact());
     for (int64_t t = 0; t < rows; ++t)
       for (int32_t h = 0; h < kHeads; ++h) {
@@ -116,7 +116,7 @@ TEST(MoeCombine, RefusesRowsThatArentThere) {
 TEST(MergePartials, OnePartIsLeftAsItIsAndNoneGivesZero) {
   for (const char* backend : {"cpu", "reference"}) {
     OpRunner runner(DeviceOptions{.backend = backend, .compute = DType::kF32});
-    Problem problem(3, 2, 3, 4);
+    MergeProblem problem(3, 2, 3, 4);
     for (int32_t h = 0; h < kHeads; ++h) {
       problem.empty(0, h);
       problem.lse.at(1, h) = 700;  // exp overflows
@@ -142,7 +142,7 @@ TEST(MergePartials, TheResultMayTakeTheFirstPartsPlace) {
   for (const char* backend : {"cpu", "reference"}) {
     OpRunner runner(DeviceOptions{.backend = backend, .compute = DType::kF32});
     constexpr int64_t kRows = 6;
-    Problem problem(8, kRows, 3, 3 * kRows);
+    MergeProblem problem(8, kRows, 3, 3 * kRows);
     std::iota(problem.index.begin(), problem.index.end(), 0);  // part i of row t is row i * T + t
     TestMatrix whole(kRows, kHeads * kDim), whole_lse(kRows, kHeads);
     runner.ops().merge_partials(runner.ctx(), problem.args(runner, whole, whole_lse));
@@ -161,7 +161,7 @@ TEST(MergePartials, TheResultMayTakeTheFirstPartsPlace) {
     }
     for (int64_t t = 0; t < kRows; ++t)
       for (int32_t c = 0; c < kHeads * kDim; ++c)
-        EXPECT_NEAR(problem.partials.at(t, c), whole.at(t, c), bound(6));
+        EXPECT_NEAR(problem.partials.at(t, c), whole.at(t, c), merge_bound(6));
   }
 }
 
@@ -249,7 +249,7 @@ TEST(MergePartials, RowsLeftOutAreNotWritten) {
 TEST(MergePartials, ShapesThatDisagreeAreNamed) {
   OpRunner runner(BackendCase{DType::kF32, "portable"});
   const auto problem_with = [&](auto change) {
-    Problem problem(1);
+    MergeProblem problem(1);
     TestMatrix out(9, kHeads * kDim), lse(9, kHeads);
     MergeArgs args = problem.args(runner, out, lse);
     change(args);

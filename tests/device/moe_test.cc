@@ -50,7 +50,7 @@ TEST_P(MoeTest, RouterTiesGoToTheLowestExpert) {
     for (int64_t j = 0; j < 3; ++j) EXPECT_NEAR(weights.at(t, j), 1.0 / 3.0, 4 * kRoundF32);
 }
 
-struct Shape {
+struct MoeShape {
   const char* name;
   int64_t rows, k, hidden, width;
   int32_t experts, first, count;  // of all experts, those this rank holds
@@ -61,7 +61,7 @@ int32_t spread(int64_t t, int64_t j) {
   return static_cast<int32_t>((t * 7 + j * 3 + t * t) % 1000003);
 }
 
-const Shape kShapes[] = {
+const MoeShape kMoeShapes[] = {
     {"no_rows", 0, 2, 32, 32, 4, 0, 4, spread},
     {"one_row", 1, 4, 64, 96, 16, 0, 16, spread},
     {"odd_sizes", 33, 2, 40, 50, 5, 0, 5, spread},
@@ -75,8 +75,8 @@ const Shape kShapes[] = {
 };
 
 /// Weights, input and choices of one shape, and the expected output with a bound on its error.
-struct Case {
-  const Shape& s;
+struct MoeCase {
+  const MoeShape& s;
   std::vector<TestWeight> gate, up, down;
   TestMatrix x, out, weights;
   Ids ids;
@@ -90,8 +90,8 @@ struct Case {
   }
 };
 
-Case make_case(const Shape& s, DType stored) {
-  Case c{.s = s,
+MoeCase make_case(const MoeShape& s, DType stored) {
+  MoeCase c{.s = s,
          .gate = {},
          .up = {},
          .down = {},
@@ -132,7 +132,7 @@ Sum dot(const std::vector<Sum>& a, const TestWeight& w, int64_t row, DType compu
 }
 
 /// The expert's output for row t, in double.
-std::vector<Sum> expert_output(const Case& c, int64_t t, size_t e, const BackendCase& backend) {
+std::vector<Sum> expert_output(const MoeCase& c, int64_t t, size_t e, const BackendCase& backend) {
   std::vector<Sum> x, activated, y;
   for (int64_t i = 0; i < c.s.hidden; ++i) x.push_back({c.x.at(t, i), 0});
   const double round = backend.activation_round();
@@ -149,9 +149,9 @@ std::vector<Sum> expert_output(const Case& c, int64_t t, size_t e, const Backend
 }
 
 TEST_P(MoeTest, ExpertsMatchTheFormula) {
-  for (const Shape& s : kShapes) {
+  for (const MoeShape& s : kMoeShapes) {
     SCOPED_TRACE(s.name);
-    Case c = make_case(s, GetParam().compute == DType::kF32 ? DType::kF32 : DType::kBF16);
+    MoeCase c = make_case(s, GetParam().compute == DType::kF32 ? DType::kF32 : DType::kBF16);
     const TestMatrix before = c.out;
     OpRunner cpu(GetParam());
     const auto experts = c.pack(cpu.ops());
@@ -184,7 +184,7 @@ TEST_P(MoeTest, ExpertsMatchTheFormula) {
 TEST(MoeReference, MatchesTheFormula) {
   for (DType compute : {DType::kF32, DType::kBF16}) {
     const BackendCase exact{compute, ""};
-    Case c = make_case(kShapes[2], DType::kF32);
+    MoeCase c = make_case(kMoeShapes[2], DType::kF32);
     const TestMatrix before = c.out;
     OpRunner reference = reference_runner(compute);
     reference.ops().moe_experts(reference.ctx(), c.x.view(), c.ids.view(), c.weights.view(),
@@ -208,8 +208,8 @@ TEST(MoeReference, MatchesTheFormula) {
 }
 
 /// A row's result depends on that row and its choices alone, whatever else its experts were given.
-void expect_independent_rows(const BackendCase& backend, const Shape& shape) {
-  Case c = make_case(shape, DType::kBF16);
+void expect_independent_rows(const BackendCase& backend, const MoeShape& shape) {
+  MoeCase c = make_case(shape, DType::kBF16);
   const TestMatrix before = c.out;
   OpRunner cpu(backend);
   const auto experts = c.pack(cpu.ops());
@@ -229,7 +229,7 @@ void expect_independent_rows(const BackendCase& backend, const Shape& shape) {
 }
 
 TEST_P(MoeTest, RowsAreIndependentToTheBit) {
-  expect_independent_rows(GetParam(), kShapes[8]);
+  expect_independent_rows(GetParam(), kMoeShapes[8]);
 }
 
 /// So many rows that they pass through the experts in several blocks.

@@ -53,7 +53,9 @@ TEST(ChildProcess, EndsWithWhatItStarted) {
                        {{"WHAT", what}, {"TOLD", told}});
     const int pid = started_by(child, told);
     ASSERT_TRUE(runs(pid)) << what;
-    if (what[0] == 't') ASSERT_TRUE(soon([&] { return std::filesystem::exists(told + ".deaf"); }));
+    if (what[0] == 't') {
+      ASSERT_TRUE(soon([&] { return std::filesystem::exists(told + ".deaf"); }));
+    }
     child.end(std::chrono::milliseconds(500));
     EXPECT_TRUE(child.status());
     EXPECT_FALSE(runs(pid)) << what;

@@ -17,7 +17,7 @@ void expect_same(Session& s, const Problem& p, const Problem& wanted) {
   EXPECT_EQ(p.sums(s), wanted.sums(s));
 }
 
-const std::vector<Broken>& broken_calls() {
+const std::vector<Broken>& broken_layouts() {
   static const std::vector<Broken> all = {
       // Bands.
       {"BandWithoutAMask", [](Session&, auto& a) { a.mask = nullptr; }, kInvalid,
@@ -213,7 +213,7 @@ TEST_P(AttentionLayoutRule, IsRefused) {
   expect_refused(GetParam());
 }
 
-INSTANTIATE_TEST_SUITE_P(Rules, AttentionLayoutRule, testing::ValuesIn(broken_calls()),
+INSTANTIATE_TEST_SUITE_P(Rules, AttentionLayoutRule, testing::ValuesIn(broken_layouts()),
                          [](const auto& info) { return std::string(info.param.name); });
 
 // The band ends with the last key: the last two rows of each request see nothing.

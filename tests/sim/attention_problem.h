@@ -253,7 +253,7 @@ inline aclTensor* half(Session& s, const std::vector<int64_t>& dims) {
   return s.tensor(s.allocate(bytes), dims, ACL_BF16);
 }
 
-constexpr int kTiling = ACLNN_ERR_INNER_TILING_ERROR, kInvalid = ACLNN_ERR_PARAM_INVALID;
+constexpr int kTiling = ACLNN_ERR_INNER_TILING_ERROR;
 
 inline const json& goldens() {
   static const json all = json::parse(std::ifstream(LONGSPAN_SOURCE_DIR "/tests/golden/attention.json"));

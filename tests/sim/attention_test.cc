@@ -106,7 +106,9 @@ TEST(FusedAttention, Fp16IsANewerReleases) {
     a.mask = s.tensor(s.upload(causal_mask()), {1, 1, kMaskSide, kMaskSide}, ACL_INT8);
     EXPECT_EQ(run_attention(s, a), code) << s.error();
     EXPECT_EQ(s.sync(), 0) << s.error();
-    if (code == 0) EXPECT_EQ(s.download<uint16_t>(out, 64), std::vector<uint16_t>(64, kTwo));
+    if (code == 0) {
+      EXPECT_EQ(s.download<uint16_t>(out, 64), std::vector<uint16_t>(64, kTwo));
+    }
   }
 }
 

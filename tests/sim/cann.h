@@ -17,6 +17,8 @@
 
 namespace cann_test {
 
+constexpr int kInvalid = ACLNN_ERR_PARAM_INVALID;
+
 /// The libraries of one release. Opened once per process, and like any program that finds CANN at run time.
 class Cann {
  public:

@@ -8,8 +8,6 @@
 
 namespace cann_test {
 
-constexpr int kInvalid = ACLNN_ERR_PARAM_INVALID;
-
 MATCHER(NearFloat, "") {
   return std::abs(std::get<0>(arg) - std::get<1>(arg)) <= 1e-5f * (1 + std::abs(std::get<1>(arg)));
 }

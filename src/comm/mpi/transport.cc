@@ -19,7 +19,7 @@ using namespace std::chrono_literals;
 
 constexpr int64_t kLargestPiece = 1 << 20;  // bytes of a message that travel as one; MPI counts are ints
 constexpr int kNoteTag = 0;
-constexpr int kSpins = 2000;       // of a caller, before it sleeps
+constexpr int kCallerSpins = 2000;       // of a caller, before it sleeps
 constexpr int kQuietRounds = 100;  // of the serving thread, before it sleeps between rounds
 constexpr auto kShortestNap = 10us, kLongNap = 100us, kIdleNap = 2000us;
 constexpr auto kIdleAfter = 2s;      // without a message
@@ -87,7 +87,7 @@ void Transport::start(std::shared_ptr<Exchange> exchange) {
 
 void Transport::await(const Exchange& exchange, std::optional<std::chrono::milliseconds> limit,
                       std::string_view what) {
-  for (int spin = 0; spin < kSpins; ++spin)
+  for (int spin = 0; spin < kCallerSpins; ++spin)
     if (exchange.ended_.load(std::memory_order_acquire)) return;
   std::unique_lock lock(mutex_);
   const auto over = [&] { return exchange.ended_.load() || exchange.called_off_ || !dead_.empty(); };

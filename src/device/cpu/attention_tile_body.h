@@ -78,7 +78,7 @@ struct TileBody {
     Scratch s{};
     int64_t used = 0;
     const auto take = [&](int64_t bytes) {
-      char* result = base + used;
+      char* result = base == nullptr ? nullptr : base + used;
       used += round_up_bytes(bytes);
       return result;
     };
