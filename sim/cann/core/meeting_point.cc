@@ -92,7 +92,7 @@ MeetingPoint::~MeetingPoint() {
 
 // A process that is stopped while it holds a lock must not hold up the others for ever.
 void MeetingPoint::lock(short kind, uint64_t byte) const {
-  const auto held = [] [[noreturn]] {
+  const auto held = [] {
     fail(HCCL_E_TIMEOUT, "the meeting point of a communicator is held by a process that does not go on");
   };
   if (held_) held();  // once was long enough
