@@ -12,7 +12,7 @@ constexpr double kDistinct = 1e-6;
 // A further term must take away this share of the samples' weight in squared relative errors.
 constexpr double kWorthwhile = 1e-9;
 // The quantile of measured / predicted that cautious_ms follows, and how fast.
-constexpr double kQuantile = 0.98, kStep = 0.05, kMostExcess = 2, kRounding = 1e-6;
+constexpr double kQuantile = 0.995, kStep = 0.08, kMostExcess = 2, kRounding = 1e-6;
 
 std::array<double, 3> features(const StepWork& work) {
   return {1, work.tokens, work.pairs};

@@ -29,7 +29,7 @@ class StepCost {
   bool known() const { return samples_ > 0; }
   /// 0 while nothing is known.
   double predict_ms(const StepWork& work) const;
-  /// predict_ms with what recent steps took beyond their prediction: about one in fifty takes longer.
+  /// predict_ms with what recent steps took beyond their prediction: about one in two hundred takes longer.
   double cautious_ms(const StepWork& work) const { return excess_ * predict_ms(work); }
 
  private:

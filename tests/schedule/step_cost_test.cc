@@ -95,7 +95,7 @@ TEST(StepCost, CautionGrowsWithTheNoiseAndGoesAgain) {
   run(100, 0);
   EXPECT_LT(cost.cautious_ms(work), 1.01 * cost.predict_ms(work));
   run(200, 0.5);
-  EXPECT_LT(run(1000, 0.5), 50) << "few take longer than the cautious guess";
+  EXPECT_LT(run(1000, 0.5), 15) << "few take longer than the cautious guess";
   EXPECT_GT(cost.cautious_ms(work), 1.1 * cost.predict_ms(work));
   run(2000, 0);
   EXPECT_LT(cost.cautious_ms(work), 1.01 * cost.predict_ms(work));
