@@ -17,6 +17,7 @@ done
 page=$work/root/usr/share/man/man1/longspan.1.gz
 gzip -dc "$page" | cmp - <("$work/root/usr/bin/longspan" help man)
 cmp "$work/root/usr/share/bash-completion/completions/longspan" <("$work/root/usr/bin/longspan" help bash)
+cmp "$work/root/usr/share/zsh/vendor-completions/_longspan" <("$work/root/usr/bin/longspan" help zsh)
 if command -v groff >/dev/null; then
   warnings=$(gzip -dc "$page" | groff -man -ww -Tutf8 2>&1 >"$work/page")
   [ -z "$warnings" ] || { echo "the man page: $warnings" >&2; exit 1; }
