@@ -11,6 +11,8 @@ for tool in /lib/systemd/systemd systemctl systemd-analyze journalctl unshare ns
   command -v "$tool" >/dev/null || skip "$tool is not here (Debian's systemd, util-linux and openssl)"
 done
 unshare --pid --mount --uts --ipc --cgroup --net --fork true 2>/dev/null || skip "the machine forbids namespaces"
+# Mounts end with this script, however it ends.
+[ -n "${OWN_MOUNTS:-}" ] || OWN_MOUNTS=1 exec unshare --mount "$here/systemd_unit.sh" "$@"
 
 work=$(mktemp -d)
 group=
@@ -33,7 +35,8 @@ mkdir "$work/layer/upper" "$work/layer/work" "$work/layer/root"
 mkdir "$work/cgroup/longspan_unit.$$" 2>/dev/null || skip "no control group can be made here"
 group=$work/cgroup/longspan_unit.$$
 
-sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$group" unshare --kill-child --pid --mount --uts --ipc --cgroup --net --fork \
+sh -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$group" setpriv --pdeathsig KILL \
+  unshare --kill-child --pid --mount --uts --ipc --cgroup --net --fork \
   "$here/systemd_boot.sh" "$work/layer" "$source_dir" "$package" >"$work/boot" 2>&1 &
 started=$!
 inside() {
