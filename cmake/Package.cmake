@@ -1,14 +1,18 @@
 # cpack: a Debian package with the program, the library, the model in the box, a systemd unit, and what the program says of
-# its own flags: a man page and a completion script.
+# its own flags: a man page and completion scripts.
 add_custom_command(TARGET longspan POST_BUILD
                    COMMAND longspan help man > ${CMAKE_BINARY_DIR}/longspan.1
                    COMMAND gzip -9nf ${CMAKE_BINARY_DIR}/longspan.1
                    COMMAND longspan help bash > ${CMAKE_BINARY_DIR}/longspan.bash
+                   COMMAND longspan help zsh > ${CMAKE_BINARY_DIR}/longspan.zsh
                    BYPRODUCTS ${CMAKE_BINARY_DIR}/longspan.1.gz ${CMAKE_BINARY_DIR}/longspan.bash
+                              ${CMAKE_BINARY_DIR}/longspan.zsh
                    VERBATIM)
 install(FILES ${CMAKE_BINARY_DIR}/longspan.1.gz DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES ${CMAKE_BINARY_DIR}/longspan.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions
         RENAME longspan)
+install(FILES ${CMAKE_BINARY_DIR}/longspan.zsh DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions
+        RENAME _longspan)
 install(FILES packaging/grafana-dashboard.json DESTINATION ${CMAKE_INSTALL_DATADIR}/longspan)
 install(FILES packaging/longspan.service DESTINATION lib/systemd/system)
 install(FILES README.md LICENSE docs/serving.md DESTINATION ${CMAKE_INSTALL_DOCDIR})

@@ -35,17 +35,14 @@ std::vector<std::string> without_keys(const std::vector<std::string>& args) {
   return kept;
 }
 
-// The launcher with its own flags, and the program as it was started here.
-std::vector<std::string> launch_command(const std::string& launcher, int32_t ranks,
-                                        const std::filesystem::path& executable,
-                                        const std::vector<std::string>& args) {
-  std::vector<std::string> command;
-  std::istringstream words(launcher);
-  for (std::string word; words >> word;) command.push_back(word);
-  if (command.empty()) throw Error(ErrorCode::kUsage, "--mpirun: which command starts the ranks?");
-  command.insert(command.end(), {"-n", std::to_string(ranks), executable.string()});
-  command.insert(command.end(), args.begin(), args.end());
-  return command;
+// The launcher with its own flags.
+std::vector<std::string> launcher_of(const std::string& text, int32_t ranks) {
+  std::vector<std::string> launcher;
+  std::istringstream words(text);
+  for (std::string word; words >> word;) launcher.push_back(word);
+  if (launcher.empty()) throw Error(ErrorCode::kUsage, "--mpirun: which command starts the ranks?");
+  launcher.insert(launcher.end(), {"-n", std::to_string(ranks)});
+  return launcher;
 }
 
 // Socket paths are short.
@@ -69,7 +66,9 @@ int run_front(const CommonOptions& common, const ServeOptions& options, const st
   front.address = {options.host, static_cast<uint16_t>(options.port)};
   front.tls_cert = options.tls_cert;
   front.tls_key = options.tls_key;
-  front.command = launch_command(options.launcher, layout.tp, context.executable, without_keys(args));
+  front.launcher = launcher_of(options.launcher, layout.tp);
+  front.program = without_keys(args);  // as it was started here
+  front.program.insert(front.program.begin(), context.executable.string());
   front.folder_variable = kFrontVariable;
   if (!options.api_keys.empty())
     front.variables.emplace_back(

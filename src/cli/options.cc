@@ -59,8 +59,8 @@ std::string program_help() {
   }
   return text +
          "\nlongspan COMMAND --help lists a command's flags; each has an environment form, "
-         "LONGSPAN_<FLAG>.\nlongspan help man and longspan help bash print a man page and a completion "
-         "script.\n";
+         "LONGSPAN_<FLAG>.\nlongspan help man prints a man page, longspan help bash and longspan help zsh "
+         "completion scripts.\n";
 }
 
 [[noreturn]] void unknown_command(const std::string& word) {
@@ -307,9 +307,15 @@ CommandLine parse_command_line(const std::vector<std::string>& args) {
   const std::string& name = args[0];
   if (name == "help" && args.size() > 1) {
     const std::string& topic = args[1];
-    if (topic != "man" && topic != "bash") return parse_command_line({topic, "--help"});
-    line.information =
-        topic == "man" ? man_page(command_reference(), kVersion) : bash_completion(command_reference());
+    if (topic == "man") {
+      line.information = man_page(command_reference(), kVersion);
+    } else if (topic == "bash") {
+      line.information = bash_completion(command_reference());
+    } else if (topic == "zsh") {
+      line.information = zsh_completion(command_reference());
+    } else {
+      return parse_command_line({topic, "--help"});
+    }
     return line;
   }
   if (name == "--help" || name == "-h" || name == "help") {

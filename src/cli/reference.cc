@@ -103,9 +103,26 @@ std::vector<std::string> names_of(const std::vector<CommandReference>& commands)
 
 // How bash completes a flag's value; "": not at all.
 std::string value_completion(const std::string& unit) {
-  if (unit == "FOLDER") return "_longspan_paths -d";
-  if (unit == "FILE" || unit == "PATH") return "_longspan_paths -f";
-  if (unit.find('|') == std::string::npos) return "";
+  const ValueKind kind = value_kind(unit);
+  switch (kind.type) {
+    case ValueKind::kFolder:
+      return "_longspan_paths -d";
+    case ValueKind::kFile:
+      return "_longspan_paths -f";
+    case ValueKind::kWords:
+      return fmt::format("_longspan_words '{}'", fmt::join(kind.words, " "));
+    case ValueKind::kAny:
+      break;
+  }
+  return "";
+}
+
+}  // namespace
+
+ValueKind value_kind(const std::string& unit) {
+  if (unit == "FOLDER") return {ValueKind::kFolder, {}};
+  if (unit == "FILE" || unit == "PATH") return {ValueKind::kFile, {}};
+  if (unit.find('|') == std::string::npos) return {ValueKind::kAny, {}};
   std::vector<std::string> words;
   for (size_t begin = 0; begin <= unit.size();) {
     const size_t end = std::min(unit.find('|', begin), unit.size());
@@ -114,10 +131,8 @@ std::string value_completion(const std::string& unit) {
     if (literal) words.push_back(word);
     begin = end + 1;
   }
-  return fmt::format("_longspan_words '{}'", fmt::join(words, " "));
+  return {ValueKind::kWords, words};
 }
-
-}  // namespace
 
 std::string man_page(const std::vector<CommandReference>& commands, const std::string& version) {
   std::string text = fmt::format(
@@ -179,7 +194,7 @@ _longspan() {{
     return
   fi
   case ${{COMP_WORDS[1]}} in
-{1}    help) flags='{0} man bash' ;;
+{1}    help) flags='{0} man bash zsh' ;;
   esac
   case ${{COMP_WORDS[1]}}:$previous in
 {2}  esac

@@ -23,7 +23,15 @@ struct CommandReference {
 /// A page for man(1), in troff. Flags that all commands have come once.
 std::string man_page(const std::vector<CommandReference>& commands, const std::string& version);
 
-/// A script for bash: completes commands and flags, and values that are words, files or folders.
+/// What a flag's value may be, as its unit says.
+struct ValueKind {
+  enum Type { kAny, kFolder, kFile, kWords } type;
+  std::vector<std::string> words;  // of kWords; none where all stand for something: "N|OFF"
+};
+ValueKind value_kind(const std::string& unit);
+
+/// Scripts for shells: complete commands and flags, and values that are words, files or folders.
 std::string bash_completion(const std::vector<CommandReference>& commands);
+std::string zsh_completion(const std::vector<CommandReference>& commands);
 
 }  // namespace longspan::cli

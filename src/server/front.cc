@@ -32,7 +32,6 @@ constexpr auto kPoll = 50ms;
 constexpr auto kLastWords = 2s;
 constexpr auto kDrainGrace = 10s;  // for a job to end after its last answer
 constexpr auto kEndGrace = 5s;     // between SIGTERM and SIGKILL
-constexpr auto kLostGrace = 15s;   // for a job to end once rank 0 has failed or gone
 constexpr int kSignalled = 128;    // from here on exit codes are those of programs that a signal has ended
 constexpr const char* kRankZeroEnded = "rank 0 has ended";
 constexpr auto kFirstPause = 500ms, kLongestPause = 30'000ms;
@@ -62,12 +61,13 @@ struct Run {
   explicit Run(const FrontOptions& options)
       : folder(options.temporary_folder),
         link(RankLink::listen(front_link_path(folder.path()))),
-        child(options.command, variables(options)) {}
+        child(command(options), options.variables) {}
 
-  std::vector<std::pair<std::string, std::string>> variables(const FrontOptions& options) const {
-    auto all = options.variables;
-    all.emplace_back(options.folder_variable, folder.path());
-    return all;
+  std::vector<std::string> command(const FrontOptions& options) const {
+    std::vector<std::string> words = options.launcher;
+    words.insert(words.end(), {"env", options.folder_variable + "=" + folder.path()});
+    words.insert(words.end(), options.program.begin(), options.program.end());
+    return words;
   }
 
   const SocketFolder folder;
@@ -204,11 +204,12 @@ class Front {
   // Until the job has ended; nothing if that was as it should be.
   std::optional<Error> watch(Run& run) {
     std::optional<Clock::time_point> lost;
+    const std::chrono::duration<double> grace(options_.lost_grace_s);
     while (!run.child.status()) {
       listen(run);
       if (process_.told_to_stop()) return drain(run);
       if (!lost && (run.failure || run.link.over())) lost = Clock::now();
-      if (lost && Clock::now() - *lost > kLostGrace) break;
+      if (lost && Clock::now() - *lost > grace) break;
       std::this_thread::sleep_for(kPoll);
     }
     run.child.end(kEndGrace);  // what is left of it
@@ -233,7 +234,7 @@ class Front {
     if (run.failure) return *run.failure;
     const std::optional<int> status = run.child.status();
     const std::string how = status ? status_text(*status) : "does not end";
-    const std::string& launcher = options_.command[0];
+    const std::string& launcher = options_.launcher[0];
     if (run.link.met())
       return Error(ErrorCode::kRankLost, fmt::format("{}; {} {}", kRankZeroEnded, launcher, how));
     // One that gives up by itself would do so again; it does not where a process that it started is killed.
@@ -254,7 +255,8 @@ class Front {
     const bool ended = run.child.status().has_value();
     run.child.end(kEndGrace);
     // What rank 0 has said to its end its clients may still be reading.
-    wait_for_answers(std::max<std::chrono::duration<double>>(begin + drain_timeout - Clock::now(), 0s) + kLastWords);
+    wait_for_answers(std::max<std::chrono::duration<double>>(begin + drain_timeout - Clock::now(), 0s) +
+                     kLastWords);
     if (!ended || *run.child.status() == 0) return std::nullopt;
     listen(run);
     return failure_of(run);

@@ -23,8 +23,10 @@ inline constexpr const char* kDrain = "drain";
 struct FrontOptions {
   HttpAddress address;
   HttpLimits limits;
-  std::string tls_cert, tls_key;     // PEM files; "": plain HTTP
-  std::vector<std::string> command;  // starts the job, whose rank 0 finds the folder in folder_variable
+  std::string tls_cert, tls_key;  // PEM files; "": plain HTTP
+  // What starts the job, and what each of its processes becomes; these find the folder in folder_variable,
+  // also where a launcher takes no variables to other machines: between the two comes env(1), which sets it.
+  std::vector<std::string> launcher, program;
   std::string folder_variable;
   std::vector<std::pair<std::string, std::string>> variables;  // of the job, beside this process' own
   std::string temporary_folder = "/tmp";                       // where folders for sockets are made
@@ -32,6 +34,7 @@ struct FrontOptions {
   double drain_timeout_s = 30;  // of the job, for answers under way
   double steady_s = 60;         // a job that was up for so long, and comm_timeout_s, did not fail to start
   double comm_timeout_s = 60;   // of the job: so late it may learn that a rank is lost
+  double lost_grace_s = 15;     // for a job to end by itself once rank 0 has failed or gone
 };
 
 /// What the front needs from the process around it.

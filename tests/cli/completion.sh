@@ -42,4 +42,5 @@ expect "$work/models" longspan serve -m "$work/mod"
 expect "$work/models $work/models.txt" longspan batch -i "$work/mod"
 expect "" longspan generate -p "-"
 expect "man" longspan help ma
+expect "zsh" longspan help z
 exit $((failures > 0))

@@ -3,15 +3,10 @@
 # usage: package.sh BUILD_DIR
 set -euo pipefail
 build_dir=$1
-for tool in dpkg-deb dpkg-shlibdeps; do
-  command -v "$tool" >/dev/null || { echo "SKIPPED: $tool is not here (Debian's dpkg-dev)"; exit 77; }
-done
 work=$(mktemp -d)
 server=
 trap 'kill $server 2>/dev/null || true; rm -rf "$work"' EXIT
-(cd "$work" && cpack -G DEB --config "$build_dir/CPackConfig.cmake" -B "$work" >"$work/log" 2>&1) ||
-  { cat "$work/log" >&2; exit 1; }
-package=$(echo "$work"/longspan_*.deb)
+package=$("$(dirname "$0")/make_package.sh" "$build_dir" "$work") || exit
 dpkg-deb --field "$package" Depends | grep -q libdnnl || { echo "the package names no libraries" >&2; exit 1; }
 dpkg-deb -x "$package" "$work/root"
 grep -q "^ExecStart=/usr/bin/longspan serve" "$work/root/usr/lib/systemd/system/longspan.service"
@@ -22,6 +17,7 @@ done
 page=$work/root/usr/share/man/man1/longspan.1.gz
 gzip -dc "$page" | cmp - <("$work/root/usr/bin/longspan" help man)
 cmp "$work/root/usr/share/bash-completion/completions/longspan" <("$work/root/usr/bin/longspan" help bash)
+cmp "$work/root/usr/share/zsh/vendor-completions/_longspan" <("$work/root/usr/bin/longspan" help zsh)
 if command -v groff >/dev/null; then
   warnings=$(gzip -dc "$page" | groff -man -ww -Tutf8 2>&1 >"$work/page")
   [ -z "$warnings" ] || { echo "the man page: $warnings" >&2; exit 1; }

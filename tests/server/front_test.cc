@@ -42,7 +42,8 @@ class FrontTest : public testing::Test {
     options_.folder_variable = "FRONT_TEST_FOLDER";
     options_.variables = {{"FRONT_TEST", folder_.string()}};
     options_.temporary_folder = folder_.string();
-    options_.command = {"sh", "-c",
+    options_.launcher = {"sh", "-c", "exec \"$@\"", "sh"};
+    options_.program = {"sh", "-c",
                         "echo $$ > $FRONT_TEST/pid; echo $FRONT_TEST_FOLDER > $FRONT_TEST/new; "
                         "mv $FRONT_TEST/new $FRONT_TEST/job; "
                         "while [ ! -e $FRONT_TEST/end ]; do sleep 0.02; done; exit $(cat $FRONT_TEST/end)"};
@@ -338,14 +339,14 @@ TEST_F(FrontTest, WhatAJobCouldNotOpenWithIsNotTriedAgain) {
 
 TEST_F(FrontTest, ALauncherThatDoesNotLaunch) {
   options_.restarts = 3;
-  options_.command = {"/nonexistent/mpirun", "-n", "2"};
+  options_.launcher = {"/nonexistent/mpirun", "-n", "2"};
   open();
   std::optional<Error> error = result();
   ASSERT_TRUE(error);
   EXPECT_EQ(error->code(), ErrorCode::kUsage);
   EXPECT_STREQ(error->what(), "can't run /nonexistent/mpirun: No such file or directory");
 
-  options_.command = {"sh", "-c", "exit 3"};
+  options_.launcher = {"sh", "-c", "exit 3"};
   open();
   error = result();
   ASSERT_TRUE(error);
@@ -354,14 +355,74 @@ TEST_F(FrontTest, ALauncherThatDoesNotLaunch) {
 }
 
 TEST_F(FrontTest, ARankThatIsKilledBeforeRankZeroIsThereIsLost) {
-  for (const auto& [script, says] : {std::pair("kill -9 $$", "sh was killed by signal 9 before rank 0 was there"),
-                                     std::pair("exit 137", "sh ended with exit code 137 before rank 0 was there")}) {
-    options_.command = {"sh", "-c", script};
+  for (const auto& [script, says] :
+       {std::pair("kill -9 $$", "sh was killed by signal 9 before rank 0 was there"),
+        std::pair("exit 137", "sh ended with exit code 137 before rank 0 was there")}) {
+    options_.launcher = {"sh", "-c", script};
     open();
     const std::optional<Error> error = result();
     ASSERT_TRUE(error);
     EXPECT_EQ(error->code(), ErrorCode::kRankLost);
     EXPECT_STREQ(error->what(), says);
+  }
+}
+
+TEST_F(FrontTest, AJobThatGoesOnWithoutRankZeroIsEnded) {
+  options_.lost_grace_s = 0.2;
+  open();
+  come_up();
+  leave();
+  const std::optional<Error> error = result();
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->code(), ErrorCode::kRankLost);
+  EXPECT_STREQ(error->what(), "rank 0 has ended; sh was killed by signal 15");
+  EXPECT_EQ(kill(pid_, 0), -1) << "a process is left";
+}
+
+TEST_F(FrontTest, SoIsOneWhoseRankZeroHasFailed) {
+  options_.lost_grace_s = 0.2;
+  open();
+  come_up();
+  link_->say(failure_line(Error(ErrorCode::kInternal, "a rule is broken")));
+  const std::optional<Error> error = result();
+  ASSERT_TRUE(error);
+  EXPECT_EQ(error->code(), ErrorCode::kInternal);
+  EXPECT_STREQ(error->what(), "a rule is broken");
+  EXPECT_EQ(kill(pid_, 0), -1) << "a process is left";
+}
+
+TEST_F(FrontTest, AJobMayEndByItselfWhenRankZeroHasFailed) {
+  options_.lost_grace_s = 3600;
+  open();
+  come_up();
+  link_->say(failure_line(Error(ErrorCode::kRankLost, "a rank was lost: rank 1 is silent")));
+  EXPECT_TRUE(soon([&] { return ask("GET", "/health").find("failed") != std::string::npos; }));
+  leave();
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  EXPECT_FALSE(ended_);
+  end_job(5);
+  const std::optional<Error> error = result();
+  ASSERT_TRUE(error);
+  EXPECT_STREQ(error->what(), "a rank was lost: rank 1 is silent");
+}
+
+TEST_F(FrontTest, ARankZeroThatFailsInADrainIsTold) {
+  for (const bool says : {true, false}) {
+    open();
+    come_up();
+    stop_ = true;
+    ASSERT_TRUE(soon([&] { return !link_->hear().empty(); }));
+    if (says) link_->say(failure_line(Error(ErrorCode::kRankLost, "a rank was lost: rank 1 is silent")));
+    end_job(5);
+    const std::optional<Error> error = result();
+    ASSERT_TRUE(error);
+    EXPECT_EQ(error->code(), ErrorCode::kRankLost);
+    EXPECT_STREQ(error->what(),
+                 says ? "a rank was lost: rank 1 is silent" : "rank 0 has ended; sh ended with exit code 5");
+    leave();
+    stop_ = ended_ = false;
+    port_ = 0;
+    std::filesystem::remove(folder_ / "end");
   }
 }
 
@@ -418,6 +479,12 @@ TEST_F(FrontTest, StopsAJobThatIsNotReady) {
   stop_ = true;
   EXPECT_FALSE(result());
   EXPECT_EQ(kill(pid_, 0), -1) << "a process is left";
+}
+
+TEST_F(FrontTest, IsFoundWhereALauncherTakesNoVariables) {
+  options_.launcher = {"env", "-i", "PATH=/usr/bin:/bin", "FRONT_TEST=" + folder_.string()};
+  open();
+  come_up();
 }
 
 TEST_F(FrontTest, NoFolderIsLeft) {

@@ -1,4 +1,6 @@
 """Two hosts on one machine: network namespaces with a cable between them, for jobs of Open MPI."""
+import contextlib
+import ctypes
 import json
 import os
 import pathlib
@@ -6,11 +8,17 @@ import signal
 import subprocess
 
 AGENT = str(pathlib.Path(__file__).with_name("netns_agent.sh"))
+SSH = str(pathlib.Path(__file__).with_name("netns_ssh.sh"))
 SUBNET = "10.177.5"
 
 
 class NoNamespaces(Exception):
     pass
+
+
+def set_namespace(file):
+    if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), 0) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
 
 
 class Hosts:
@@ -71,9 +79,24 @@ class Hosts:
         shown = subprocess.run(["ip", "-j", "-s", "-n", self.names[0], "link", "show", "cable"], capture_output=True)
         return json.loads(shown.stdout)[0]["stats64"]["tx"]["bytes"]
 
-    def mpirun(self, mpirun, ranks_each):
-        """The start of a command line: ranks on both hosts; what they say goes over the cable."""
+    @staticmethod
+    def launcher(mpirun, agent=AGENT):
+        """mpirun and the flags with which it reaches such hosts, over the cable."""
         only = f"{SUBNET}.0/24"
-        return [AGENT, self.names[0], mpirun, "--mca", "plm_rsh_agent", AGENT, "--mca", "btl", "tcp,self", "--mca",
-                "btl_tcp_if_include", only, "--mca", "oob_tcp_if_include", only, "--host",
-                ",".join(f"{name}:{ranks_each}" for name in self.names), "-n", str(2 * ranks_each)]
+        return [mpirun, "--mca", "plm_rsh_agent", agent, "--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", only,
+                "--mca", "oob_tcp_if_include", only]
+
+    def mpirun(self, mpirun, ranks_each):
+        """The start of a command line: ranks on both hosts."""
+        return [AGENT, self.names[0], *self.launcher(mpirun), "--host", ",".join(f"{name}:{ranks_each}" for name in self.names),
+                "-n", str(2 * ranks_each)]
+
+    @contextlib.contextmanager
+    def here(self):
+        """This thread is on the first host."""
+        with open("/proc/thread-self/ns/net") as before, open(f"/run/netns/{self.names[0]}") as there:
+            set_namespace(there)
+            try:
+                yield
+            finally:
+                set_namespace(before)
