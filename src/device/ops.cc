@@ -29,6 +29,10 @@ std::shared_ptr<const float[]> Ops::resident(std::span<const float> values) {
   return copy;
 }
 
+void Ops::upload_rope(OpContext&, const RopeRows&, Matrix) {
+  check(false, "a device that makes no rope rows takes none");
+}
+
 // f32 holds what a pool holds.
 void Ops::kv_copy(OpContext& ctx, KvPool& pool, IndexArray from, IndexArray to) {
   check(from.size == to.size, "kv_copy: as many slots to as from");

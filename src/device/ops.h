@@ -152,6 +152,12 @@ struct MergeArgs {
   Matrix out_lse_ln = {};  // optional f32 [T, Hq], over all parts; may be rows of lse_ln likewise
 };
 
+/// Rows of a rope table that the host has computed.
+struct RopeRows {
+  std::shared_ptr<const char> data = nullptr;  // f32 [rows, rope_cols(D)] in the device's order; null: none
+  int64_t rows = 0;
+};
+
 struct QkNormRopeArgs {
   Matrix x;  // [T, heads * D] f32, or inner_dtype(); in place
   int32_t heads = 0;
@@ -230,6 +236,11 @@ class Ops {
   /// `factor`. What lies where in it is the device's own affair.
   virtual void rope_table(OpContext& ctx, IndexArray positions, std::span<const float> inv_freq, float factor,
                           Matrix cos_sin) = 0;
+  /// What the host computes of rope_table, where it does: on any thread, at any time before. As it stands:
+  /// none.
+  virtual RopeRows rope_rows(std::span<const int32_t>, std::span<const float>, float) { return {}; }
+  /// rope_table from what rope_rows gave, which was not none.
+  virtual void upload_rope(OpContext& ctx, const RopeRows& made, Matrix cos_sin);
   /// Rotation pairs element i with i + D/2 of a head ("rotate half", as Hugging Face stores weights).
   virtual void qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) = 0;
   /// qk_norm_rope of queries and of keys, together. As it stands: one after the other, in place.

@@ -349,6 +349,7 @@ std::vector<int32_t> EngineImpl::tokenize(const Prompt& prompt, const ChatOption
 
 EngineStats EngineImpl::stats() const {
   EngineStats stats = counters_;
+  stats.prepared_steps = runner_.steps_prepared();
   stats.running = scheduler_.running();
   stats.waiting = scheduler_.waiting();
   stats.free_pages = kv_.free_pages();

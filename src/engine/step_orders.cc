@@ -23,8 +23,9 @@ void for_each_reported(const Layout& layout, int32_t rank, const CpPlan& plan, c
 
 }  // namespace
 
-// [rows, T, max_pages, page_size, has targets, has owners, copies | new_tokens, prefix_len and wanted of each
-//  row | owner, from, to and tokens of each copy | token ids | block table | page owners | targets]
+// [rows, T, max_pages, page_size, has targets, has owners, copies, next rows | new_tokens, prefix_len and
+//  wanted of each row | owner, from, to and tokens of each copy | new_tokens and prefix_len of each next row
+//  | token ids | block table | page owners | targets]
 std::vector<int32_t> encode(const Batch& batch, const StepWants& wants) {
   std::vector<int32_t> words = {static_cast<int32_t>(batch.rows.size()),
                                 static_cast<int32_t>(batch.token_ids.size()),
@@ -32,11 +33,13 @@ std::vector<int32_t> encode(const Batch& batch, const StepWants& wants) {
                                 batch.page_size,
                                 !wants.score_targets.empty(),
                                 !batch.page_owner.empty(),
-                                static_cast<int32_t>(batch.copies.size())};
+                                static_cast<int32_t>(batch.copies.size()),
+                                static_cast<int32_t>(batch.next_rows.size())};
   for (size_t s = 0; s < batch.rows.size(); ++s)
     words.insert(words.end(), {batch.rows[s].new_tokens, batch.rows[s].prefix_len, wants.logits[s]});
   for (const RowCopy& copy : batch.copies)
     words.insert(words.end(), {copy.owner, copy.from, copy.to, copy.tokens});
+  for (const BatchRow& row : batch.next_rows) words.insert(words.end(), {row.new_tokens, row.prefix_len});
   for (const auto* part : {&batch.token_ids, &batch.block_table, &batch.page_owner, &wants.score_targets})
     words.insert(words.end(), part->begin(), part->end());
   return words;
@@ -49,7 +52,7 @@ StepOrder decode_step(std::span<const int32_t> words) {
     words = words.subspan(count);
     return taken;
   };
-  const auto head = take(7);
+  const auto head = take(8);
   const auto rows = static_cast<size_t>(head[0]), tokens = static_cast<size_t>(head[1]);
   StepOrder order;
   order.batch.max_pages = head[2];
@@ -62,6 +65,10 @@ StepOrder decode_step(std::span<const int32_t> words) {
   for (int32_t i = 0; i < head[6]; ++i) {
     const auto copy = take(4);
     order.batch.copies.push_back({.owner = copy[0], .from = copy[1], .to = copy[2], .tokens = copy[3]});
+  }
+  for (int32_t i = 0; i < head[7]; ++i) {
+    const auto row = take(2);
+    order.batch.next_rows.push_back({.new_tokens = row[0], .prefix_len = row[1]});
   }
   const auto vector = [](std::span<const int32_t> part) {
     return std::vector<int32_t>(part.begin(), part.end());

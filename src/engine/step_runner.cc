@@ -375,27 +375,49 @@ void StepRunner::copy_rows(const std::vector<RowCopy>& copies) {
       [](int, const std::string&) {});
 }
 
-StepOutput StepRunner::run_here(const Batch& batch, const StepWants& wants) {
-  CpPlan plan =
-      plan_context_parallel(batch.rows, layout_.cp,
-                            {.min_tokens_to_cut = options_.min_tokens_to_cut,
-                             .min_tokens_per_rank = has_wide_rank_ ? options_.min_tokens_per_rank : 0});
-  const bool wide = has_wide_rank_ && !plan.any_cut;
-  if (wide) plan = plan_context_parallel(batch.rows, 1, {});
+std::shared_ptr<const StepPlan> StepRunner::make_plan(const std::vector<BatchRow>& rows) const {
+  return std::make_shared<const StepPlan>(plan_step(
+      rows, layout_.cp,
+      {.min_tokens_to_cut = options_.min_tokens_to_cut, .min_tokens_per_rank = options_.min_tokens_per_rank},
+      has_wide_rank_));
+}
 
+// What the rows of the next step decide. To be called where the rank's thread has nothing to do but wait.
+void StepRunner::prepare(Rank& rank, const std::vector<BatchRow>& rows) const {
+  if (rows.empty()) return;
+  const bool is_wide = has_wide_rank_ && &rank == &ranks_.back();
+  rank.prepared.plan = make_plan(rows);
+  if (rank.prepared.plan->wide == is_wide)
+    rank.prepared.rope = rank.decoder->rope_rows(rank.prepared.plan->cp.ranks[rank.cp_rank]);
+}
+
+// What some rank has prepared, if it is for these rows.
+std::shared_ptr<const StepPlan> StepRunner::take_plan(const std::vector<BatchRow>& rows) {
+  for (const Rank& rank : ranks_) {
+    if (!rank.prepared.plan || rank.prepared.plan->rows != rows) continue;
+    ++steps_prepared_;
+    return rank.prepared.plan;
+  }
+  return make_plan(rows);
+}
+
+StepOutput StepRunner::run_here(const Batch& batch, const StepWants& wants) {
+  const std::shared_ptr<const StepPlan> step = take_plan(batch.rows);
+  const CpPlan& plan = step->cp;
   copy_rows(batch.copies);
   StepOutput output;
   output.logits.resize(batch.rows.size());
   output.scores.resize(wants.score_targets.size());
   if (plan.any_cut) output.rank_tokens = plan.tokens_of_ranks();
   const int ranks = static_cast<int>(ranks_.size()) - has_wide_rank_;
-  const int first = wide ? ranks : 0;
+  const int first = step->wide ? ranks : 0;
   try {
     team_->run(
-        first, wide ? first + 1 : ranks,
-        [&](int worker) { run_rank(ranks_[worker], batch, plan, wants, output); },
+        first, step->wide ? first + 1 : ranks,
+        [&](int worker) { run_rank(ranks_[worker], batch, *step, wants, output); },
         [&](int worker, const std::string& what) {
-          const std::string reason = fmt::format("rank {} failed: {}", wide ? 0 : rank_of(worker), what);
+          const std::string reason =
+              fmt::format("rank {} failed: {}", step->wide ? 0 : rank_of(worker), what);
           for (const Rank& rank : ranks_)
             for (const auto* comm : {&rank.kv, &rank.attn_tp, &rank.moe})
               if (*comm) (*comm)->abort(reason);
@@ -409,13 +431,18 @@ StepOutput StepRunner::run_here(const Batch& batch, const StepWants& wants) {
 }
 
 // Ranks write disjoint parts of `output`: logits of the rows they end, scores of the tokens they own.
-void StepRunner::run_rank(const Rank& rank, const Batch& batch, const CpPlan& plan, const StepWants& wants,
+void StepRunner::run_rank(Rank& rank, const Batch& batch, const StepPlan& step, const StepWants& wants,
                           StepOutput& output) const {
+  const CpPlan& plan = step.cp;
   rank.arena->settle();  // the rank's last step has ended
   const Arena::Scope scope(*rank.arena);
   OpContext ctx = context_of(rank);
   const Decoder& decoder = *rank.decoder;
-  const Matrix hidden = decoder.forward(ctx, batch, plan, rank.cp_rank, *rank.exchange);
+  const Rank::Prepared prepared = std::exchange(rank.prepared, {});
+  const bool fits = prepared.plan && prepared.plan->rows == step.rows;
+  const Matrix hidden =
+      decoder.forward(ctx, batch, plan, rank.cp_rank, *rank.exchange, fits ? prepared.rope : RopeRows{});
+  if (rank.stream) prepare(rank, batch.next_rows);  // the device has work
 
   std::vector<int32_t> sequences, rows;
   for (size_t s = 0; s < batch.rows.size(); ++s) {

@@ -14,6 +14,7 @@
 #include "engine/rank_team.h"
 #include "engine/step.h"
 #include "engine/step_orders.h"
+#include "engine/step_plan.h"
 #include "engine/together.h"
 #include "model/decoder.h"
 #include "plan/batch.h"
@@ -40,6 +41,8 @@ class StepRunner {
   /// In a process of a job other than rank 0: runs what rank 0 runs, until its runner is gone.
   void follow();
 
+  /// Steps whose plan was made while the device had the one before.
+  int64_t steps_prepared() const { return steps_prepared_; }
   int32_t pages() const { return pages_; }  // of each rank's pool
   /// Ranks that each keep some of the pages; 1: everyone has all.
   int32_t page_owners() const { return shard_kv_ ? layout_.cp : 1; }
@@ -56,6 +59,10 @@ class StepRunner {
     int32_t cp_rank = 0;
     bool reports = true;  // of the attn_tp ranks, which know the same results, the lowest
     int threads = 1;
+    struct Prepared {
+      std::shared_ptr<const StepPlan> plan;
+      RopeRows rope;
+    } prepared = {};                 // for the next step, if that comes as expected
     std::unique_ptr<Stream> stream;  // last, so that it ends before what its work uses
   };
 
@@ -76,8 +83,11 @@ class StepRunner {
   int32_t rank_of(size_t index) const { return job_ ? job_->rank() : static_cast<int32_t>(index); }
   bool is_wide(size_t index) const { return has_wide_rank_ && index + 1 == ranks_.size(); }
   void copy_rows(const std::vector<RowCopy>& copies);
+  std::shared_ptr<const StepPlan> make_plan(const std::vector<BatchRow>& rows) const;
+  std::shared_ptr<const StepPlan> take_plan(const std::vector<BatchRow>& rows);
+  void prepare(Rank& rank, const std::vector<BatchRow>& rows) const;
   StepOutput run_here(const Batch& batch, const StepWants& wants);
-  void run_rank(const Rank& rank, const Batch& batch, const CpPlan& plan, const StepWants& wants,
+  void run_rank(Rank& rank, const Batch& batch, const StepPlan& step, const StepWants& wants,
                 StepOutput& output) const;
   void score_rows(const Rank& rank, OpContext& ctx, Matrix hidden, const CpPlan& plan, const StepWants& wants,
                   StepOutput& output) const;
@@ -101,6 +111,7 @@ class StepRunner {
   std::vector<Rank> ranks_;  // [tp], then the wide rank where there is one; in a job this process' own
   std::unique_ptr<RankTeam> team_;
   std::unique_ptr<StepOrders> orders_;  // in a job
+  int64_t steps_prepared_ = 0;
   bool lost_ = false;
 };
 

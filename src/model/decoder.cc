@@ -24,7 +24,7 @@ Decoder::Decoder(const ModelConfig& config, ModelWeights weights, const RankGrou
       rope_(make_rope(config.rope, config.head_dim, config.context_length)) {}
 
 Matrix Decoder::forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank,
-                        KvExchange& kv) const {
+                        KvExchange& kv, const RopeRows& rope) const {
   const RankPlan& mine = plan.ranks[cp_rank];
   const int64_t rows = std::ssize(mine.token_index);
   const float eps = static_cast<float>(config_.rms_norm_eps);
@@ -37,7 +37,10 @@ Matrix Decoder::forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, 
 
   const Matrix x = ctx.arena.matrix(rows, config_.hidden_size);
   if (rows > 0) {
-    ops_.rope_table(ctx, ops_.upload(ctx, mine.position), rope_.inv_freq, rope_.factor, cos_sin);
+    if (rope.data)
+      ops_.upload_rope(ctx, rope, cos_sin);
+    else
+      ops_.rope_table(ctx, ops_.upload(ctx, mine.position), rope_.inv_freq, rope_.factor, cos_sin);
     ops_.embedding(ctx, ops_.upload(ctx, ids), *weights_.embedding, x);
   }
   for (int32_t i = 0; i < config_.num_layers; ++i) {

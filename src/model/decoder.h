@@ -27,11 +27,17 @@ class Decoder {
  public:
   Decoder(const ModelConfig& config, ModelWeights weights, const RankGroups& groups, Ops& ops);
 
+  /// What of forward() the host can compute from a rank's rows alone: on any thread, before the step.
+  RopeRows rope_rows(const RankPlan& mine) const {
+    return ops_.rope_rows(mine.position, rope_.inv_freq, rope_.factor);
+  }
+
   /// One step of cp rank `cp_rank`: embeds its rows, runs every layer, meets others' keys through `kv`, and
-  /// returns the residual stream [T_local, H] f32 before the final norm, in ctx.arena. Collective over the
-  /// rank's groups and over what kv is; a rank without rows takes part.
-  Matrix forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank,
-                 KvExchange& kv) const;
+  /// returns the residual stream [T_local, H] f32 before the final norm, in ctx.arena. `rope`: rope_rows of
+  /// the same plan, or none. Collective over the rank's groups and over what kv is; a rank without rows takes
+  /// part.
+  Matrix forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank, KvExchange& kv,
+                 const RopeRows& rope) const;
 
   /// Final norm and lm_head of rows `rows` of `hidden`: logits [rows.size(), V] f32 in ctx.arena.
   /// Collective over attn_tp, whose ranks all get whole rows; nothing is done where there are no rows.

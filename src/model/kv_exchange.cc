@@ -37,9 +37,14 @@ class WholePoolExchange : public KvExchange {
   }
 
  protected:
+  // Of every row, page by page.
   static void append_slots(const Batch& batch, const RankPlan& rank, std::vector<int32_t>& slots) {
-    for (size_t i = 0; i < rank.position.size(); ++i)
-      slots.push_back(batch.slot(rank.sequence[i], rank.position[i]));
+    for (const Segment& s : rank.segments) {
+      for (int32_t at = s.kv_len - s.q_len; at < s.kv_len;) {
+        const int32_t end = std::min(s.kv_len, at - at % batch.page_size + batch.page_size);
+        for (int32_t slot = batch.slot(s.block_table_row, at); at < end; ++at) slots.push_back(slot++);
+      }
+    }
   }
 
   Ops& ops_;

@@ -32,6 +32,8 @@ struct Batch {
   std::vector<RowCopy> copies = {};  // made in this order before anything is computed
   int32_t max_pages = 0;             // columns of block_table
   int32_t page_size = 0;             // tokens per page
+  /// The rows of the step after this one, as far as they can be foreseen: a hint, to prepare by. Empty: none.
+  std::vector<BatchRow> next_rows = {};
 
   /// Slot (page * page_size + offset) of position `position` of sequence `seq`, in its owner's pool.
   int32_t slot(int32_t seq, int32_t position) const {

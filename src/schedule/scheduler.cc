@@ -156,18 +156,19 @@ void Scheduler::preempt(size_t victim) {
   running_.erase(running_.begin() + static_cast<std::ptrdiff_t>(victim));
 }
 
-std::vector<Demand> Scheduler::demands() const {
+std::vector<Demand> Scheduler::demands(const std::vector<Standing>& standings) const {
   std::vector<Demand> demands;
-  for (const auto& sequence : running_) {
-    demands.push_back({.pending = sequence->pending(),
-                       .decoding = sequence->decoding(),
-                       .tenant = sequence->tenant_index,
-                       .due = due_at(sequence->arrived, sequence->pending())});
+  for (const Standing& standing : standings) {
+    const Sequence& sequence = *standing.sequence;
+    demands.push_back({.pending = standing.pending,
+                       .decoding = standing.decoding(),
+                       .tenant = sequence.tenant_index,
+                       .due = due_at(sequence.arrived, standing.pending)});
   }
   // Who is waited for is due when those are that wait.
   for (const auto& waiting : waiting_) {
-    for (size_t i = 0; waiting->leader && i < running_.size(); ++i) {
-      if (running_[i]->number == *waiting->leader)
+    for (size_t i = 0; waiting->leader && i < standings.size(); ++i) {
+      if (standings[i].sequence->number == *waiting->leader)
         demands[i].due = std::min(demands[i].due, due_at(waiting->arrived, waiting->pending()));
     }
   }
@@ -178,10 +179,37 @@ std::optional<ScheduledStep> Scheduler::next() {
   std::vector<uint64_t> preempted = make_room();
   admit();
   if (running_.empty()) return std::nullopt;
-  const std::vector<Demand> wanted = demands();
-  ScheduledStep step = make_step(allot_tokens(wanted, share_.served(), step_budget(wanted), round_++));
+  std::vector<Standing> standings;
+  for (const auto& sequence : running_)
+    standings.push_back({sequence.get(), sequence->computed, sequence->pending()});
+  const std::vector<Demand> wanted = demands(standings);
+  const std::vector<int32_t> allotted = allot_tokens(wanted, share_.served(), step_budget(wanted), round_++);
+  ScheduledStep step = make_step(allotted);
+  step.batch.next_rows = rows_after(allotted);
   step.preempted = std::move(preempted);
   return step;
+}
+
+// The next step's rows if nobody comes, stops early or is preempted, and max_step_ms binds no chunk.
+std::vector<BatchRow> Scheduler::rows_after(const std::vector<int32_t>& allotted) const {
+  std::vector<Standing> standings;
+  std::vector<int64_t> served = share_.served();
+  for (size_t i = 0; i < running_.size(); ++i) {
+    const Sequence& sequence = *running_[i];
+    const int32_t computed = sequence.computed + allotted[i];
+    if (!sequence.decoding()) served[sequence.tenant_index] += allotted[i];
+    if (computed >= sequence.max_computed) continue;
+    // At the end of what is known a token is drawn.
+    standings.push_back({&sequence, computed, std::max(sequence.pending() - allotted[i], 1)});
+  }
+  std::sort(standings.begin(), standings.end(),
+            [](const Standing& a, const Standing& b) { return a.sequence->number < b.sequence->number; });
+  const std::vector<int32_t> next =
+      allot_tokens(demands(standings), served, options_.max_tokens_per_step, round_);
+  std::vector<BatchRow> rows;
+  for (size_t i = 0; i < next.size(); ++i)
+    if (next[i] > 0) rows.push_back({.new_tokens = next[i], .prefix_len = standings[i].computed});
+  return rows;
 }
 
 int64_t Scheduler::step_budget(const std::vector<Demand>& demands) const {

@@ -30,16 +30,17 @@ struct Sequence {
 
   // The scheduler's own.
   int32_t tenant_index = 0;
-  int64_t arrived = 0;                  // prompt tokens computed for anybody until it came
-  uint64_t number = 0;                  // in order of arrival
-  int32_t cached_tokens = 0;            // of the prompt, found in the prefix tree when it was admitted first
-  int32_t lost_tokens = 0;              // it was preempted with so many known ones
+  int64_t arrived = 0;        // prompt tokens computed for anybody until it came
+  uint64_t number = 0;        // in order of arrival
+  int32_t cached_tokens = 0;  // of the prompt, found in the prefix tree when it was admitted first
+  int32_t lost_tokens = 0;    // it was preempted with so many known ones
   int32_t preemptions = 0;
   std::optional<uint64_t> leader = {};  // number of the one that computes a start of its prompt
   int32_t leader_tokens = 0;            // how far that must have come
 
   /// What is known at the start has KV: tokens come one by one now.
-  bool decoding() const { return computed >= std::max(prompt_len, lost_tokens); }
+  bool decoding() const { return decodes_from(computed); }
+  bool decodes_from(int32_t position) const { return position >= std::max(prompt_len, lost_tokens); }
   /// Known tokens without KV.
   int32_t pending() const { return static_cast<int32_t>(std::ssize(tokens)) - computed; }
 };
@@ -100,11 +101,20 @@ class Scheduler {
   const Sequence* find_running(uint64_t number) const;
   std::vector<uint64_t> make_room();
   void preempt(size_t victim);
+  /// Where a sequence stands before a step.
+  struct Standing {
+    const Sequence* sequence;
+    int32_t computed = 0;
+    int32_t pending = 0;  // known tokens without KV
+
+    bool decoding() const { return sequence->decodes_from(computed); }
+  };
   size_t choose(const std::vector<Sequence*>& eligible) const;
   bool has_prompts(int32_t tenant) const;
-  std::vector<Demand> demands() const;
+  std::vector<Demand> demands(const std::vector<Standing>& standings) const;
   int64_t step_budget(const std::vector<Demand>& demands) const;
   ScheduledStep make_step(const std::vector<int32_t>& allotted);
+  std::vector<BatchRow> rows_after(const std::vector<int32_t>& allotted) const;
   void note_copy(const Sequence& sequence);
 
   KvCache& kv_;

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "ascend/simulator.h"
+#include "ascend/small_engine.h"
 #include "engine/golden_check.h"
 #include "engine/thread_job.h"
 #include "support/golden_model.h"
@@ -242,6 +243,76 @@ TEST_F(AscendEngine, LaunchesAndWaitsOfAStep) {
     constexpr uint64_t kPerLayer = 24, kEmbedding = 2, kLogits = 6;
     EXPECT_EQ(simulator.count("launch"), ranks * (kPerLayer * layers + kEmbedding) + kLogits);
   }
+}
+
+// Chunks and decoding rows come as the step before expects them; who arrives or is cancelled, even in
+// another's place, changes the rows, and they are planned anew. The bits are those of one chunk.
+TEST_F(AscendEngine, PreparedStepsGiveTheSameBits) {
+  const Simulator simulator("8.5");
+  std::vector<Result> results;
+  const auto request = [&](int32_t tokens, int32_t max_tokens) {
+    std::vector<int32_t> prompt;
+    for (int32_t i = 0; i < tokens; ++i) prompt.push_back(3 + 7 * i % 50);
+    Request request;
+    request.prompt = prompt;
+    request.sampling = {.max_tokens = max_tokens, .ignore_eos = true, .logprobs = 0};
+    request.on_finish = [&](const Result& result) { results.push_back(result); };
+    return request;
+  };
+  const auto logprobs = [](const Result& result) {
+    std::vector<float> all;
+    for (const TokenLogprob& token : result.logprobs) all.push_back(token.logprob);
+    return all;
+  };
+  struct Ranks {
+    int32_t cp;
+    bool hccl;
+    int32_t min_tokens_per_rank = 0;
+  };
+  for (const auto& [cp, hccl, min_tokens] : {Ranks{1, false}, {2, false}, {2, false, 1000}, {2, true}}) {
+    EngineOptions o = options("qwen3_moe_wide_heads", cp);
+    o.hccl = hccl;
+    o.min_tokens_per_rank = min_tokens;  // 1000: on the wide rank
+    o.prefix_cache = false;
+    results.clear();
+    Engine::open(o)->generate(request(125, 12));
+    o.chunked_prefill_size = 40;
+    {
+      const auto engine = Engine::open(o);
+      engine->generate(request(125, 12));  // over the border of a page
+      EXPECT_EQ(engine->stats().steps, 4 + 11);
+      EXPECT_EQ(engine->stats().prepared_steps, 4 + 11 - 1) << "all but the first";
+    }
+    const auto engine = Engine::open(o);
+    engine->submit(request(125, 12));
+    for (int i = 0; i < 6; ++i) engine->step();
+    const auto prepared_after = [&](const std::function<void()>& disturbance) {
+      const int64_t before = engine->stats().prepared_steps;
+      disturbance();
+      engine->step();
+      return engine->stats().prepared_steps - before;
+    };
+    RequestId other = 0;
+    const auto arrive = [&] { other = engine->submit(testing_support::prompt_of(30, 7, 20)); };
+    EXPECT_EQ(prepared_after([] {}), 1);
+    EXPECT_EQ(prepared_after(arrive), 0);
+    EXPECT_EQ(prepared_after([] {}), 1);
+    EXPECT_EQ(prepared_after([&] { engine->cancel(other); }), 0);
+    EXPECT_EQ(prepared_after(arrive), 0);
+    EXPECT_EQ(prepared_after([&] {
+                engine->cancel(other);
+                engine->submit(testing_support::prompt_of(1, 7, 2));
+              }),
+              0)
+        << "as many rows and tokens, at another place";
+    engine->run();
+    ASSERT_EQ(results.size(), 3u);
+    for (const Result& result : results) {
+      EXPECT_EQ(result.token_ids, results[0].token_ids);
+      EXPECT_EQ(logprobs(result), logprobs(results[0]));
+    }
+  }
+  EXPECT_EQ(simulator.leaks(), "");
 }
 
 // The serving layout over HCCL, tp 4 = cp 2 x attn_tp 2 and moe_dp 2: what a layer, and a step, costs.

@@ -14,6 +14,7 @@ void expect_same(const Batch& batch, const StepWants& wants) {
   EXPECT_EQ(order.batch.block_table, batch.block_table);
   EXPECT_EQ(order.batch.page_owner, batch.page_owner);
   EXPECT_EQ(order.batch.copies, batch.copies);
+  EXPECT_EQ(order.batch.next_rows, batch.next_rows);
   EXPECT_EQ(order.batch.max_pages, batch.max_pages);
   EXPECT_EQ(order.batch.page_size, batch.page_size);
   EXPECT_EQ(order.wants, wants);
@@ -30,6 +31,8 @@ TEST(StepOrders, SurviveTheJourney) {
   expect_same(batch, {.logits = {1, 1}, .score_targets = {8, 9, -1, -1}});
   batch.page_owner = {1, 0, 0, 2};
   batch.copies = {{.owner = 1, .from = 256, .to = 512, .tokens = 9}, {.from = 128, .to = 256, .tokens = 1}};
+  batch.next_rows = {
+      {.new_tokens = 2, .prefix_len = 3}, {.new_tokens = 1, .prefix_len = 201}, {.new_tokens = 9}};
   expect_same(batch, {.logits = {1, 1}, .score_targets = {8, 9, -1, -1}});
 }
 

@@ -47,6 +47,31 @@ TEST(Scheduler, CutsAPromptIntoChunksAndThenDecodes) {
   EXPECT_FALSE(scheduler.next());
 }
 
+TEST(Scheduler, ForeseesChunksDecodingRowsAndTheirEnd) {
+  KvCache kv({.num_pages = 30, .page_size = 4});
+  Scheduler scheduler(kv, {.max_running = 4, .max_tokens_per_step = 6, .page_size = 4});
+  scheduler.add(make_sequence(1, 10, 3, 100));
+  Sequence& longer = scheduler.add(make_sequence(2, 11, 9, 200));
+  std::vector<std::vector<BatchRow>> expected;
+  for (int i = 0; i < 4; ++i) {
+    const auto step = scheduler.next();
+    EXPECT_TRUE(i == 0 || step->batch.rows == expected.back()) << i;
+    expected.push_back(step->batch.next_rows);
+    std::vector<Sequence*> ended;
+    for (size_t row = 0; row < step->sequences.size(); ++row)
+      if (step->reaches_end(row)) ended.push_back(step->sequences[row]);
+    scheduler.complete(*step);
+    for (Sequence* sequence : ended) sequence->tokens.push_back(7);
+  }
+  EXPECT_EQ(expected, (std::vector<std::vector<BatchRow>>{
+                          {{.new_tokens = 4, .prefix_len = 6}, {.new_tokens = 2, .prefix_len = 0}},
+                          {{.new_tokens = 1, .prefix_len = 10}, {.new_tokens = 5, .prefix_len = 2}},
+                          {{.new_tokens = 1, .prefix_len = 11}, {.new_tokens = 4, .prefix_len = 7}},
+                          {{.new_tokens = 1, .prefix_len = 11}}}))
+      << "the first has its three tokens after the fourth step";
+  EXPECT_EQ(longer.computed, 11);
+}
+
 TEST(Scheduler, WaitsForPagesAndGoesOnWhenTheyComeBack) {
   KvCache kv({.num_pages = 5, .page_size = 4, .prefix_cache = false});  // 16 tokens
   Scheduler scheduler(kv, {.max_running = 8, .max_tokens_per_step = 100, .page_size = 4});
@@ -216,7 +241,7 @@ TEST(Scheduler, ALongPromptMayBePreemptedInItsMiddle) {
 
 // Thousands of random arrivals: see Traffic for what holds after each step.
 TEST(Scheduler, RandomTrafficLosesNothing) {
-  int64_t preempted = 0, copies = 0;
+  int64_t preempted = 0, copies = 0, foreseen = 0;
   for (int trial = 0; trial < 24; ++trial) {
     std::mt19937 random(trial);
     const auto page_size = static_cast<int32_t>(1 + random() % 9);
@@ -242,9 +267,11 @@ TEST(Scheduler, RandomTrafficLosesNothing) {
     EXPECT_EQ(kv.used_pages(), 0);
     preempted += end.preempted;
     copies += end.copies;
+    foreseen += end.foreseen;
   }
   EXPECT_GT(preempted, 100);
   EXPECT_GT(copies, 100);
+  EXPECT_GT(foreseen, 100);
 }
 
 }  // namespace

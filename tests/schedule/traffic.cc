@@ -24,6 +24,7 @@ TrafficEnd Traffic::run() {
       scheduler_.remove(*victim->second.sequence);
       open_.erase(victim);
       ++end_.cancelled;
+      disturbed_ = true;
     }
     scheduler_.check_integrity();
   }
@@ -43,6 +44,7 @@ void Traffic::arrive() {
   sequence->salt = below(8) == 0 ? "salt" : "";
   sequence->tenant = std::to_string(below(traffic_.tenants));
   open.known = sequence->tokens;
+  disturbed_ = true;
   const uint64_t id = sequence->id;
   open.sequence = &scheduler_.add(std::move(sequence));
   open_.emplace(id, std::move(open));
@@ -50,6 +52,7 @@ void Traffic::arrive() {
 
 void Traffic::run_step() {
   ++end_.steps;
+  disturbed_ |= scheduler_.waiting() > 0;
   const auto step = scheduler_.next();
   ASSERT_EQ(step.has_value(), !open_.empty()) << "whoever is there can go on";
   if (!step) return;
@@ -58,6 +61,7 @@ void Traffic::run_step() {
   ASSERT_LE(scheduler_.running(), options_.max_running);
   ASSERT_EQ(scheduler_.running() + scheduler_.waiting(), std::ssize(open_)) << "no request is lost";
   ASSERT_EQ(step->batch.page_owner.empty(), kv_.owners() == 1);
+  verify_foreseen(*step);
   copy_rows(step->batch.copies);
   std::set<Place> written;
   size_t token = 0;
@@ -89,6 +93,14 @@ void Traffic::run_step() {
     }
     finish(id);
   }
+}
+
+void Traffic::verify_foreseen(const ScheduledStep& step) {
+  const bool as_expected = step.batch.rows == expected_;
+  ASSERT_TRUE(as_expected || disturbed_ || !step.preempted.empty()) << "step " << end_.steps;
+  end_.foreseen += as_expected;
+  expected_ = step.batch.next_rows;
+  disturbed_ = false;
 }
 
 void Traffic::copy_rows(const std::vector<RowCopy>& copies) {

@@ -22,12 +22,14 @@ struct TrafficOptions {
 
 struct TrafficEnd {
   int64_t finished = 0, cancelled = 0, steps = 0, preempted = 0, copies = 0;
+  int64_t foreseen = 0;       // steps with the rows that the one before expected
   int64_t cached_tokens = 0;  // of prompts, found in the prefix tree
 };
 
 /// Sequences come at random, are computed, answered with random tokens, and end or are cancelled. After each
 /// step: no budget is passed, every row is what its sequence needs next, no slot is written twice, page 0
-/// never, what a sequence reads was computed from its own tokens, and every page is accounted for.
+/// never, what a sequence reads was computed from its own tokens, and every page is accounted for; and where
+/// nobody has come, waited, been cancelled or preempted since the step before, that foresaw the rows.
 class Traffic {
  public:
   Traffic(KvCache& kv, Scheduler& scheduler, const SchedulerOptions& options, const TrafficOptions& traffic);
@@ -46,6 +48,7 @@ class Traffic {
   int64_t below(int64_t n) { return std::uniform_int_distribution<int64_t>(0, n - 1)(random_); }
   void arrive();
   void run_step();
+  void verify_foreseen(const ScheduledStep& step);
   void copy_rows(const std::vector<RowCopy>& copies);
   void verify_row(const ScheduledStep& step, size_t row, size_t first_token);
   void finish(uint64_t id);
@@ -58,6 +61,8 @@ class Traffic {
   std::map<uint64_t, Open> open_;
   std::map<Place, std::vector<int32_t>> memory_;  // the tokens that a slot's row was made from
   uint64_t next_id_ = 1;
+  std::vector<BatchRow> expected_;  // of the next step
+  bool disturbed_ = true;           // since the last step
   TrafficEnd end_;
 };
 

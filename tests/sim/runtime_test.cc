@@ -1,10 +1,14 @@
 // ACL as the simulator gives it: life, memory, streams, events.
 
 #include <gmock/gmock.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstring>
+#include <fstream>
 #include <thread>
+#include <vector>
 
 #include "sim/cann.h"
 
@@ -84,6 +88,40 @@ TEST_P(Runtime, CopiesAreChecked) {
   EXPECT_EQ(copy(data, 16, host, 16, ACL_MEMCPY_HOST_TO_HOST), ACL_ERROR_RT_PARAM_INVALID);
   EXPECT_EQ(copy(data, 16, host, 16, ACL_MEMCPY_HOST_TO_DEVICE), 0);
   EXPECT_EQ(copy(host, 32, data, 16, ACL_MEMCPY_DEVICE_TO_HOST), 0);
+}
+
+// Within pages that were written and at their edges.
+TEST_P(Runtime, ZerosReachExactlyAsFarAsAsked) {
+  constexpr size_t kBytes = 20000, kBegin = 1000, kCount = 15000;
+  auto* data = static_cast<char*>(s.allocate(kBytes));
+  ASSERT_EQ(CANN(aclrtMemset)(data, kBytes, 1, kBytes), 0);
+  ASSERT_EQ(CANN(aclrtMemset)(data + kBegin, kCount, 0, kCount), 0);
+  std::vector<char> expected(kBytes, 1), host(kBytes);
+  std::fill_n(expected.begin() + kBegin, kCount, 0);
+  ASSERT_EQ(CANN(aclrtMemcpy)(host.data(), kBytes, data, kBytes, ACL_MEMCPY_DEVICE_TO_HOST), 0);
+  EXPECT_EQ(host, expected);
+  ASSERT_EQ(CANN(aclrtMemset)(data + 10, 20, 0, 20), 0);
+  std::fill_n(expected.begin() + 10, 20, 0);
+  ASSERT_EQ(CANN(aclrtMemcpy)(host.data(), kBytes, data, kBytes, ACL_MEMCPY_DEVICE_TO_HOST), 0);
+  EXPECT_EQ(host, expected) << "within one page";
+}
+
+// So that a pool may have the size of a card.
+TEST_P(Runtime, ZerosTakeNoMemoryOfTheHost) {
+  const auto resident = [] {
+    int64_t all = 0, pages = 0;
+    std::ifstream("/proc/self/statm") >> all >> pages;
+    return pages * sysconf(_SC_PAGESIZE);
+  };
+  constexpr size_t kBytes = size_t{1} << 30;
+  void* data = s.allocate(kBytes);
+  const int64_t before = resident();
+  ASSERT_EQ(CANN(aclrtMemset)(data, kBytes, 0, kBytes), 0);
+  EXPECT_LT(resident() - before, int64_t{kBytes} / 10);
+  char last = 1;
+  EXPECT_EQ(CANN(aclrtMemcpy)(&last, 1, static_cast<char*>(data) + kBytes - 1, 1, ACL_MEMCPY_DEVICE_TO_HOST),
+            0);
+  EXPECT_EQ(last, 0);
 }
 
 TEST_P(Runtime, MemoryInfoCountsWhatIsTaken) {

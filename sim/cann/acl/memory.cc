@@ -103,8 +103,11 @@ uint64_t garbage_of(const char* call) {
 
 // One memset, where it is carried out.
 void set(const char* call, void* data, int32_t value, size_t bytes, uint64_t garbage, int code) {
-  void* to = Runtime::get().memory().write(data, bytes, std::string(call) + ": devPtr", code);
-  std::memset(to, value, bytes);
+  DeviceMemory& memory = Runtime::get().memory();
+  const std::string label = std::string(call) + ": devPtr";
+  const bool zeros = (value & 0xff) == 0;
+  void* to = zeros ? memory.clear(data, bytes, label, code) : memory.write(data, bytes, label, code);
+  if (!zeros) std::memset(to, value, bytes);
   cann_sim::spoil(to, bytes, garbage);
 }
 

@@ -1,6 +1,9 @@
 #include "core/device_memory.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstring>
 
 #include "abi/acl.h"
 #include "core/fault.h"
@@ -118,6 +121,21 @@ std::byte* DeviceMemory::write(void* address, uint64_t bytes, const std::string&
   allocation.written.mark(offset, bytes);
   allocation.version = ++writes_;
   return allocation.data + offset;
+}
+
+std::byte* DeviceMemory::clear(void* address, uint64_t bytes, const std::string& what, int code) {
+  static const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  std::byte* data = write(address, bytes, what, code);
+  const auto begin = reinterpret_cast<uintptr_t>(data), end = begin + bytes;
+  const uint64_t whole = round_up(begin, page) - begin, behind = end % page;
+  if (whole + behind >= bytes) {
+    std::memset(data, 0, bytes);
+  } else {
+    std::memset(data, 0, whole);
+    madvise(data + whole, bytes - whole - behind, MADV_DONTNEED);  // private, so zeros when they come again
+    std::memset(data + bytes - behind, 0, behind);
+  }
+  return data;
 }
 
 void DeviceMemory::check(const void* address, uint64_t bytes, const std::string& what, int code) {

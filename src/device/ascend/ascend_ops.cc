@@ -151,26 +151,40 @@ void AscendOps::linear(OpContext& ctx, Matrix x, const LinearWeight& w, Matrix o
   ascend::linear(op.on, x, static_cast<const AscendLinear&>(w), out, accumulate);
 }
 
-// Angles in f32 on the host, as transformers rounds them; once a step. [T, D] cosines, then [T, D] sines,
-// each half of a row twice: as RotaryPositionEmbedding takes them.
 void AscendOps::rope_table(OpContext& ctx, IndexArray positions, std::span<const float> inv_freq,
                            float factor, Matrix cos_sin) {
   check_rope_table(positions, inv_freq, cos_sin, 2);
-  if (cos_sin.rows == 0) return;
-  check(is_dense(cos_sin), "a rope table has no gaps");
-  const Launcher on(card_, ctx);
-  const int64_t half = std::ssize(inv_freq), bytes = cos_sin.rows * cos_sin.cols * size_of(DType::kF32);
-  const std::shared_ptr<char> host = card_.pinned(bytes);
+  const auto rows = static_cast<size_t>(positions.size);
+  upload_rope(ctx, rope_rows({positions.host, rows}, inv_freq, factor), cos_sin);
+}
+
+// Angles in f32 on the host, as transformers rounds them; once a step. [T, D] cosines, then [T, D] sines,
+// each half of a row twice: as RotaryPositionEmbedding takes them.
+RopeRows AscendOps::rope_rows(std::span<const int32_t> positions, std::span<const float> inv_freq,
+                              float factor) {
+  if (positions.empty()) return {};
+  const int64_t half = std::ssize(inv_freq), rows = std::ssize(positions);
+  const std::shared_ptr<char> host = card_.pinned(4 * rows * half * size_of(DType::kF32));
   auto* cos = reinterpret_cast<float*>(host.get());
-  float* sin = cos + cos_sin.rows * 2 * half;
-  for (int64_t t = 0; t < cos_sin.rows; ++t, cos += 2 * half, sin += 2 * half) {
+  float* sin = cos + rows * 2 * half;
+  for (const int32_t position : positions) {
     for (int64_t i = 0; i < half; ++i) {
-      const float angle = static_cast<float>(positions.host[t]) * inv_freq[static_cast<size_t>(i)];
+      const float angle = static_cast<float>(position) * inv_freq[static_cast<size_t>(i)];
       cos[i] = cos[half + i] = std::cos(angle) * factor;
       sin[i] = sin[half + i] = std::sin(angle) * factor;
     }
+    cos += 2 * half;
+    sin += 2 * half;
   }
-  on.stream.copy_in(cos_sin.data, host, bytes);
+  return {host, rows};
+}
+
+void AscendOps::upload_rope(OpContext& ctx, const RopeRows& made, Matrix cos_sin) {
+  check(made.rows == cos_sin.rows, "rope: T of the rows made and cos_sin");
+  if (cos_sin.rows == 0) return;
+  check(is_dense(cos_sin), "a rope table has no gaps");
+  const Launcher on(card_, ctx);
+  on.stream.copy_in(cos_sin.data, made.data, cos_sin.rows * cos_sin.cols * size_of(DType::kF32));
 }
 
 void AscendOps::qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) {

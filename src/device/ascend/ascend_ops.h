@@ -37,6 +37,9 @@ class AscendOps final : public Ops {
   int64_t rope_cols(int64_t head_dim) const override { return 2 * head_dim; }
   void rope_table(OpContext& ctx, IndexArray positions, std::span<const float> inv_freq, float factor,
                   Matrix cos_sin) override;
+  RopeRows rope_rows(std::span<const int32_t> positions, std::span<const float> inv_freq,
+                     float factor) override;
+  void upload_rope(OpContext& ctx, const RopeRows& made, Matrix cos_sin) override;
   void qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) override;
   void qkv_norm_rope(OpContext& ctx, const QkvArgs& args) override;
   bool separates_qkv() const override { return true; }
