@@ -82,7 +82,7 @@ add_test(NAME mpi_hosts COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/cli/mpi_host
 set_tests_properties(mpi_hosts PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600 SKIP_RETURN_CODE 77)
 add_test(NAME serve_hosts COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/server/serve_hosts.py ${CMAKE_SOURCE_DIR}
          $<TARGET_FILE:longspan> ${MPIRUN})
-set_tests_properties(serve_hosts PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600 SKIP_RETURN_CODE 77)
+set_tests_properties(serve_hosts PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600 COST 50 SKIP_RETURN_CODE 77)
 
 # UCX wants to choose the transport itself.
 string(REGEX REPLACE "OMPI_MCA_(pml|btl)=[^;]*;?" "" ucx_environment "${mpi_environment}")
