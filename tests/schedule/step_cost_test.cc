@@ -92,7 +92,7 @@ TEST(StepCost, CautionGrowsWithTheNoiseAndGoesAgain) {
     return longer;
   };
   const StepWork work = chunk(1000, 0);
-  run(100, 0);
+  run(300, 0);
   EXPECT_LT(cost.cautious_ms(work), 1.01 * cost.predict_ms(work));
   run(200, 0.5);
   EXPECT_LT(run(1000, 0.5), 15) << "few take longer than the cautious guess";
