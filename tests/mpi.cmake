@@ -70,12 +70,13 @@ foreach(what answers lost serve)
 endforeach()
 
 # A server whose ranks are processes.
-foreach(checks "answers;refusals" "restart;killed_front" "loss;idle_loss" under_mpirun)
+foreach(checks "answers;refusals" "restart;killed_front" "loss;idle_loss" under_mpirun hccl)
   list(GET checks 0 name)
   add_test(NAME serve_front_${name} COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/server/serve_front.py ${CMAKE_SOURCE_DIR}
            $<TARGET_FILE:longspan> ${MPIRUN} ${checks})
   set_tests_properties(serve_front_${name} PROPERTIES ENVIRONMENT "${mpi_environment}" TIMEOUT 600)
 endforeach()
+set_property(TEST serve_front_hccl APPEND PROPERTY ENVIRONMENT ASCEND_HOME_PATH=${CMAKE_BINARY_DIR}/sim/cann/8.5 ASCEND_OPP_PATH=/any)
 
 add_test(NAME mpi_hosts COMMAND python3 ${CMAKE_CURRENT_SOURCE_DIR}/cli/mpi_hosts.py ${CMAKE_SOURCE_DIR}
          $<TARGET_FILE:longspan> $<TARGET_FILE:signal_at_open> ${MPIRUN})

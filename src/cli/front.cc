@@ -38,7 +38,7 @@ std::vector<std::string> without_keys(const std::vector<std::string>& args) {
 // The launcher with its own flags.
 std::vector<std::string> launcher_of(const std::string& text, int32_t ranks) {
   std::vector<std::string> launcher;
-  std::istringstream words(text);
+  std::istringstream words(text.empty() ? "mpirun --bind-to none" : text);
   for (std::string word; words >> word;) launcher.push_back(word);
   if (launcher.empty()) throw Error(ErrorCode::kUsage, "--mpirun: which command starts the ranks?");
   launcher.insert(launcher.end(), {"-n", std::to_string(ranks)});
@@ -60,6 +60,9 @@ int run_front(const CommonOptions& common, const ServeOptions& options, const st
   if (!built_with_mpi()) context.join_mpi(common.engine.comm_timeout_s, {});  // says what is missing
   const ModelConfig config = load_model_config(served_model(common.engine.model, context));
   const Layout layout = make_layout(common.engine.layout, layout_model(config));
+  if (common.comm == "hccl" && layout.tp == 1)
+    throw Error(ErrorCode::kUsage, "--comm hccl: one rank needs no process of its own; leave out --mpirun and "
+                                   "--restart-on-failure");
   raise_descriptor_limit();
 
   server::FrontOptions front;

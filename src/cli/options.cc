@@ -225,8 +225,9 @@ void check_rules(const CommandLine& line) {
                         serve->tls_key.empty() ? "--tls-cert" : "--tls-key",
                         serve->tls_key.empty() ? "--tls-key" : "--tls-cert"));
     const bool restarts = serve->restarts > 0;
-    require(line.common.comm == "mpi" || (!restarts && serve->launcher == ServeOptions().launcher),
-            fmt::format("{} needs --comm mpi: only ranks that are processes are started{}",
+    const bool processes = line.common.comm == "mpi" || line.common.comm == "hccl";
+    require(processes || (!restarts && serve->launcher.empty()),
+            fmt::format("{} needs --comm mpi or hccl: only ranks that are processes are started{}",
                         restarts ? "--restart-on-failure" : "--mpirun", restarts ? " again" : ""));
     return;
   }

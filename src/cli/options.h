@@ -80,7 +80,7 @@ struct ServeOptions {
   int32_t max_queued = 256;                        // requests that wait for a place in the batch
   double max_step_ms = 200;                        // EngineOptions::max_step_ms
   double drain_timeout_s = 30;                     // for answers under way once told to stop
-  std::string launcher = "mpirun --bind-to none";  // of the ranks of a front, with its flags
+  std::string launcher;                            // of the ranks of a front, with its flags; "": mpirun
   int64_t restarts = 0;                            // how often in a row a front starts lost ranks again
   bool check_integrity = false;                    // of the page accounting, after every step
 };

@@ -56,10 +56,12 @@ int dispatch(const CommandLine& line, Context& context) {
       line.command);
 }
 
-// `serve` over processes that nobody has started yet.
+// `serve` over processes that nobody has started yet. Ranks with cards may be threads as well: there a flag of
+// processes asks for them.
 bool starts_ranks(const CommandLine& line, const Context& context) {
-  return std::holds_alternative<ServeOptions>(line.command) && line.common.comm == "mpi" &&
-         !context.launched && context.front.empty();
+  const auto* serve = std::get_if<ServeOptions>(&line.command);
+  if (!serve || context.launched || !context.front.empty()) return false;
+  return line.common.comm == "mpi" || !serve->launcher.empty() || serve->restarts > 0;
 }
 
 // A signal ends a job: it comes from a launcher that has seen a process die. But for servers, which are told

@@ -428,9 +428,9 @@ TEST(Options, EnvironmentIsReadAndArgumentsWin) {
 
 TEST(Options, OnlyProcessesAreStarted) {
   EXPECT_THAT(options_refusal({"serve", "--restart-on-failure", "2"}),
-              HasSubstr("--restart-on-failure needs --comm mpi: only ranks that are processes are started again"));
+              HasSubstr("--restart-on-failure needs --comm mpi or hccl: only ranks that are processes are started again"));
   EXPECT_THAT(options_refusal({"serve", "--mpirun", "srun"}),
-              testing::EndsWith("--mpirun needs --comm mpi: only ranks that are processes are started"));
+              testing::EndsWith("--mpirun needs --comm mpi or hccl: only ranks that are processes are started"));
   EXPECT_EQ(std::get<ServeOptions>(parse({"serve", "--comm", "mpi", "--restart-on-failure", "2"}).command).restarts, 2);
 }
 

@@ -40,11 +40,11 @@ class Job(Server):
 
     count = 0
 
-    def __init__(self, *flags, program=LONGSPAN, env=None, **more):
+    def __init__(self, *flags, program=LONGSPAN, ranks=RANKS, env=None, **more):
         Job.count += 1
         self.mark = f"SERVE_FRONT_TEST={os.getpid()}.{Job.count}"
         self.folder = tempfile.TemporaryDirectory(prefix="serve_front_")
-        super().__init__(program, *RANKS, *flags, **more,
+        super().__init__(program, *ranks, *flags, **more,
                          env={"SERVE_FRONT_TEST": self.mark.split("=")[1], "TMPDIR": self.folder.name, **(env or {})})
         self.said = []  # what comes later on its stderr, which must not fill its pipe
         self.reader = threading.Thread(target=lambda: self.said.extend(self.process.stderr))
@@ -130,6 +130,27 @@ def check_answers():
         expect_equal(results[0][2]["usage"]["completion_tokens"], 200, "its tokens")
         expect_equal((code, said.count("stopping:"), said.count("error")), (0, 1, 0), f"a drain; it said {said}")
         expect_equal(glob.glob(front.folder.name + "/longspan-*"), [], "folders left")
+
+
+def check_hccl():
+    """On cards of the CANN simulator that ASCEND_HOME_PATH names."""
+    cards = ["-m", MODEL, "--backend", "ascend", "--comm", "hccl", "--cp", "2", "--max-total-tokens", "4096", "--comm-timeout",
+             str(COMM_TIMEOUT)]
+    with Server(LONGSPAN, *cards) as threads:
+        wanted = text_of(threads, SHORT)
+        expect_equal(threads.stop()[0], 0, "exit code with threads")
+    with Job("--restart-on-failure", "1", ranks=cards) as front:
+        expect_equal(sorted(rank for rank in front.processes().values() if rank is not None), [0, 1], "ranks")
+        expect_equal(text_of(front, SHORT), wanted, "an answer")
+        stream, streamed = in_background(lambda: list(front.stream("/v1/completions", {**ENDLESS, "max_tokens": 3000})))
+        front.computes()
+        front.kill_rank(1)
+        stream.join()
+        expect_equal(streamed[0][-1]["error"]["code"], "rank_lost", "a stream in flight")
+        wait_for(lambda: front.health() != (200, "ok"), "health of a server without a rank")
+        wait_for(lambda: front.health() == (200, "ok"), "health is green again")
+        expect_equal(text_of(front, SHORT), wanted, "the next answer")
+        expect_equal(front.stop()[0], 0, "exit code of a drain")
 
 
 def check_restart():
