@@ -13,7 +13,7 @@
 namespace longspan::cli {
 namespace {
 
-constexpr int kIdleWaitMs = 100;        // how long to wait for a line when nothing runs
+constexpr int kIdleWaitMs = 100;      // how long to wait for a line when nothing runs
 constexpr double kBatchProgress = 5;  // seconds between progress lines
 
 /// A line of the input whose output line has not been written yet.

@@ -14,7 +14,7 @@ namespace longspan::cli {
 namespace {
 
 constexpr double kLoadProgress = 5;  // seconds
-constexpr double kLateMs = 50;  // what is worth a word
+constexpr double kLateMs = 50;       // what is worth a word
 
 std::vector<Request> make_requests(const CommonOptions& common, const BenchServeOptions& options,
                                    const Context& context, const Engine& engine,

@@ -61,8 +61,9 @@ int run_front(const CommonOptions& common, const ServeOptions& options, const st
   const ModelConfig config = load_model_config(served_model(common.engine.model, context));
   const Layout layout = make_layout(common.engine.layout, layout_model(config));
   if (common.comm == "hccl" && layout.tp == 1)
-    throw Error(ErrorCode::kUsage, "--comm hccl: one rank needs no process of its own; leave out --mpirun and "
-                                   "--restart-on-failure");
+    throw Error(ErrorCode::kUsage,
+                "--comm hccl: one rank needs no process of its own; leave out --mpirun and "
+                "--restart-on-failure");
   raise_descriptor_limit();
 
   server::FrontOptions front;

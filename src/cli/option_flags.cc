@@ -294,10 +294,12 @@ void add_serve_flags(FlagSet& flags, ServeOptions& options) {
   flags.number("--drain-timeout", options.drain_timeout_s, 0, true, 1e6, "SECONDS",
                "for answers under way after SIGTERM or SIGINT");
   flags.text("--mpirun", options.launcher, "COMMAND",
-             "with --comm mpi or hccl: starts the ranks as processes (mpirun --bind-to none); -n RANKS and the program "
+             "with --comm mpi or hccl: starts the ranks as processes (mpirun --bind-to none); -n RANKS and "
+             "the program "
              "come after it");
-  flags.integer("--restart-on-failure", options.restarts, 0, kMax32, "TIMES",
-                "with --comm mpi or hccl: start lost ranks again, so often in a row; 0: end with exit code 5");
+  flags.integer(
+      "--restart-on-failure", options.restarts, 0, kMax32, "TIMES",
+      "with --comm mpi or hccl: start lost ranks again, so often in a row; 0: end with exit code 5");
   flags.toggle("--check-integrity", options.check_integrity, true,
                "check the page accounting after every step; a contradiction ends the server");
 }

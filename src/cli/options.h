@@ -73,16 +73,16 @@ struct EvalOptions {
 
 struct ServeOptions {
   std::string host = "127.0.0.1";
-  int32_t port = 8080;                             // 0: any free one
-  std::string model_name;                          // "": the model folder's name
-  std::vector<std::string> api_keys;               // none: everybody may ask
-  std::string tls_cert, tls_key;                   // PEM files; "": plain HTTP
-  int32_t max_queued = 256;                        // requests that wait for a place in the batch
-  double max_step_ms = 200;                        // EngineOptions::max_step_ms
-  double drain_timeout_s = 30;                     // for answers under way once told to stop
-  std::string launcher;                            // of the ranks of a front, with its flags; "": mpirun
-  int64_t restarts = 0;                            // how often in a row a front starts lost ranks again
-  bool check_integrity = false;                    // of the page accounting, after every step
+  int32_t port = 8080;                // 0: any free one
+  std::string model_name;             // "": the model folder's name
+  std::vector<std::string> api_keys;  // none: everybody may ask
+  std::string tls_cert, tls_key;      // PEM files; "": plain HTTP
+  int32_t max_queued = 256;           // requests that wait for a place in the batch
+  double max_step_ms = 200;           // EngineOptions::max_step_ms
+  double drain_timeout_s = 30;        // for answers under way once told to stop
+  std::string launcher;               // of the ranks of a front, with its flags; "": mpirun
+  int64_t restarts = 0;               // how often in a row a front starts lost ranks again
+  bool check_integrity = false;       // of the page accounting, after every step
 };
 
 struct BenchServeOptions {

@@ -56,8 +56,8 @@ int dispatch(const CommandLine& line, Context& context) {
       line.command);
 }
 
-// `serve` over processes that nobody has started yet. Ranks with cards may be threads as well: there a flag of
-// processes asks for them.
+// `serve` over processes that nobody has started yet. Ranks with cards may be threads as well: there a flag
+// of processes asks for them.
 bool starts_ranks(const CommandLine& line, const Context& context) {
   const auto* serve = std::get_if<ServeOptions>(&line.command);
   if (!serve || context.launched || !context.front.empty()) return false;

@@ -274,8 +274,8 @@ class Ops {
   /// Rows are grouped per expert; a row's experts are summed in ascending order of j.
   virtual void moe_experts(OpContext& ctx, Matrix x, Matrix ids, Matrix weights, const ExpertWeights& experts,
                            Matrix out) = 0;
-  /// out[t] += (the sum over parts i, in ascending order, of partials[rows[i, t]]): what experts elsewhere have
-  /// made of row t. partials f32 [N, H]; rows [n, T], -1: the part has nothing of row t. out is touched
+  /// out[t] += (the sum over parts i, in ascending order, of partials[rows[i, t]]): what experts elsewhere
+  /// have made of row t. partials f32 [N, H]; rows [n, T], -1: the part has nothing of row t. out is touched
   /// where there is a part.
   virtual void moe_combine(OpContext& ctx, Matrix partials, IndexArray rows, Matrix out) = 0;
   /// Throws Error(kNotSupported) with the reason where ExpertWeights of a part of a layer's experts can't be

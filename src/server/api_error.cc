@@ -50,10 +50,10 @@ ApiError api_error(ErrorCode code, const std::string& message) {
 
 std::string error_body(const ApiError& error) {
   const ordered_json body = {{"error",
-                      {{"message", error.message},
-                       {"type", error.type},
-                       {"param", or_null(error.param)},
-                       {"code", or_null(error.code)}}}};
+                              {{"message", error.message},
+                               {"type", error.type},
+                               {"param", or_null(error.param)},
+                               {"code", or_null(error.code)}}}};
   return body.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
 }
 

@@ -75,7 +75,6 @@ TEST_P(BadSafetensors, IsRefused) {
   EXPECT_TRUE(throws_error([&] { parse_header(bytes); }, bad.code, "x.safetensors"));
 }
 
-
 INSTANTIATE_TEST_SUITE_P(
     All, BadSafetensors,
     testing::Values(

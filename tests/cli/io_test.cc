@@ -113,7 +113,8 @@ TEST_F(FileTest, OutputKeepsWhatIsThereUntilTruncated) {
 
 TEST_F(FileTest, OutputErrors) {
   std::ostringstream unused;
-  EXPECT_THAT(io_error_of([&] { OutputFile(path("no/o"), unused, -1); }), HasSubstr("unreadable: can't write"));
+  EXPECT_THAT(io_error_of([&] { OutputFile(path("no/o"), unused, -1); }),
+              HasSubstr("unreadable: can't write"));
   EXPECT_THAT(io_error_of([&] { OutputFile(folder_.string(), unused, -1); }),
               HasSubstr("unreadable: can't write"));
   OutputFile full("/dev/full", unused, -1);

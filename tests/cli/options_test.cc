@@ -311,7 +311,8 @@ TEST(Options, RanksWithCardsMayBeProcesses) {
   setenv("PMIX_RANK", "0", 1);
   EXPECT_TRUE(in_job(serving)) << "Open MPI sets both";
   unsetenv("OMPI_COMM_WORLD_SIZE");
-  EXPECT_THAT(options_refusal({"serve", "--backend", "ascend", "--tp", "2"}), HasSubstr("not_supported: --comm hccl: PMIX_RANK is set"));
+  EXPECT_THAT(options_refusal({"serve", "--backend", "ascend", "--tp", "2"}),
+              HasSubstr("not_supported: --comm hccl: PMIX_RANK is set"));
   EXPECT_FALSE(in_job({"--cp", "2"}));
   unsetenv("PMIX_RANK");
 }
@@ -387,7 +388,8 @@ TEST(Options, BadValuesNameTheRule) {
   EXPECT_THAT(refusal_of_flag({"--log-level", "loud"}), HasSubstr("must be one of"));
   EXPECT_THAT(options_refusal({"generate", "-m", "M", "-p", "x", "--self-check", "0.1"}),
               HasSubstr("must be 1/N or off"));
-  EXPECT_THAT(options_refusal({"generate", "-m", "M", "-p", "x", "--self-check", "1/0"}), HasSubstr("nearest: 1"));
+  EXPECT_THAT(options_refusal({"generate", "-m", "M", "-p", "x", "--self-check", "1/0"}),
+              HasSubstr("nearest: 1"));
   EXPECT_THAT(options_refusal({"generate", "-m", "M", "-p", "x", "--stop", ""}),
               HasSubstr("--stop \"\": must not be empty"));
   EXPECT_THAT(options_refusal({"generate", "-m", "M", "-p", "x", "--top-p", "0"}),
@@ -399,14 +401,16 @@ TEST(Options, BadValuesNameTheRule) {
 TEST(Options, WhatEachCommandNeeds) {
   EXPECT_THAT(options_refusal({"generate", "-p", "x"}), HasSubstr("-m is missing"));
   EXPECT_THAT(options_refusal({"generate", "-m", "M"}), HasSubstr("no prompt"));
-  EXPECT_THAT(options_refusal({"generate", "-m", "M", "-p", "x", "-f", "y"}), HasSubstr("more than one prompt"));
+  EXPECT_THAT(options_refusal({"generate", "-m", "M", "-p", "x", "-f", "y"}),
+              HasSubstr("more than one prompt"));
   EXPECT_THAT(options_refusal({"generate", "-m", "M", "-p", "x", "-"}), HasSubstr("more than one prompt"));
   EXPECT_THAT(options_refusal({"generate", "-m", "M", "hello"}), HasSubstr("a prompt goes after -p"));
   EXPECT_THAT(options_refusal({"generate", "-m", "M", "-p", "x", "--system", "y"}),
               HasSubstr("--system needs --chat"));
   EXPECT_THAT(options_refusal({"batch", "-m", "M", "-o", "x"}), HasSubstr("-i is missing"));
   EXPECT_THAT(options_refusal({"batch", "-m", "M", "-i", "x"}), HasSubstr("-o is missing"));
-  EXPECT_THAT(options_refusal({"batch", "-m", "M", "-i", "x", "-o", "-", "--json"}), HasSubstr("--json and -o -"));
+  EXPECT_THAT(options_refusal({"batch", "-m", "M", "-i", "x", "-o", "-", "--json"}),
+              HasSubstr("--json and -o -"));
   EXPECT_THAT(options_refusal({"eval", "ppl", "-m", "M"}), HasSubstr("--data is missing"));
   EXPECT_EQ(std::get<GenerateOptions>(parse({"generate", "-m", "M", "-"}).command).stdin_mark, "-");
 }
@@ -427,11 +431,16 @@ TEST(Options, EnvironmentIsReadAndArgumentsWin) {
 }
 
 TEST(Options, OnlyProcessesAreStarted) {
-  EXPECT_THAT(options_refusal({"serve", "--restart-on-failure", "2"}),
-              HasSubstr("--restart-on-failure needs --comm mpi or hccl: only ranks that are processes are started again"));
-  EXPECT_THAT(options_refusal({"serve", "--mpirun", "srun"}),
-              testing::EndsWith("--mpirun needs --comm mpi or hccl: only ranks that are processes are started"));
-  EXPECT_EQ(std::get<ServeOptions>(parse({"serve", "--comm", "mpi", "--restart-on-failure", "2"}).command).restarts, 2);
+  EXPECT_THAT(
+      options_refusal({"serve", "--restart-on-failure", "2"}),
+      HasSubstr(
+          "--restart-on-failure needs --comm mpi or hccl: only ranks that are processes are started again"));
+  EXPECT_THAT(
+      options_refusal({"serve", "--mpirun", "srun"}),
+      testing::EndsWith("--mpirun needs --comm mpi or hccl: only ranks that are processes are started"));
+  EXPECT_EQ(
+      std::get<ServeOptions>(parse({"serve", "--comm", "mpi", "--restart-on-failure", "2"}).command).restarts,
+      2);
 }
 
 TEST(Options, AVariableMayHaveSeveralKeys) {
@@ -440,7 +449,8 @@ TEST(Options, AVariableMayHaveSeveralKeys) {
     return std::get<ServeOptions>(parse(args).command).api_keys;
   };
   EXPECT_THAT(keys_of({"serve"}), testing::ElementsAre("sk-one", "sk-two"));
-  EXPECT_THAT(keys_of({"serve", "--api-key", "sk-3", "--api-key=sk-4"}), testing::ElementsAre("sk-3", "sk-4"));
+  EXPECT_THAT(keys_of({"serve", "--api-key", "sk-3", "--api-key=sk-4"}),
+              testing::ElementsAre("sk-3", "sk-4"));
 }
 
 TEST(Options, AVariableOfNoFlagGetsANote) {

@@ -59,7 +59,7 @@ std::unique_ptr<LinearWeight> pack(Ops& ops, const Inputs& in,
 
 /// Bound of the error of element (t, o): roundings of the activations, and of each product and sum.
 double product_bound(const Inputs& in, const TestMatrix& before, int64_t t, int64_t o, DType compute,
-             double activation_round) {
+                     double activation_round) {
   double magnitude = 0;
   for (int64_t i = 0; i < in.x.cols(); ++i)
     magnitude += std::abs(double{in.x.at(t, i)} * double{in.weight.value(o, i, compute)});

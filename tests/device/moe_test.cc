@@ -92,13 +92,13 @@ struct MoeCase {
 
 MoeCase make_case(const MoeShape& s, DType stored) {
   MoeCase c{.s = s,
-         .gate = {},
-         .up = {},
-         .down = {},
-         .x = TestMatrix(s.rows, s.hidden, 5),
-         .out = TestMatrix(s.rows, s.hidden, 9),
-         .weights = TestMatrix(s.rows, s.k),
-         .ids = {std::vector<int32_t>(static_cast<size_t>(s.rows * s.k) + 1), s.rows, s.k}};
+            .gate = {},
+            .up = {},
+            .down = {},
+            .x = TestMatrix(s.rows, s.hidden, 5),
+            .out = TestMatrix(s.rows, s.hidden, 9),
+            .weights = TestMatrix(s.rows, s.k),
+            .ids = {std::vector<int32_t>(static_cast<size_t>(s.rows * s.k) + 1), s.rows, s.k}};
   const auto scale = [](int64_t n) { return 1.0f / std::sqrt(static_cast<float>(n)); };
   for (uint32_t e = 0; e < static_cast<uint32_t>(s.experts); ++e) {
     c.gate.emplace_back(s.width, s.hidden, stored, 3 * e, scale(s.hidden));

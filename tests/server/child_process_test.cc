@@ -47,7 +47,8 @@ TEST(ChildProcess, HasEndedWhereAnotherAskedForItsStatus) {
 TEST(ChildProcess, EndsWithWhatItStarted) {
   std::string name = (std::filesystem::temp_directory_path() / "child_process_XXXXXX").string();
   const std::filesystem::path folder = mkdtemp(name.data());
-  for (const char* what : {"exec sleep 60", "trap '' TERM; echo deaf >$TOLD.deaf; while :; do sleep 0.05; done"}) {
+  for (const char* what :
+       {"exec sleep 60", "trap '' TERM; echo deaf >$TOLD.deaf; while :; do sleep 0.05; done"}) {
     const std::string told = folder / std::to_string(std::string(what).size());
     ChildProcess child({"sh", "-c", "sh -c \"$WHAT\" & echo $! >$TOLD.new; mv $TOLD.new $TOLD; wait"},
                        {{"WHAT", what}, {"TOLD", told}});

@@ -19,8 +19,8 @@ using namespace std::chrono_literals;
 
 constexpr int64_t kLargestPiece = 1 << 20;  // bytes of a message that travel as one; MPI counts are ints
 constexpr int kNoteTag = 0;
-constexpr int kCallerSpins = 2000;       // of a caller, before it sleeps
-constexpr int kQuietRounds = 100;  // of the serving thread, before it sleeps between rounds
+constexpr int kCallerSpins = 2000;  // of a caller, before it sleeps
+constexpr int kQuietRounds = 100;   // of the serving thread, before it sleeps between rounds
 constexpr auto kShortestNap = 10us, kLongNap = 100us, kIdleNap = 2000us;
 constexpr auto kIdleAfter = 2s;      // without a message
 constexpr auto kStopGrace = 500ms;   // launchers kill after about a second
