@@ -6,13 +6,14 @@
 #include "model/layout_model.h"
 #include "model/shard_shape.h"
 #include "model/transfer_probe.h"
+#include "plan/activation.h"
 #include "plan/expert_exchange.h"
 #include "plan/rank_slice.h"
 
 namespace longspan {
 namespace {
 
-constexpr int64_t kFloat = sizeof(float), kInt = sizeof(int32_t);
+constexpr int64_t kInt = sizeof(int32_t);
 
 /// Rows of a step at most.
 struct StepRows {

@@ -2,12 +2,11 @@
 
 #include <algorithm>
 
+#include "plan/activation.h"
 #include "plan/rank_slice.h"
 
 namespace longspan {
 namespace {
-
-constexpr double kActivation = 4;  // bytes
 
 /// How likely k different experts of all have one among `count` of them.
 double share_of_rows(int64_t all, int64_t count, int32_t k) {
@@ -20,7 +19,7 @@ double share_of_rows(int64_t all, int64_t count, int32_t k) {
 }  // namespace
 
 double expert_exchange_bytes(ExpertExchange exchange, const LayoutModel& model, const Layout& layout) {
-  const double row = kActivation * static_cast<double>(model.hidden);
+  const double row = static_cast<double>(kFloat * model.hidden);
   const double ranks = layout.ep * layout.moe_tp;
   if (exchange == ExpertExchange::kReduce) return 2 * (ranks - 1) / ranks * row;
   const double others = layout.cp / layout.moe_dp - 1;  // rows of other cp ranks, for each own one
@@ -32,7 +31,8 @@ double expert_exchange_bytes(ExpertExchange exchange, const LayoutModel& model, 
         share_of_rows(model.experts, even_part(model.experts, layout.ep, e).count, model.experts_per_token);
   // The shared expert meets a row where that is, whoever has its routed ones.
   const double answers = model.shared_expert_width > 0 ? owners + 1 - owners / layout.ep : owners;
-  const double choices = 2 * kActivation * model.experts_per_token;  // ids and weights, which all ranks get
+  const double choices =
+      static_cast<double>(2 * kFloat * model.experts_per_token);  // ids and weights, which all ranks get
   return others * (owners / layout.ep * row + choices) + answers * layout.moe_tp * (ranks - 1) / ranks * row;
 }
 

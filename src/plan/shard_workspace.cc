@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
+#include "plan/activation.h"
+
 namespace longspan {
 namespace {
-
-constexpr int64_t kValue = 4;  // bytes of a float
 
 int64_t pages_of(int64_t rows, int32_t page_size) {
   return (rows + page_size - 1) / page_size;
@@ -20,10 +20,10 @@ int64_t key_bytes(const ShardWorkspaceShape& s) {  // [K | V] of a row
   return int64_t{s.heads_kv} * (s.dim_k + s.dim_v) * s.kv_bytes;
 }
 int64_t query_bytes(const ShardWorkspaceShape& s) {
-  return int64_t{s.heads_q} * s.dim_k * kValue;
+  return int64_t{s.heads_q} * s.dim_k * kFloat;
 }
 int64_t partial_bytes(const ShardWorkspaceShape& s) {
-  return int64_t{s.heads_q} * (s.dim_v + 1) * kValue;
+  return int64_t{s.heads_q} * (s.dim_v + 1) * kFloat;
 }
 
 }  // namespace
@@ -57,7 +57,7 @@ int64_t shard_arena_bytes(const ShardWorkspaceShape& s) {
   };
   // Earlier keys: a rank's own as read and as sent, and what comes; partial results of every owner.
   const int64_t round_rows = int64_t{shard_round_pages(s)} * s.page_size;
-  const int64_t keys = round_rows * kv_cols * (kValue + s.kv_bytes * (1 + s.cp));
+  const int64_t keys = round_rows * kv_cols * (kFloat + s.kv_bytes * (1 + s.cp));
   const int64_t with_keys =
       (local * (1 + s.cp) + whole * s.cp) * partial + std::max(keys, queries(whole, whole));
   const int64_t with_queries = local * (1 + s.cp) * partial + queries(local, s.max_rows);

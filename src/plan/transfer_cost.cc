@@ -3,22 +3,21 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "plan/activation.h"
 #include "plan/zigzag.h"
 
 namespace longspan {
 namespace {
-
-constexpr double kFloat = 4;  // bytes
 
 // Bytes of a token's keys and values, of its query, and of one result for it.
 double key_bytes(const TransferShape& shape) {
   return static_cast<double>(shape.kv_bytes) * shape.heads_kv * (shape.dim_k + shape.dim_v);
 }
 double query_bytes(const TransferShape& shape) {
-  return kFloat * shape.heads_q * shape.dim_k;
+  return static_cast<double>(kFloat * shape.heads_q * shape.dim_k);
 }
 double result_bytes(const TransferShape& shape) {
-  return kFloat * shape.heads_q * (shape.dim_v + 1);
+  return static_cast<double>(kFloat * shape.heads_q * (shape.dim_v + 1));
 }
 
 /// (Row, key) pairs and rows of the sequences that are cut and have earlier keys.
