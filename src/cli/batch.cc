@@ -8,13 +8,13 @@
 #include "cli/engine_report.h"
 #include "cli/input_file.h"
 #include "cli/output_file.h"
+#include "cli/progress.h"
 #include "cli/self_check.h"
 
 namespace longspan::cli {
 namespace {
 
-constexpr int kIdleWaitMs = 100;      // how long to wait for a line when nothing runs
-constexpr double kBatchProgress = 5;  // seconds between progress lines
+constexpr int kIdleWaitMs = 100;  // how long to wait for a line when nothing runs
 
 /// A line of the input whose output line has not been written yet.
 struct Pending {
@@ -49,7 +49,8 @@ class BatchRun {
   /// False if it was interrupted: then what had not finished has a "cancelled" line. An Error that ends the
   /// engine is thrown again after every line has its output.
   bool execute(Engine& engine) {
-    started_ = last_progress_ = context_.now();
+    started_ = context_.now();
+    pace_ = ProgressPace(started_);
     try {
       while (!context_.interrupted()) {
         read_ahead(engine);
@@ -194,8 +195,7 @@ class BatchRun {
   }
 
   void show_progress() {
-    if (common_.quiet || context_.now() - last_progress_ < kBatchProgress) return;
-    last_progress_ = context_.now();
+    if (common_.quiet || !pace_.due(context_.now())) return;
     context_.err << fmt::format("batch: {} of {} requests read so far done, {} failed",
                                 totals_.requests - static_cast<int64_t>(running_), totals_.requests,
                                 totals_.failed)
@@ -216,7 +216,8 @@ class BatchRun {
   bool output_failed_ = false;
   bool stopped_ = false;
   Totals totals_;
-  double started_ = 0, last_progress_ = 0;  // seconds
+  double started_ = 0;  // seconds
+  ProgressPace pace_{0};
 };
 
 void report(const BatchRun& run, bool completed, const SelfCheck& check, const Engine& engine,

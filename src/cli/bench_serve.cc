@@ -8,13 +8,13 @@
 #include "cli/json_out.h"
 #include "cli/load_run.h"
 #include "cli/load_stats.h"
+#include "cli/progress.h"
 #include "server/remote_engine.h"
 
 namespace longspan::cli {
 namespace {
 
-constexpr double kLoadProgress = 5;  // seconds
-constexpr double kLateMs = 50;       // what is worth a word
+constexpr double kLateMs = 50;  // what is worth a word
 
 std::vector<Request> make_requests(const CommonOptions& common, const BenchServeOptions& options,
                                    const Context& context, const Engine& engine,
@@ -141,13 +141,12 @@ int run_bench_serve(const CommonOptions& common, const BenchServeOptions& option
   LoadRun run(make_requests(common, options, context, *engine, kinds), due, model, context.now);
   context.catch_interrupts();
   const double begin = context.now();
-  double last_progress = begin;
+  ProgressPace pace(begin);
   const bool whole =
       run.run([&] { return std::make_unique<server::HttpClient>(url, options.api_key, options.timeout_s); },
               static_cast<size_t>(options.parallel), context.interrupted,
               [&](size_t ended) {
-                if (common.quiet || context.now() - last_progress < kLoadProgress) return;
-                last_progress = context.now();
+                if (common.quiet || !pace.due(context.now())) return;
                 context.err << fmt::format("bench-serve: {} of {} ended", ended, count) << std::endl;
               });
   if (!whole) throw Error(ErrorCode::kCancelled, "interrupted");

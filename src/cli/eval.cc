@@ -4,22 +4,18 @@
 
 #include "cli/commands.h"
 #include "cli/engine_report.h"
+#include "cli/progress.h"
 #include "cli/pump.h"
 #include "server/remote_engine.h"
 
 namespace longspan::cli {
-namespace {
-
-constexpr double kProgressSeconds = 5;
-
-}  // namespace
 
 EvalScore ask_questions(const EvalRun& run, const std::string& label, size_t count,
                         const std::function<EvalQuestion(size_t)>& make,
                         const std::function<bool(const std::string&, const std::string&)>& is_right) {
   EvalScore score;
   std::vector<std::string> expected(count);
-  double last_progress = run.context.now();
+  ProgressPace pace(run.context.now());
   const auto make_request = [&](size_t i) {
     EvalQuestion question = make(i);
     expected[i] = std::move(question.expected);
@@ -35,8 +31,7 @@ EvalScore ask_questions(const EvalRun& run, const std::string& label, size_t cou
     }
   };
   const auto show_progress = [&] {
-    if (run.common.quiet || run.context.now() - last_progress < kProgressSeconds) return;
-    last_progress = run.context.now();
+    if (run.common.quiet || !pace.due(run.context.now())) return;
     run.context.err << fmt::format("{}: {} of {} done, {} right", label, score.total, count, score.correct)
                     << std::endl;
   };

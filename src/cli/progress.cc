@@ -18,6 +18,12 @@ double fraction(const Progress& progress) {
 
 }  // namespace
 
+bool ProgressPace::due(double now) {
+  if (now - last_ < kLineSeconds) return false;
+  last_ = now;
+  return true;
+}
+
 std::string progress_text(const Progress& progress) {
   std::string text = fmt::format("prefill {}/{} tokens", progress.processed, progress.total);
   if (progress.cached > 0) text += fmt::format(" ({} cached)", progress.cached);

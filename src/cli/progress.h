@@ -27,6 +27,18 @@ class PrefillProgress {
   double last_time_ = -1e9;   // seconds
 };
 
+/// When a line about a run of many requests is due: every five seconds at most.
+class ProgressPace {
+ public:
+  explicit ProgressPace(double now) : last_(now) {}
+
+  /// If so, the next one is due five seconds from `now`, which is in seconds.
+  bool due(double now);
+
+ private:
+  double last_;  // seconds
+};
+
 /// "prefill 8192/12345 tokens, 4096 tokens/s, ETA 1.0 s".
 std::string progress_text(const Progress& progress);
 
