@@ -29,7 +29,6 @@ using namespace std::chrono_literals;
 using Clock = std::chrono::steady_clock;
 
 constexpr auto kPoll = 50ms;
-constexpr auto kLastWords = 2s;
 constexpr auto kDrainGrace = 10s;  // for a job to end after its last answer
 constexpr auto kEndGrace = 5s;     // between SIGTERM and SIGKILL
 constexpr int kSignalled = 128;    // from here on exit codes are those of programs that a signal has ended
@@ -192,7 +191,7 @@ class Front {
       const bool may_work = lost->code() == ErrorCode::kRankLost || lost->code() == ErrorCode::kInternal;
       if (!may_work || failures >= options_.restarts) {
         http_.drain();
-        wait_for_answers(kLastWords);
+        http_.await_answers(kLastWords);
         throw Error(*lost);
       }
       if (!pause(*lost, failures++)) return;
@@ -255,8 +254,8 @@ class Front {
     const bool ended = run.child.status().has_value();
     run.child.end(kEndGrace);
     // What rank 0 has said to its end its clients may still be reading.
-    wait_for_answers(std::max<std::chrono::duration<double>>(begin + drain_timeout - Clock::now(), 0s) +
-                     kLastWords);
+    http_.await_answers(std::max<std::chrono::duration<double>>(begin + drain_timeout - Clock::now(), 0s) +
+                        kLastWords);
     if (!ended || *run.child.status() == 0) return std::nullopt;
     listen(run);
     return failure_of(run);
@@ -280,15 +279,10 @@ class Front {
     for (const auto until = Clock::now() + length; Clock::now() < until; std::this_thread::sleep_for(kPoll)) {
       if (!process_.told_to_stop()) continue;
       begin_to_drain();
-      wait_for_answers(kLastWords);
+      http_.await_answers(kLastWords);
       return false;
     }
     return true;
-  }
-
-  void wait_for_answers(std::chrono::duration<double> at_most) const {
-    for (const auto begin = Clock::now(); http_.answering() > 0 && Clock::now() - begin < at_most;)
-      std::this_thread::sleep_for(kPoll);
   }
 
   const FrontOptions& options_;

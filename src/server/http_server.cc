@@ -21,6 +21,7 @@ namespace {
 
 constexpr size_t kWorkers = 2;
 constexpr int kBacklog = 1024;
+constexpr auto kAnswerPoll = std::chrono::milliseconds(50);
 
 }  // namespace
 
@@ -176,6 +177,12 @@ void HttpServer::drain() {
 
 int64_t HttpServer::answering() const {
   return core_->answering;
+}
+
+void HttpServer::await_answers(std::chrono::duration<double> at_most) const {
+  const auto begin = std::chrono::steady_clock::now();
+  while (answering() > 0 && std::chrono::steady_clock::now() - begin < at_most)
+    std::this_thread::sleep_for(kAnswerPoll);
 }
 
 int64_t HttpServer::connections() const {

@@ -30,6 +30,9 @@ struct HttpAddress {
   std::string socket_path = {};    // not empty: a Unix socket there instead, removed if it is there already
 };
 
+/// For await_answers, once what is under way has been told to end.
+inline constexpr std::chrono::duration<double> kLastWords{2};
+
 /// HTTP/1.1 over TCP or a Unix socket, or over TLS on TCP if given what that needs: one thread for all
 /// connections, a few for handlers. What it hands to handlers must be gone before it is destroyed.
 class HttpServer {
@@ -48,6 +51,8 @@ class HttpServer {
   void stop();
   /// Requests whose answer has not ended.
   int64_t answering() const;
+  /// Until there is none, but no longer than `at_most`.
+  void await_answers(std::chrono::duration<double> at_most) const;
   int64_t connections() const;
 
  private:

@@ -12,13 +12,6 @@ namespace longspan::server {
 namespace {
 
 constexpr auto kSignalPoll = std::chrono::milliseconds(50);
-constexpr std::chrono::duration<double> kGoodbyes{2};
-
-void wait_for_answers(const HttpServer& http, std::chrono::duration<double> at_most) {
-  const auto begin = std::chrono::steady_clock::now();
-  while (http.answering() > 0 && std::chrono::steady_clock::now() - begin < at_most)
-    std::this_thread::sleep_for(kSignalPoll);
-}
 
 }  // namespace
 
@@ -57,11 +50,11 @@ void serve(const ServeOptions& options, const std::string& model_folder, const S
     if (!lost && process.on_drain) process.on_drain();
     api.drain();
     http.drain();
-    wait_for_answers(http, std::chrono::duration<double>(options.drain_timeout_s));
+    http.await_answers(std::chrono::duration<double>(options.drain_timeout_s));
     if (!lost) lost = loop.dead();
     api.detach();
   }
-  wait_for_answers(http, kGoodbyes);  // those that were cancelled
+  http.await_answers(kLastWords);  // those that were cancelled
   if (lost) throw Error(*lost);
 }
 

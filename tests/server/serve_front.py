@@ -6,7 +6,6 @@ usage: serve_front.py SOURCE_DIR LONGSPAN MPIRUN CHECK...
 """
 import contextlib
 import glob
-import json
 import os
 import pathlib
 import signal
@@ -14,10 +13,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 import live_server
+from job_server import JobServer, in_background
 from live_server import PATIENCE, Server, expect, expect_equal, wait_for
 
 SOURCE, LONGSPAN, MPIRUN = sys.argv[1:4]
@@ -35,7 +34,7 @@ COMM_TIMEOUT = 5  # seconds; more than MPI takes to start on a busy machine
 RANKS = [*COMPUTE, "--comm", "mpi", "--threads", "1"]
 
 
-class Job(Server):
+class Job(JobServer):
     """A server whose processes, of whatever kind, have a mark in their environment."""
 
     count = 0
@@ -43,12 +42,9 @@ class Job(Server):
     def __init__(self, *flags, program=LONGSPAN, ranks=RANKS, env=None, **more):
         Job.count += 1
         self.mark = f"SERVE_FRONT_TEST={os.getpid()}.{Job.count}"
-        self.folder = tempfile.TemporaryDirectory(prefix="serve_front_")
-        super().__init__(program, *ranks, *flags, **more,
-                         env={"SERVE_FRONT_TEST": self.mark.split("=")[1], "TMPDIR": self.folder.name, **(env or {})})
-        self.said = []  # what comes later on its stderr, which must not fill its pipe
-        self.reader = threading.Thread(target=lambda: self.said.extend(self.process.stderr))
-        self.reader.start()
+        folder = tempfile.TemporaryDirectory(prefix="serve_front_")
+        super().__init__(folder, program, *ranks, *flags, **more,
+                         env={"SERVE_FRONT_TEST": self.mark.split("=")[1], "TMPDIR": folder.name, **(env or {})})
 
     def processes(self):
         """Those that run, by rank; None: no rank."""
@@ -70,35 +66,6 @@ class Job(Server):
             status, _, body = self.ask("GET", "/v1/requests")
             return status == 200 and sum(request["processed_tokens"] > 0 for request in body["data"]) >= count
         wait_for(begun, f"{count} requests are being computed")
-
-    def stop(self, sign=signal.SIGTERM):
-        self.process.send_signal(sign)
-        return self.end()
-
-    def end(self):
-        """(exit code, what was said), when nothing is left of it."""
-        code = self.process.wait(PATIENCE)
-        wait_for(lambda: not self.processes(), "no process is left")
-        self.reader.join(PATIENCE)
-        return code, "".join(self.said)
-
-    def __exit__(self, *_):
-        for pid in self.processes():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-        self.reader.join(PATIENCE)
-        expect(not any("Sanitizer" in line or "runtime error" in line for line in self.said), "no sanitizer's report")
-        self.process.stderr.close()
-        self.folder.cleanup()
-
-
-def in_background(call, *arguments):
-    """The call's thread and where its result comes."""
-    results = []
-    thread = threading.Thread(target=lambda: results.append(call(*arguments)))
-    thread.start()
-    return thread, results
 
 
 def text_of(server, body):

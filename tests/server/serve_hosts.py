@@ -13,11 +13,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 import live_server
-from live_server import PATIENCE, Server, expect, expect_equal, wait_for
+from job_server import JobServer, in_background
+from live_server import PATIENCE, expect, expect_equal, wait_for
 
 SOURCE, LONGSPAN, MPIRUN = sys.argv[1:4]
 sys.path.insert(0, os.path.join(SOURCE, "tests/support"))
@@ -52,17 +52,17 @@ def environment(hosts, folder, *slots):
     return {"LONGSPAN_MPIRUN": " ".join(launcher), "TMPDIR": folder}
 
 
-class Front(Server):
+class Front(JobServer):
     """A server on the first host, with one rank on each."""
 
     def __init__(self, hosts, *flags):
         self.hosts = hosts
-        self.folder = tempfile.TemporaryDirectory(prefix="serve_hosts_")
-        super().__init__(program_on(hosts.names[0], self.folder.name), *RANKS, *flags,
-                         env=environment(hosts, self.folder.name, 1, 1))
-        self.said = []  # what comes later on its stderr, which must not fill its pipe
-        self.reader = threading.Thread(target=lambda: self.said.extend(self.process.stderr))
-        self.reader.start()
+        folder = tempfile.TemporaryDirectory(prefix="serve_hosts_")
+        super().__init__(folder, program_on(hosts.names[0], folder.name), *RANKS, *flags,
+                         env=environment(hosts, folder.name, 1, 1))
+
+    def processes(self):
+        return [pid for name in self.hosts.names for pid in self.hosts.processes(name)]
 
     def connect(self):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
@@ -76,29 +76,10 @@ class Front(Server):
 
     def begin_long(self):
         """A request that is being computed: its thread and where its answer comes."""
-        answers = []
-        thread = threading.Thread(target=lambda: answers.append(self.post("/v1/completions", LONG)))
-        thread.start()
+        thread, answers = in_background(self.post, "/v1/completions", LONG)
         wait_for(lambda: any(request["processed_tokens"] for request in self.ask("GET", "/v1/requests")[2]["data"]),
                  "the request is being computed")
         return thread, answers
-
-    def end(self):
-        """(exit code, what was said), when nothing is left on either host."""
-        code = self.process.wait(PATIENCE)
-        wait_for(lambda: not any(self.hosts.processes(name) for name in self.hosts.names), "no process is left")
-        self.reader.join(PATIENCE)
-        return code, "".join(self.said)
-
-    def __exit__(self, *_):
-        for name in self.hosts.names:
-            for pid in self.hosts.processes(name):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-        self.reader.join(PATIENCE)
-        expect(not any("Sanitizer" in line or "runtime error" in line for line in self.said), "no sanitizer's report")
-        self.process.stderr.close()
-        self.folder.cleanup()
 
 
 def expect_lost(answers, says):
@@ -128,8 +109,7 @@ def check_cable(hosts):
         hosts.ip("-n", hosts.names[0], "link", "set", "cable", "up")
         wait_for(lambda: front.health()[1] == "ok", "health is green when the cable is mended")
         expect_equal(answer(), wanted, "the answer after that")
-        front.process.send_signal(signal.SIGTERM)
-        code, said = front.end()
+        code, said = front.stop()
         expect_equal(code, 0, f"exit code after a drain; it said {said}")
         expect("starting the ranks again in" in said, f"a note of a new start: {said}")
 
