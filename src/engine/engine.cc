@@ -55,7 +55,8 @@ class EngineImpl final : public Engine {
                                                     ? std::numeric_limits<int64_t>::max()
                                                     : options_.chunked_prefill_size,
                          .page_size = options_.page_size,
-                         .max_step_ms = options_.max_step_ms}) {}
+                         .max_step_ms = options_.max_step_ms,
+                         .foresees = runner_.prepares()}) {}
 
   RequestId submit(Request request) override;
   void prepare_schema(const std::string& json_schema) const override { masks_.prepare(json_schema); }

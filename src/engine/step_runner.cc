@@ -385,9 +385,8 @@ std::shared_ptr<const StepPlan> StepRunner::make_plan(const std::vector<BatchRow
 // What the rows of the next step decide. To be called where the rank's thread has nothing to do but wait.
 void StepRunner::prepare(Rank& rank, const std::vector<BatchRow>& rows) const {
   if (rows.empty()) return;
-  const bool is_wide = has_wide_rank_ && &rank == &ranks_.back();
   rank.prepared.plan = make_plan(rows);
-  if (rank.prepared.plan->wide == is_wide)
+  if (rank.prepared.plan->wide == is_wide(static_cast<size_t>(&rank - ranks_.data())))
     rank.prepared.rope = rank.decoder->rope_rows(rank.prepared.plan->cp.ranks[rank.cp_rank]);
 }
 

@@ -41,6 +41,8 @@ class StepRunner {
   /// In a process of a job other than rank 0: runs what rank 0 runs, until its runner is gone.
   void follow();
 
+  /// Whether ranks make use of Batch::next_rows: those whose ops only enqueue.
+  bool prepares() const { return ranks_.front().stream != nullptr; }
   /// Steps whose plan was made while the device had the one before.
   int64_t steps_prepared() const { return steps_prepared_; }
   int32_t pages() const { return pages_; }  // of each rank's pool

@@ -185,7 +185,7 @@ std::optional<ScheduledStep> Scheduler::next() {
   const std::vector<Demand> wanted = demands(standings);
   const std::vector<int32_t> allotted = allot_tokens(wanted, share_.served(), step_budget(wanted), round_++);
   ScheduledStep step = make_step(allotted);
-  step.batch.next_rows = rows_after(allotted);
+  if (options_.foresees) step.batch.next_rows = rows_after(allotted);
   step.preempted = std::move(preempted);
   return step;
 }

@@ -52,6 +52,7 @@ struct SchedulerOptions {
   /// While rows decode, a prompt's chunk is as large as keeps the step within this, or within twice what the
   /// rows take alone where that is longer; 0: no such bound.
   double max_step_ms = 0;
+  bool foresees = true;  // the rows of the step after: Batch::next_rows
 };
 
 /// One step: the batch, and which sequence each of its rows is.
