@@ -21,7 +21,7 @@ std::string read_file(const std::filesystem::path& path) {
   throw Error(ErrorCode::kUnreadable, fmt::format("{}: {}", where, what));
 }
 
-json parse_fact_file(const std::string& text, const std::string& where) {
+json object_of(const std::string& text, const std::string& where) {
   json value = json::parse(text, nullptr, false);
   if (!value.is_object()) malformed(where, "must be a JSON object");
   return value;
@@ -72,7 +72,7 @@ std::vector<GsmProblem> load_gsm8k(const std::filesystem::path& file) {
     ++number;
     if (line.find_first_not_of(" \r\t") == std::string::npos) continue;
     const std::string where = fmt::format("{} line {}", file.string(), number);
-    const json object = parse_fact_file(line, where);
+    const json object = object_of(line, where);
     problems.push_back({string_at(object, "question", where), string_at(object, "answer", where)});
   }
   if (problems.empty()) malformed(file.string(), "holds no problems");
@@ -81,7 +81,7 @@ std::vector<GsmProblem> load_gsm8k(const std::filesystem::path& file) {
 
 RecallData load_recall(const std::filesystem::path& folder) {
   const std::string where = (folder / "recall.json").string();
-  const json object = parse_fact_file(read_file(where), where);
+  const json object = object_of(read_file(where), where);
   RecallData data;
   if (!object.contains("templates") || !object["templates"].is_array() || object["templates"].empty()) {
     malformed(where, "\"templates\" must be a list of {fact, question, answer}");

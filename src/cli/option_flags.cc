@@ -295,8 +295,7 @@ void add_serve_flags(FlagSet& flags, ServeOptions& options) {
                "for answers under way after SIGTERM or SIGINT");
   flags.text("--mpirun", options.launcher, "COMMAND",
              "with --comm mpi or hccl: starts the ranks as processes (mpirun --bind-to none); -n RANKS and "
-             "the program "
-             "come after it");
+             "the program come after it");
   flags.integer(
       "--restart-on-failure", options.restarts, 0, kMax32, "TIMES",
       "with --comm mpi or hccl: start lost ranks again, so often in a row; 0: end with exit code 5");

@@ -7,7 +7,7 @@
 namespace longspan {
 namespace {
 
-constexpr int64_t kMostMatcherBytes = int64_t{16} << 20;  // of the matcher
+constexpr int64_t kMostMatcherBytes = int64_t{16} << 20;
 constexpr size_t kMostMasks = 256;
 
 }  // namespace
