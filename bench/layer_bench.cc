@@ -44,8 +44,8 @@ class TimedOps final : public CpuOps {
   void qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) override {
     timed([&] { CpuOps::qk_norm_rope(ctx, args); });
   }
-  void kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, IndexArray slots) override {
-    timed([&] { CpuOps::kv_write(ctx, pool, layer, k, v, slots); });
+  void kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, const KvSlots& to) override {
+    timed([&] { CpuOps::kv_write(ctx, pool, layer, k, v, to); });
   }
   void attention(OpContext& ctx, const AttentionArgs& args) override {
     timed([&] { CpuOps::attention(ctx, args); });

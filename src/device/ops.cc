@@ -29,6 +29,16 @@ std::shared_ptr<const float[]> Ops::resident(std::span<const float> values) {
   return copy;
 }
 
+StagedIndices Ops::stage(std::span<const int32_t> values) {
+  const auto copy = std::make_shared<int32_t[]>(values.size());
+  std::copy(values.begin(), values.end(), copy.get());
+  return {copy, std::ssize(values)};
+}
+
+IndexArray Ops::upload_staged(OpContext&, const StagedIndices& staged) {
+  return {staged.host.get(), staged.host.get(), staged.size, staged.host};
+}
+
 void Ops::upload_rope(OpContext&, const RopeRows&, Matrix) {
   check(false, "a device that makes no rope rows takes none");
 }

@@ -27,6 +27,16 @@ struct IndexArray {
   const int32_t* device = nullptr;
   int64_t size = 0;
   std::shared_ptr<const void> owner = nullptr;  // keeps `host`, where the arena does not
+
+  IndexArray slice(int64_t begin, int64_t count) const {
+    return {host + begin, device + begin, count, owner};
+  }
+};
+
+/// Integers of a step that the host has ready where a device copies them from.
+struct StagedIndices {
+  std::shared_ptr<const int32_t[]> host = nullptr;
+  int64_t size = 0;
 };
 
 /// A rank's queue on a device whose ops only enqueue: they run in order, later.
@@ -130,12 +140,27 @@ struct BlockTable {
   int32_t max_pages = 0;
 };
 
+/// Where rows of K and V go.
+struct KvSlots {
+  KvSlots(IndexArray of_rows = {}, IndexArray as_staged = {})
+      : slots(std::move(of_rows)), places(std::move(as_staged)) {}
+
+  IndexArray slots;   // [n] page * page_size + offset; -1: nowhere
+  IndexArray places;  // Ops::stage_places of them, uploaded; empty: the op makes them
+
+  KvSlots slice(int64_t begin, int64_t count) const {
+    const int64_t of_each = slots.size > 0 ? places.size / slots.size : 0;
+    return {slots.slice(begin, count), places.slice(begin * of_each, count * of_each)};
+  }
+};
+
 struct AttentionArgs {
   Matrix q;  // [T, Hq * Dk] f32, or inner_dtype()
   const KvPool* pool = nullptr;
   int32_t layer = 0;
   std::span<const Segment> segments;  // rows of q outside every segment are left untouched in `out`
   BlockTable block_table;
+  IndexArray segment_pages = {};  // Ops::stage_pages of both, uploaded; empty: the op makes them
   int32_t heads_q = 0;
   float scale = 0;     // multiplies q.k before the softmax
   Matrix out;          // [T, Hq * Dv] f32, or inner_dtype(); may be q where Dk = Dv
@@ -219,8 +244,20 @@ class Ops {
   virtual std::unique_ptr<KvPool> make_kv_pool(const KvShape& shape) = 0;
   virtual int64_t kv_page_bytes(const KvShape& shape) const = 0;  // one page over all layers, K and V
 
-  /// Host integers to where kernels read them; they live in the context's arena, or in the result.
-  virtual IndexArray upload(OpContext& ctx, std::span<const int32_t> values) = 0;
+  // Integers of a step. They are staged on any thread, before the step if need be.
+
+  /// As it stands: a copy in host memory.
+  virtual StagedIndices stage(std::span<const int32_t> values);
+  /// What kv_write's kernels take for `slots` of this pool. As it stands: none beside the slots.
+  virtual StagedIndices stage_places(const KvPool&, std::span<const int32_t>) { return {}; }
+  /// What attention's kernels take for segments and the pages of their sequences. As it stands: none.
+  virtual StagedIndices stage_pages(std::span<const Segment>, const BlockTable&) { return {}; }
+  /// To where kernels read them; they live in the context's arena, or in the result. As it stands: where they
+  /// are.
+  virtual IndexArray upload_staged(OpContext& ctx, const StagedIndices& staged);
+  IndexArray upload(OpContext& ctx, std::span<const int32_t> values) {
+    return upload_staged(ctx, stage(values));
+  }
   /// Device rows to host f32, row-major without gaps; waits for everything enqueued before it.
   virtual void download(OpContext& ctx, Matrix src, std::span<float> dst) = 0;
 
@@ -247,11 +284,11 @@ class Ops {
   virtual void qkv_norm_rope(OpContext& ctx, const QkvArgs& args);
   /// Whether qkv_norm_rope takes the three apart as it goes.
   virtual bool separates_qkv() const { return false; }
-  /// Row t of k [T, Hk*Dk] and v [T, Hv*Dv], f32 or in the pool's dtype, goes to slots[t] = page * page_size
-  /// + offset of `layer`, or nowhere where slots[t] = -1 (on devices that merge partials). Rows of different
-  /// ranks may be written at the same time if their slots differ.
+  /// Row t of k [T, Hk*Dk] and v [T, Hv*Dv], f32 or in the pool's dtype, goes to to.slots[t] = page *
+  /// page_size + offset of `layer`, or nowhere where that is -1 (on devices that merge partials). Rows of
+  /// different ranks may be written at the same time if their slots differ.
   virtual void kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v,
-                        IndexArray slots) = 0;
+                        const KvSlots& to) = 0;
   virtual void kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,
                        Matrix v) = 0;
   /// Rows at slots from[i] to slots to[i], in every layer of the pool, to the bit. No slot is in both.

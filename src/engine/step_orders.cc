@@ -21,63 +21,78 @@ void for_each_reported(const Layout& layout, int32_t rank, const CpPlan& plan, c
     if (wants.score_targets[token] >= 0) each_score(static_cast<size_t>(token));
 }
 
+void append(const BatchLayout& layout, std::vector<int32_t>& words) {
+  words.insert(words.end(), {static_cast<int32_t>(layout.rows.size()), layout.max_pages, layout.page_size,
+                             !layout.page_owner.empty()});
+  for (const BatchRow& row : layout.rows) words.insert(words.end(), {row.new_tokens, row.prefix_len});
+  for (const auto* table : {&layout.block_table, &layout.page_owner})
+    words.insert(words.end(), table->begin(), table->end());
+}
+
+/// Takes an order apart from its front.
+struct Words {
+  std::span<const int32_t> left;
+
+  std::span<const int32_t> take(size_t count) {
+    check(count <= left.size(), "an order has all its words");
+    const auto taken = left.first(count);
+    left = left.subspan(count);
+    return taken;
+  }
+  std::vector<int32_t> vector(size_t count) {
+    const auto taken = take(count);
+    return {taken.begin(), taken.end()};
+  }
+  BatchLayout layout() {
+    const auto head = take(4);
+    const size_t cells = static_cast<size_t>(head[0]) * static_cast<size_t>(head[1]);
+    BatchLayout layout{
+        .rows = {}, .block_table = {}, .page_owner = {}, .max_pages = head[1], .page_size = head[2]};
+    for (int32_t s = 0; s < head[0]; ++s) {
+      const auto row = take(2);
+      layout.rows.push_back({.new_tokens = row[0], .prefix_len = row[1]});
+    }
+    layout.block_table = vector(cells);
+    layout.page_owner = vector(head[3] ? cells : 0);
+    return layout;
+  }
+};
+
 }  // namespace
 
-// [rows, T, max_pages, page_size, has targets, has owners, copies, next rows | new_tokens, prefix_len and
-//  wanted of each row | owner, from, to and tokens of each copy | new_tokens and prefix_len of each next row
-//  | token ids | block table | page owners | targets]
+// [T, copies, has targets | the step's layout | the next one's | wanted of each row | owner, from, to and
+// tokens
+//  of each copy | token ids | targets]; a layout: [rows, max_pages, page_size, has owners | new_tokens and
+//  prefix_len of each row | block table | page owners].
 std::vector<int32_t> encode(const Batch& batch, const StepWants& wants) {
-  std::vector<int32_t> words = {static_cast<int32_t>(batch.rows.size()),
-                                static_cast<int32_t>(batch.token_ids.size()),
-                                batch.max_pages,
-                                batch.page_size,
-                                !wants.score_targets.empty(),
-                                !batch.page_owner.empty(),
-                                static_cast<int32_t>(batch.copies.size()),
-                                static_cast<int32_t>(batch.next_rows.size())};
-  for (size_t s = 0; s < batch.rows.size(); ++s)
-    words.insert(words.end(), {batch.rows[s].new_tokens, batch.rows[s].prefix_len, wants.logits[s]});
+  std::vector<int32_t> words = {static_cast<int32_t>(batch.token_ids.size()),
+                                static_cast<int32_t>(batch.copies.size()), !wants.score_targets.empty()};
+  append(batch, words);
+  append(batch.next, words);
+  words.insert(words.end(), wants.logits.begin(), wants.logits.end());
   for (const RowCopy& copy : batch.copies)
     words.insert(words.end(), {copy.owner, copy.from, copy.to, copy.tokens});
-  for (const BatchRow& row : batch.next_rows) words.insert(words.end(), {row.new_tokens, row.prefix_len});
-  for (const auto* part : {&batch.token_ids, &batch.block_table, &batch.page_owner, &wants.score_targets})
+  for (const auto* part : {&batch.token_ids, &wants.score_targets})
     words.insert(words.end(), part->begin(), part->end());
   return words;
 }
 
 StepOrder decode_step(std::span<const int32_t> words) {
-  const auto take = [&](size_t count) {
-    check(count <= words.size(), "an order has all its words");
-    const auto taken = words.first(count);
-    words = words.subspan(count);
-    return taken;
-  };
-  const auto head = take(8);
-  const auto rows = static_cast<size_t>(head[0]), tokens = static_cast<size_t>(head[1]);
+  Words order_words{words};
+  const auto head = order_words.take(3);
   StepOrder order;
-  order.batch.max_pages = head[2];
-  order.batch.page_size = head[3];
-  for (size_t s = 0; s < rows; ++s) {
-    const auto row = take(3);
-    order.batch.rows.push_back({.new_tokens = row[0], .prefix_len = row[1]});
-    order.wants.logits.push_back(static_cast<char>(row[2]));
+  Batch& batch = order.batch;
+  static_cast<BatchLayout&>(batch) = order_words.layout();
+  batch.next = order_words.layout();
+  const auto wanted = order_words.take(batch.rows.size());
+  order.wants.logits.assign(wanted.begin(), wanted.end());
+  for (int32_t i = 0; i < head[1]; ++i) {
+    const auto copy = order_words.take(4);
+    batch.copies.push_back({.owner = copy[0], .from = copy[1], .to = copy[2], .tokens = copy[3]});
   }
-  for (int32_t i = 0; i < head[6]; ++i) {
-    const auto copy = take(4);
-    order.batch.copies.push_back({.owner = copy[0], .from = copy[1], .to = copy[2], .tokens = copy[3]});
-  }
-  for (int32_t i = 0; i < head[7]; ++i) {
-    const auto row = take(2);
-    order.batch.next_rows.push_back({.new_tokens = row[0], .prefix_len = row[1]});
-  }
-  const auto vector = [](std::span<const int32_t> part) {
-    return std::vector<int32_t>(part.begin(), part.end());
-  };
-  order.batch.token_ids = vector(take(tokens));
-  order.batch.block_table = vector(take(rows * static_cast<size_t>(head[2])));
-  order.batch.page_owner = vector(take(head[5] ? rows * static_cast<size_t>(head[2]) : 0));
-  order.wants.score_targets = vector(take(head[4] ? tokens : 0));
-  check(words.empty(), "an order has no more words");
+  batch.token_ids = order_words.vector(static_cast<size_t>(head[0]));
+  order.wants.score_targets = order_words.vector(head[2] ? static_cast<size_t>(head[0]) : 0);
+  check(order_words.left.empty(), "an order has no more words");
   return order;
 }
 

@@ -7,15 +7,15 @@
 
 namespace longspan {
 
-/// What the rows of a step decide, whatever their tokens and pages are: it can be made before those are
-/// known, while the step before runs.
+/// What a step's rows decide, whatever their tokens are: it can be made before those are known, while the
+/// step before runs.
 struct StepPlan {
-  std::vector<BatchRow> rows;  // [bs] whose plan it is
-  bool wide = false;           // nothing is cut, and one rank on all cores takes the step
-  CpPlan cp;                   // over one rank where it is wide
+  BatchLayout layout;  // whose plan it is
+  bool wide = false;   // nothing is cut, and one rank on all cores takes the step
+  CpPlan cp;           // over one rank where it is wide
 };
 
 /// `min_tokens_per_rank` (CpPolicy) counts where there is a wide rank.
-StepPlan plan_step(std::vector<BatchRow> rows, int32_t cp, const CpPolicy& policy, bool has_wide_rank);
+StepPlan plan_step(BatchLayout layout, int32_t cp, const CpPolicy& policy, bool has_wide_rank);
 
 }  // namespace longspan

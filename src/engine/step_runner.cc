@@ -375,33 +375,34 @@ void StepRunner::copy_rows(const std::vector<RowCopy>& copies) {
       [](int, const std::string&) {});
 }
 
-std::shared_ptr<const StepPlan> StepRunner::make_plan(const std::vector<BatchRow>& rows) const {
+std::shared_ptr<const StepPlan> StepRunner::make_plan(const BatchLayout& layout) const {
   return std::make_shared<const StepPlan>(plan_step(
-      rows, layout_.cp,
+      layout, layout_.cp,
       {.min_tokens_to_cut = options_.min_tokens_to_cut, .min_tokens_per_rank = options_.min_tokens_per_rank},
       has_wide_rank_));
 }
 
 // What the rows of the next step decide. To be called where the rank's thread has nothing to do but wait.
-void StepRunner::prepare(Rank& rank, const std::vector<BatchRow>& rows) const {
-  if (rows.empty()) return;
-  rank.prepared.plan = make_plan(rows);
-  if (rank.prepared.plan->wide == is_wide(static_cast<size_t>(&rank - ranks_.data())))
-    rank.prepared.rope = rank.decoder->rope_rows(rank.prepared.plan->cp.ranks[rank.cp_rank]);
+void StepRunner::prepare(Rank& rank, const BatchLayout& layout) const {
+  if (layout.rows.empty()) return;
+  const std::shared_ptr<const StepPlan> plan = make_plan(layout);
+  rank.prepared.plan = plan;
+  if (plan->wide == is_wide(static_cast<size_t>(&rank - ranks_.data())))
+    rank.prepared.step = rank.decoder->prepare(plan->layout, plan->cp, rank.cp_rank, *rank.exchange);
 }
 
-// What some rank has prepared, if it is for these rows.
-std::shared_ptr<const StepPlan> StepRunner::take_plan(const std::vector<BatchRow>& rows) {
+// What some rank has prepared, if it is for these rows and pages.
+std::shared_ptr<const StepPlan> StepRunner::take_plan(const BatchLayout& layout) {
   for (const Rank& rank : ranks_) {
-    if (!rank.prepared.plan || rank.prepared.plan->rows != rows) continue;
+    if (!rank.prepared.plan || rank.prepared.plan->layout != layout) continue;
     ++steps_prepared_;
     return rank.prepared.plan;
   }
-  return make_plan(rows);
+  return make_plan(layout);
 }
 
 StepOutput StepRunner::run_here(const Batch& batch, const StepWants& wants) {
-  const std::shared_ptr<const StepPlan> step = take_plan(batch.rows);
+  const std::shared_ptr<const StepPlan> step = take_plan(batch);
   const CpPlan& plan = step->cp;
   copy_rows(batch.copies);
   StepOutput output;
@@ -437,11 +438,11 @@ void StepRunner::run_rank(Rank& rank, const Batch& batch, const StepPlan& step, 
   const Arena::Scope scope(*rank.arena);
   OpContext ctx = context_of(rank);
   const Decoder& decoder = *rank.decoder;
-  const Rank::Prepared prepared = std::exchange(rank.prepared, {});
-  const bool fits = prepared.plan && prepared.plan->rows == step.rows;
-  const Matrix hidden =
-      decoder.forward(ctx, batch, plan, rank.cp_rank, *rank.exchange, fits ? prepared.rope : RopeRows{});
-  if (rank.stream) prepare(rank, batch.next_rows);  // the device has work
+  Rank::Prepared prepared = std::exchange(rank.prepared, {});
+  if (!prepared.step.kv || prepared.plan->layout != step.layout)
+    prepared.step = decoder.prepare(step.layout, plan, rank.cp_rank, *rank.exchange);
+  const Matrix hidden = decoder.forward(ctx, batch, plan, rank.cp_rank, *rank.exchange, prepared.step);
+  if (rank.stream) prepare(rank, batch.next);  // the device has work
 
   std::vector<int32_t> sequences, rows;
   for (size_t s = 0; s < batch.rows.size(); ++s) {

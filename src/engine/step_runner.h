@@ -41,9 +41,9 @@ class StepRunner {
   /// In a process of a job other than rank 0: runs what rank 0 runs, until its runner is gone.
   void follow();
 
-  /// Whether ranks make use of Batch::next_rows: those whose ops only enqueue.
+  /// Whether ranks make use of Batch::next: those whose ops only enqueue.
   bool prepares() const { return ranks_.front().stream != nullptr; }
-  /// Steps whose plan was made while the device had the one before.
+  /// Steps whose plan and tables were made while the device had the one before.
   int64_t steps_prepared() const { return steps_prepared_; }
   int32_t pages() const { return pages_; }  // of each rank's pool
   /// Ranks that each keep some of the pages; 1: everyone has all.
@@ -63,7 +63,7 @@ class StepRunner {
     int threads = 1;
     struct Prepared {
       std::shared_ptr<const StepPlan> plan;
-      RopeRows rope;
+      PreparedStep step;
     } prepared = {};                 // for the next step, if that comes as expected
     std::unique_ptr<Stream> stream;  // last, so that it ends before what its work uses
   };
@@ -85,9 +85,9 @@ class StepRunner {
   int32_t rank_of(size_t index) const { return job_ ? job_->rank() : static_cast<int32_t>(index); }
   bool is_wide(size_t index) const { return has_wide_rank_ && index + 1 == ranks_.size(); }
   void copy_rows(const std::vector<RowCopy>& copies);
-  std::shared_ptr<const StepPlan> make_plan(const std::vector<BatchRow>& rows) const;
-  std::shared_ptr<const StepPlan> take_plan(const std::vector<BatchRow>& rows);
-  void prepare(Rank& rank, const std::vector<BatchRow>& rows) const;
+  std::shared_ptr<const StepPlan> make_plan(const BatchLayout& layout) const;
+  std::shared_ptr<const StepPlan> take_plan(const BatchLayout& layout);
+  void prepare(Rank& rank, const BatchLayout& layout) const;
   StepOutput run_here(const Batch& batch, const StepWants& wants);
   void run_rank(Rank& rank, const Batch& batch, const StepPlan& step, const StepWants& wants,
                 StepOutput& output) const;

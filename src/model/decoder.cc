@@ -23,13 +23,19 @@ Decoder::Decoder(const ModelConfig& config, ModelWeights weights, const RankGrou
       moe_(config, groups.moe, ops),
       rope_(make_rope(config.rope, config.head_dim, config.context_length)) {}
 
+PreparedStep Decoder::prepare(const BatchLayout& batch, const CpPlan& plan, int32_t cp_rank,
+                              const KvExchange& kv) const {
+  return {ops_.rope_rows(plan.ranks[cp_rank].position, rope_.inv_freq, rope_.factor),
+          kv.prepare(batch, plan, cp_rank)};
+}
+
 Matrix Decoder::forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank,
-                        KvExchange& kv, const RopeRows& rope) const {
+                        KvExchange& kv, const PreparedStep& prepared) const {
   const RankPlan& mine = plan.ranks[cp_rank];
   const int64_t rows = std::ssize(mine.token_index);
   const float eps = static_cast<float>(config_.rms_norm_eps);
 
-  kv.begin_step(ctx, batch, plan, cp_rank);
+  kv.begin_step(ctx, *prepared.kv);
   const Matrix cos_sin = ctx.arena.matrix(rows, ops_.rope_cols(config_.head_dim));
   std::vector<int32_t> ids(rows);
   std::transform(mine.token_index.begin(), mine.token_index.end(), ids.begin(),
@@ -37,8 +43,8 @@ Matrix Decoder::forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, 
 
   const Matrix x = ctx.arena.matrix(rows, config_.hidden_size);
   if (rows > 0) {
-    if (rope.data)
-      ops_.upload_rope(ctx, rope, cos_sin);
+    if (prepared.rope.data)
+      ops_.upload_rope(ctx, prepared.rope, cos_sin);
     else
       ops_.rope_table(ctx, ops_.upload(ctx, mine.position), rope_.inv_freq, rope_.factor, cos_sin);
     ops_.embedding(ctx, ops_.upload(ctx, ids), *weights_.embedding, x);

@@ -21,23 +21,28 @@ struct RankGroups {
   MoeGroup moe = {};
 };
 
+/// What of a step of one rank its rows and pages decide, ready on the host.
+struct PreparedStep {
+  RopeRows rope;
+  std::unique_ptr<KvStep> kv;  // null: nothing is prepared
+};
+
 /// The decoder of every supported family, for the rows and the weights of one rank. Knows neither requests
 /// nor devices.
 class Decoder {
  public:
   Decoder(const ModelConfig& config, ModelWeights weights, const RankGroups& groups, Ops& ops);
 
-  /// What of forward() the host can compute from a rank's rows alone: on any thread, before the step.
-  RopeRows rope_rows(const RankPlan& mine) const {
-    return ops_.rope_rows(mine.position, rope_.inv_freq, rope_.factor);
-  }
+  /// On any thread, before the step, until whose end the arguments stay.
+  PreparedStep prepare(const BatchLayout& batch, const CpPlan& plan, int32_t cp_rank,
+                       const KvExchange& kv) const;
 
   /// One step of cp rank `cp_rank`: embeds its rows, runs every layer, meets others' keys through `kv`, and
-  /// returns the residual stream [T_local, H] f32 before the final norm, in ctx.arena. `rope`: rope_rows of
-  /// the same plan, or none. Collective over the rank's groups and over what kv is; a rank without rows takes
-  /// part.
+  /// returns the residual stream [T_local, H] f32 before the final norm, in ctx.arena. `prepared`:
+  /// by prepare() of the same arguments. Collective over the rank's groups and over what kv is; a rank
+  /// without rows takes part.
   Matrix forward(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank, KvExchange& kv,
-                 const RopeRows& rope) const;
+                 const PreparedStep& prepared) const;
 
   /// Final norm and lm_head of rows `rows` of `hidden`: logits [rows.size(), V] f32 in ctx.arena.
   /// Collective over attn_tp, whose ranks all get whole rows; nothing is done where there are no rows.

@@ -17,11 +17,10 @@ class WholePoolExchange : public KvExchange {
 
   KvPool& pool() override { return pool_; }
 
-  void begin_step(OpContext&, const Batch& batch, const CpPlan& plan, int32_t cp_rank) override {
-    segments_ = plan.ranks[cp_rank].segments;
-    block_table_ = {.entries = {.host = batch.block_table.data(), .size = std::ssize(batch.block_table)},
-                    .rows = static_cast<int32_t>(batch.rows.size()),
-                    .max_pages = batch.max_pages};
+  void begin_step(OpContext& ctx, const KvStep& step) override {
+    step_ = &static_cast<const Step&>(step);
+    slots_ = upload(ops_, ctx, step_->slots);
+    segment_pages_ = ops_.upload_staged(ctx, step_->segment_pages);
   }
 
   void attend(OpContext& ctx, const AttendArgs& args) override {
@@ -29,16 +28,35 @@ class WholePoolExchange : public KvExchange {
     ops_.attention(ctx, {.q = args.q,
                          .pool = &pool_,
                          .layer = layer_,
-                         .segments = segments_,
-                         .block_table = block_table_,
+                         .segments = step_->segments,
+                         .block_table = step_->block_table,
+                         .segment_pages = segment_pages_,
                          .heads_q = args.heads_q,
                          .scale = args.scale,
                          .out = args.out});
   }
 
  protected:
+  struct Step : KvStep {
+    std::span<const Segment> segments;
+    BlockTable block_table;
+    StagedIndices segment_pages;
+    StagedSlots slots;                 // of the rows that the rank writes
+    std::vector<int32_t> rank_counts;  // [cp]
+  };
+
+  std::unique_ptr<Step> make_step(const BatchLayout& batch, const RankPlan& mine,
+                                  std::span<const int32_t> slots) const {
+    auto step = std::make_unique<Step>();
+    step->segments = mine.segments;
+    step->block_table = host_table(batch.block_table, batch.max_pages);
+    step->segment_pages = ops_.stage_pages(step->segments, step->block_table);
+    step->slots = stage_slots(ops_, pool_, slots);
+    return step;
+  }
+
   // Of every row, page by page.
-  static void append_slots(const Batch& batch, const RankPlan& rank, std::vector<int32_t>& slots) {
+  static void append_slots(const BatchLayout& batch, const RankPlan& rank, std::vector<int32_t>& slots) {
     for (const Segment& s : rank.segments) {
       for (int32_t at = s.kv_len - s.q_len; at < s.kv_len;) {
         const int32_t end = std::min(s.kv_len, at - at % batch.page_size + batch.page_size);
@@ -50,10 +68,11 @@ class WholePoolExchange : public KvExchange {
   Ops& ops_;
   KvPool& pool_;
   int32_t layer_ = 0;
+  const Step* step_ = nullptr;
+  KvSlots slots_;
 
  private:
-  std::span<const Segment> segments_;
-  BlockTable block_table_;
+  IndexArray segment_pages_;
 };
 
 class SharedPoolExchange final : public WholePoolExchange {
@@ -61,11 +80,12 @@ class SharedPoolExchange final : public WholePoolExchange {
   SharedPoolExchange(Ops& ops, KvPool& pool, Communicator* comm, bool writes)
       : WholePoolExchange(ops, pool), comm_(comm), writes_(writes) {}
 
-  void begin_step(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank) override {
-    WholePoolExchange::begin_step(ctx, batch, plan, cp_rank);
+  std::unique_ptr<KvStep> prepare(const BatchLayout& batch, const CpPlan& plan,
+                                  int32_t cp_rank) const override {
+    const RankPlan& mine = plan.ranks[cp_rank];
     std::vector<int32_t> slots;
-    append_slots(batch, plan.ranks[cp_rank], slots);
-    slots_ = ops_.upload(ctx, slots);
+    if (writes_) append_slots(batch, mine, slots);
+    return make_step(batch, mine, slots);
   }
 
   void start(OpContext& ctx, int32_t layer, Matrix kv) override {
@@ -90,7 +110,6 @@ class SharedPoolExchange final : public WholePoolExchange {
  private:
   Communicator* comm_;
   bool writes_;
-  IndexArray slots_;  // [T_local]
 };
 
 class MergedGatherExchange final : public WholePoolExchange {
@@ -98,38 +117,43 @@ class MergedGatherExchange final : public WholePoolExchange {
   MergedGatherExchange(Ops& ops, KvPool& pool, Communicator& comm)
       : WholePoolExchange(ops, pool), gather_(ops, pool, comm), may_pad_(comm.pads_gathers()) {}
 
-  void begin_step(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank) override {
-    WholePoolExchange::begin_step(ctx, batch, plan, cp_rank);
-    rank_counts_ = plan.rank_counts();
+  // Slots of all rows, in the order of the gather: rank by rank.
+  std::unique_ptr<KvStep> prepare(const BatchLayout& batch, const CpPlan& plan,
+                                  int32_t cp_rank) const override {
     std::vector<int32_t> slots;
     for (const RankPlan& from : plan.ranks) append_slots(batch, from, slots);
-    slots_ = ops_.upload(ctx, slots);
-    most_ = *std::max_element(rank_counts_.begin(), rank_counts_.end());
-    padded_ = may_pad_ && std::count(rank_counts_.begin(), rank_counts_.end(), most_) < plan.cp;
+    auto step = make_step(batch, plan.ranks[cp_rank], slots);
+    step->rank_counts = plan.rank_counts();
+    return step;
+  }
+
+  void begin_step(OpContext& ctx, const KvStep& step) override {
+    WholePoolExchange::begin_step(ctx, step);
+    const std::vector<int32_t>& counts = step_->rank_counts;
+    most_ = *std::ranges::max_element(counts);
+    padded_ = may_pad_ && std::ranges::count(counts, most_) < std::ssize(counts);
   }
 
   void start(OpContext& ctx, int32_t layer, Matrix kv) override {
     layer_ = layer;
-    gather_.start(ctx, kv, rank_counts_, fmt::format("kv of layer {}", layer), padded_);
+    gather_.start(ctx, kv, step_->rank_counts, fmt::format("kv of layer {}", layer), padded_);
   }
   void finish(OpContext& ctx) override {
     const Matrix received = gather_.finish();
     if (!padded_) return write_rows(ops_, ctx, pool_, layer_, received, slots_);
+    const std::vector<int32_t>& counts = step_->rank_counts;
     int64_t at = 0;
-    for (size_t r = 0; r < rank_counts_.size(); at += rank_counts_[r++])
-      write_rows(ops_, ctx, pool_, layer_,
-                 received.slice_rows(static_cast<int64_t>(r) * most_, rank_counts_[r]),
-                 {slots_.host + at, slots_.device + at, rank_counts_[r]});
+    for (size_t r = 0; r < counts.size(); at += counts[r++])
+      write_rows(ops_, ctx, pool_, layer_, received.slice_rows(static_cast<int64_t>(r) * most_, counts[r]),
+                 slots_.slice(at, counts[r]));
   }
 
  private:
   RowGather gather_;
   const bool may_pad_;
   // Of a step:
-  std::vector<int32_t> rank_counts_;  // [cp]
-  int32_t most_ = 0;                  // of these
-  bool padded_ = false;               // ranks send as many rows each, and the rows of each are written apart
-  IndexArray slots_;                  // [T] of each row of the gather (rank-major)
+  int32_t most_ = 0;     // of rank_counts
+  bool padded_ = false;  // ranks send as many rows each, and the rows of each are written apart
 };
 
 }  // namespace
@@ -141,10 +165,24 @@ int64_t v_cols(const KvPool& pool) {
   return int64_t{pool.shape.heads_v} * pool.shape.dim_v;
 }
 
-void write_rows(Ops& ops, OpContext& ctx, KvPool& pool, int32_t layer, Matrix kv, IndexArray slots) {
+void write_rows(Ops& ops, OpContext& ctx, KvPool& pool, int32_t layer, Matrix kv, const KvSlots& to) {
   if (kv.rows == 0) return;
   ops.kv_write(ctx, pool, layer, kv.slice_cols(0, k_cols(pool)), kv.slice_cols(k_cols(pool), v_cols(pool)),
-               slots);
+               to);
+}
+
+StagedSlots stage_slots(Ops& ops, const KvPool& pool, std::span<const int32_t> slots) {
+  return {ops.stage(slots), ops.stage_places(pool, slots)};
+}
+
+KvSlots upload(Ops& ops, OpContext& ctx, const StagedSlots& staged) {
+  return {ops.upload_staged(ctx, staged.slots), ops.upload_staged(ctx, staged.places)};
+}
+
+BlockTable host_table(std::span<const int32_t> entries, int32_t max_pages) {
+  return {{.host = entries.data(), .size = std::ssize(entries)},
+          static_cast<int32_t>(max_pages > 0 ? std::ssize(entries) / max_pages : 0),
+          max_pages};
 }
 
 void RowGather::start(OpContext& ctx, Matrix rows, const std::vector<int32_t>& rank_counts,

@@ -20,16 +20,26 @@ struct AttendArgs {
   Matrix out;  // as q [T_local, Hq * Dv]; may be q where it is f32 and Dk = Dv
 };
 
+/// What of an exchange's step its rows and pages decide, ready on the host; each exchange has a kind of its
+/// own.
+struct KvStep {
+  virtual ~KvStep() = default;
+};
+
 /// Brings a layer's new rows to where they belong, and a rank's queries together with all keys that they see.
-/// One object per rank. Every call but pool() is collective over the cp group; a rank without rows takes
-/// part.
+/// One object per rank. Every call but pool() and prepare() is collective over the cp group; a rank without
+/// rows takes part.
 class KvExchange {
  public:
   virtual ~KvExchange() = default;
   virtual KvPool& pool() = 0;
 
-  /// Before the first layer. What it takes from the arena, and the arguments, stay until the step's end.
-  virtual void begin_step(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank) = 0;
+  /// For a step that may not have come yet, while another one runs: not collective. The arguments stay until
+  /// the step's end.
+  virtual std::unique_ptr<KvStep> prepare(const BatchLayout& batch, const CpPlan& plan,
+                                          int32_t cp_rank) const = 0;
+  /// Before the first layer. What it takes from the arena, and the step, stay until the step's end.
+  virtual void begin_step(OpContext& ctx, const KvStep& step) = 0;
 
   /// kv: this rank's new rows [T_local, Hk*Dk + Hv*Dv] f32 or Ops::inner_dtype(), K before V. Rows may travel
   /// from here on: they and what start() takes from the arena stay until finish(), after which they are in
@@ -74,6 +84,15 @@ class RowGather {
 int64_t k_cols(const KvPool& pool);
 int64_t v_cols(const KvPool& pool);
 /// Rows [K | V] to their slots.
-void write_rows(Ops& ops, OpContext& ctx, KvPool& pool, int32_t layer, Matrix kv, IndexArray slots);
+void write_rows(Ops& ops, OpContext& ctx, KvPool& pool, int32_t layer, Matrix kv, const KvSlots& to);
+
+/// Slots on their way to the device.
+struct StagedSlots {
+  StagedIndices slots, places;
+};
+StagedSlots stage_slots(Ops& ops, const KvPool& pool, std::span<const int32_t> slots);
+KvSlots upload(Ops& ops, OpContext& ctx, const StagedSlots& staged);
+/// Block table of a batch, or of a part of one, as it lies on the host.
+BlockTable host_table(std::span<const int32_t> entries, int32_t max_pages);
 
 }  // namespace longspan

@@ -12,16 +12,40 @@
 namespace longspan {
 namespace {
 
-/// PartLaunch and ShardRound with their arrays where kernels read them.
+/// A PartLaunch, ready for kernels; what it points to is in the plan.
+struct StagedLaunch {
+  std::span<const Segment> segments;
+  BlockTable table;
+  StagedIndices pages;
+};
+struct StagedRound {
+  StagedIndices send_slots;
+  std::vector<StagedSlots> recv_slots;  // [cp]
+  std::vector<StagedLaunch> parts;      // [cp]
+  StagedIndices merge;                  // [1 + cp, T_local]
+};
+
+/// The same with their arrays where kernels read them.
 struct Launch {
   std::span<const Segment> segments;
   BlockTable table;
+  IndexArray pages;
 };
 struct Round {
   IndexArray send_slots;
-  std::vector<IndexArray> recv_slots;  // [cp]
-  std::vector<Launch> parts;           // [cp]
-  IndexArray merge;                    // [1 + cp, T_local]
+  std::vector<KvSlots> recv_slots;
+  std::vector<Launch> parts;
+  IndexArray merge;
+};
+
+struct ShardStep final : KvStep {
+  KvTransfer transfer = KvTransfer::kGatherKv;
+  ShardPlan plan;
+  std::vector<int32_t> rank_counts;  // [cp]
+  StagedSlots own_slots, scratch_slots;
+  StagedIndices query_rows, query_merge;
+  StagedLaunch chunk, queries;
+  std::vector<StagedRound> rounds;
 };
 
 class ShardedExchange final : public KvExchange {
@@ -38,10 +62,12 @@ class ShardedExchange final : public KvExchange {
   }
 
   KvPool& pool() override { return pool_; }
-  void begin_step(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank) override;
+  std::unique_ptr<KvStep> prepare(const BatchLayout& batch, const CpPlan& plan,
+                                  int32_t cp_rank) const override;
+  void begin_step(OpContext& ctx, const KvStep& step) override;
   void start(OpContext& ctx, int32_t layer, Matrix kv) override {
     layer_ = layer;
-    chunk_gather_.start(ctx, kv, rank_counts_, tag("kv"));
+    chunk_gather_.start(ctx, kv, step_->rank_counts, tag("kv"));
   }
   void finish(OpContext& ctx) override {
     const Matrix received = chunk_gather_.finish();
@@ -65,11 +91,12 @@ class ShardedExchange final : public KvExchange {
     const KvShape& s = pool_.shape;
     return {options_.heads_q, s.heads_k, s.dim_k, s.dim_v, size_of(pool_.dtype)};
   }
-  static Launch launch_of(const PartLaunch& part, size_t rows) {
-    return {part.segments,
-            {{.host = part.block_table.data(), .size = std::ssize(part.block_table)},
-             static_cast<int32_t>(rows),
-             part.max_pages}};
+  StagedLaunch stage_launch(const PartLaunch& part) const {
+    const BlockTable table = host_table(part.block_table, part.max_pages);
+    return {part.segments, table, ops_.stage_pages(part.segments, table)};
+  }
+  Launch upload_launch(OpContext& ctx, const StagedLaunch& part) const {
+    return {part.segments, part.table, ops_.upload_staged(ctx, part.pages)};
   }
   Partials make_partials(OpContext& ctx, int64_t rows, const AttendArgs& args) const {
     const int64_t cols = int64_t{args.heads_q} * (pool_.shape.dim_v + 1);
@@ -95,10 +122,9 @@ class ShardedExchange final : public KvExchange {
   const ShardedOptions options_;
   RowGather chunk_gather_, key_gather_;
   // Of a step:
-  ShardPlan plan_;
-  KvTransfer transfer_ = KvTransfer::kGatherKv;
-  std::vector<int32_t> rank_counts_;  // [cp]
-  IndexArray own_slots_, scratch_slots_, query_rows_, query_merge_;
+  const ShardStep* step_ = nullptr;
+  KvSlots own_slots_, scratch_slots_;
+  IndexArray query_rows_, query_merge_;
   Launch chunk_, queries_;
   std::vector<Round> rounds_;
   // Of a layer:
@@ -106,38 +132,60 @@ class ShardedExchange final : public KvExchange {
   bool chunk_is_done_ = false;
 };
 
-void ShardedExchange::begin_step(OpContext& ctx, const Batch& batch, const CpPlan& plan, int32_t cp_rank) {
+std::unique_ptr<KvStep> ShardedExchange::prepare(const BatchLayout& batch, const CpPlan& plan,
+                                                 int32_t cp_rank) const {
   check(plan.cp == comm_.size() && cp_rank == comm_.rank(), "the plan is of this cp group");
-  transfer_ =
+  auto step = std::make_unique<ShardStep>();
+  step->transfer =
       options_.transfer ? *options_.transfer : choose_transfer(batch.rows, plan, shape(), options_.figures);
-  plan_ = plan_shards(batch, plan, cp_rank, {.transfer = transfer_, .round_pages = options_.round_pages});
-  check(plan_.scratch_pages <= scratch_.shape.pages, "the scratch pool holds a step");
-  const size_t bs = batch.rows.size();
-  rank_counts_ = plan.rank_counts();
-  own_slots_ = ops_.upload(ctx, plan_.own_slots);
-  scratch_slots_ = ops_.upload(ctx, plan_.scratch_slots);
-  query_rows_ = ops_.upload(ctx, plan_.query_rows);
-  query_merge_ = ops_.upload(ctx, plan_.query_merge);
-  chunk_ = launch_of(plan_.chunk, bs);
-  queries_ = launch_of(plan_.queries, bs);
+  step->plan =
+      plan_shards(batch, plan, cp_rank, {.transfer = step->transfer, .round_pages = options_.round_pages});
+  const ShardPlan& shards = step->plan;
+  check(shards.scratch_pages <= scratch_.shape.pages, "the scratch pool holds a step");
+  step->rank_counts = plan.rank_counts();
+  step->own_slots = stage_slots(ops_, pool_, shards.own_slots);
+  step->scratch_slots = stage_slots(ops_, scratch_, shards.scratch_slots);
+  step->query_rows = ops_.stage(shards.query_rows);
+  step->query_merge = ops_.stage(shards.query_merge);
+  step->chunk = stage_launch(shards.chunk);
+  step->queries = stage_launch(shards.queries);
+  for (const ShardRound& round : shards.rounds) {
+    StagedRound& here = step->rounds.emplace_back();
+    here.send_slots = ops_.stage(round.send_slots);
+    here.merge = ops_.stage(round.merge);
+    for (const auto& slots : round.recv_slots) here.recv_slots.push_back(stage_slots(ops_, scratch_, slots));
+    for (const PartLaunch& part : round.parts) here.parts.push_back(stage_launch(part));
+  }
+  return step;
+}
+
+void ShardedExchange::begin_step(OpContext& ctx, const KvStep& step) {
+  step_ = &static_cast<const ShardStep&>(step);
+  own_slots_ = upload(ops_, ctx, step_->own_slots);
+  scratch_slots_ = upload(ops_, ctx, step_->scratch_slots);
+  query_rows_ = ops_.upload_staged(ctx, step_->query_rows);
+  query_merge_ = ops_.upload_staged(ctx, step_->query_merge);
+  chunk_ = upload_launch(ctx, step_->chunk);
+  queries_ = upload_launch(ctx, step_->queries);
   rounds_.clear();
-  for (const ShardRound& round : plan_.rounds) {
+  for (const StagedRound& round : step_->rounds) {
     Round& here = rounds_.emplace_back();
-    here.send_slots = ops_.upload(ctx, round.send_slots);
-    here.merge = ops_.upload(ctx, round.merge);
-    for (const auto& slots : round.recv_slots) here.recv_slots.push_back(ops_.upload(ctx, slots));
-    for (const PartLaunch& part : round.parts) here.parts.push_back(launch_of(part, bs));
+    here.send_slots = ops_.upload_staged(ctx, round.send_slots);
+    here.merge = ops_.upload_staged(ctx, round.merge);
+    for (const StagedSlots& slots : round.recv_slots) here.recv_slots.push_back(upload(ops_, ctx, slots));
+    for (const StagedLaunch& part : round.parts) here.parts.push_back(upload_launch(ctx, part));
   }
 }
 
 void ShardedExchange::attend(OpContext& ctx, const AttendArgs& args) {
-  if (!plan_.needs_merge()) {
+  if (!step_->plan.needs_merge()) {
     if (args.q.rows > 0)
       ops_.attention(ctx, {.q = args.q,
                            .pool = &scratch_,
                            .layer = 0,
                            .segments = chunk_.segments,
                            .block_table = chunk_.table,
+                           .segment_pages = chunk_.pages,
                            .heads_q = args.heads_q,
                            .scale = args.scale,
                            .out = args.out});
@@ -145,16 +193,16 @@ void ShardedExchange::attend(OpContext& ctx, const AttendArgs& args) {
   }
   check(args.heads_q == options_.heads_q, "the queries are of the rank's slice");
   const Arena::Scope scope(ctx.arena);
-  const Partials partials = make_partials(ctx, plan_.partial_rows, args);
+  const Partials partials = make_partials(ctx, step_->plan.partial_rows, args);
   chunk_is_done_ = false;
-  if (plan_.any_queries) exchange_queries(ctx, args, partials);
+  if (step_->plan.any_queries) exchange_queries(ctx, args, partials);
   if (rounds_.empty()) merge(ctx, args, partials, query_merge_, /*last=*/true);
   for (size_t i = 0; i < rounds_.size(); ++i) {
     const Arena::Scope round_scope(ctx.arena);
-    if (transfer_ == KvTransfer::kRing) {
-      pass_keys_round(ctx, args, plan_.rounds[i], rounds_[i], partials);
+    if (step_->transfer == KvTransfer::kRing) {
+      pass_keys_round(ctx, args, step_->plan.rounds[i], rounds_[i], partials);
     } else {
-      gather_keys(ctx, args, plan_.rounds[i], rounds_[i], partials);
+      gather_keys(ctx, args, step_->plan.rounds[i], rounds_[i], partials);
     }
     merge(ctx, args, partials, rounds_[i].merge, i + 1 == rounds_.size());
   }
@@ -168,6 +216,7 @@ void ShardedExchange::attend_part(OpContext& ctx, const AttendArgs& args, Matrix
                        .layer = &pool == &scratch_ ? 0 : layer_,
                        .segments = launch.segments,
                        .block_table = launch.table,
+                       .segment_pages = launch.pages,
                        .heads_q = args.heads_q,
                        .scale = args.scale,
                        .out = to.out(),
@@ -189,7 +238,7 @@ void ShardedExchange::attend_to_owner(OpContext& ctx, const AttendArgs& args, co
 // All queries come here, and what this rank's keys make of them goes back.
 void ShardedExchange::exchange_queries(OpContext& ctx, const AttendArgs& args, Partials partials) {
   const Arena::Scope scope(ctx.arena);
-  const std::vector<int32_t>& counts = plan_.query_counts;
+  const std::vector<int32_t>& counts = step_->plan.query_counts;
   const int64_t mine = query_rows_.size;
   int64_t all = 0;
   std::vector<int64_t> query_bytes, result_bytes, partial_bytes;
@@ -207,8 +256,8 @@ void ShardedExchange::exchange_queries(OpContext& ctx, const AttendArgs& args, P
   const Partials results = make_partials(ctx, all, args);
   attend_part(ctx, args, queries, queries_, pool_, results);
   comm_.all_to_all_v(bytes_of(results.all), result_bytes,
-                     bytes_of(partials.all.slice_rows(plan_.query_base, mine * comm_.size())), partial_bytes,
-                     tag("partial attention"));
+                     bytes_of(partials.all.slice_rows(step_->plan.query_base, mine * comm_.size())),
+                     partial_bytes, tag("partial attention"));
 }
 
 // This rank's earlier keys of a round, as they travel.

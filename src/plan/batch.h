@@ -23,17 +23,15 @@ struct RowCopy {
   bool operator==(const RowCopy&) const = default;
 };
 
-/// One forward step, integers only. bs = rows.size(), T = sum of L_s.
-struct Batch {
+/// The rows of a step and the pages of their KV: all of it but the tokens. bs = rows.size().
+struct BatchLayout {
   std::vector<BatchRow> rows;        // [bs]
-  std::vector<int32_t> token_ids;    // [T], sequence-major
   std::vector<int32_t> block_table;  // [bs, max_pages], physical pages; entries past a sequence's end are 0
   std::vector<int32_t> page_owner;  // [bs, max_pages] cp rank in whose pool the page is; empty: in everyone's
-  std::vector<RowCopy> copies = {};  // made in this order before anything is computed
-  int32_t max_pages = 0;             // columns of block_table
-  int32_t page_size = 0;             // tokens per page
-  /// The rows of the step after this one, as far as they can be foreseen: a hint, to prepare by. Empty: none.
-  std::vector<BatchRow> next_rows = {};
+  int32_t max_pages = 0;            // columns of block_table
+  int32_t page_size = 0;            // tokens per page
+
+  bool operator==(const BatchLayout&) const = default;
 
   /// Slot (page * page_size + offset) of position `position` of sequence `seq`, in its owner's pool.
   int32_t slot(int32_t seq, int32_t position) const {
@@ -44,6 +42,13 @@ struct Batch {
   int32_t owner(int32_t seq, int32_t position) const {
     return page_owner[static_cast<size_t>(seq) * max_pages + position / page_size];
   }
+};
+
+/// One forward step, integers only. T = sum of L_s.
+struct Batch : BatchLayout {
+  std::vector<int32_t> token_ids;  // [T], sequence-major
+  std::vector<RowCopy> copies;     // made in this order before anything is computed
+  BatchLayout next;  // of the step after this one, as far as it can be foreseen: a hint; without rows: none
 };
 
 }  // namespace longspan

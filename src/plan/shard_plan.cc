@@ -22,7 +22,7 @@ struct Run {
 
 class ShardPlanner {
  public:
-  ShardPlanner(const Batch& batch, const CpPlan& plan, int32_t rank, const ShardPolicy& policy)
+  ShardPlanner(const BatchLayout& batch, const CpPlan& plan, int32_t rank, const ShardPolicy& policy)
       : batch_(batch), plan_(plan), rank_(rank), policy_(policy), mine_(plan.ranks[rank]) {
     const size_t bs = batch.rows.size(), cells = bs * static_cast<size_t>(batch.max_pages);
     check(batch.page_owner.size() == cells && batch.block_table.size() == cells, "every page has an owner");
@@ -203,7 +203,7 @@ class ShardPlanner {
     return merge;
   }
 
-  const Batch& batch_;
+  const BatchLayout& batch_;
   const CpPlan& plan_;
   const int32_t rank_;
   const ShardPolicy policy_;
@@ -214,7 +214,7 @@ class ShardPlanner {
 
 }  // namespace
 
-ShardPlan plan_shards(const Batch& batch, const CpPlan& plan, int32_t rank, const ShardPolicy& policy) {
+ShardPlan plan_shards(const BatchLayout& batch, const CpPlan& plan, int32_t rank, const ShardPolicy& policy) {
   check(rank >= 0 && rank < plan.cp, "a cp rank of the plan");
   return ShardPlanner(batch, plan, rank, policy).make();
 }

@@ -71,6 +71,6 @@ struct ShardPlan {
 
 /// `batch` has page owners; `plan` was made from its rows. Pure; throws Error(kInternal) if they contradict
 /// each other.
-ShardPlan plan_shards(const Batch& batch, const CpPlan& plan, int32_t rank, const ShardPolicy& policy);
+ShardPlan plan_shards(const BatchLayout& batch, const CpPlan& plan, int32_t rank, const ShardPolicy& policy);
 
 }  // namespace longspan

@@ -185,13 +185,14 @@ std::optional<ScheduledStep> Scheduler::next() {
   const std::vector<Demand> wanted = demands(standings);
   const std::vector<int32_t> allotted = allot_tokens(wanted, share_.served(), step_budget(wanted), round_++);
   ScheduledStep step = make_step(allotted);
-  if (options_.foresees) step.batch.next_rows = rows_after(allotted);
+  if (options_.foresees) step.batch.next = foresee(allotted);
   step.preempted = std::move(preempted);
   return step;
 }
 
-// The next step's rows if nobody comes, stops early or is preempted, and max_step_ms binds no chunk.
-std::vector<BatchRow> Scheduler::rows_after(const std::vector<int32_t>& allotted) const {
+// The next step if nobody comes, stops early or is preempted, and max_step_ms binds no chunk. Rows that will
+// grow get their pages now.
+BatchLayout Scheduler::foresee(const std::vector<int32_t>& allotted) {
   std::vector<Standing> standings;
   std::vector<int64_t> served = share_.served();
   for (size_t i = 0; i < running_.size(); ++i) {
@@ -200,16 +201,23 @@ std::vector<BatchRow> Scheduler::rows_after(const std::vector<int32_t>& allotted
     if (!sequence.decoding()) served[sequence.tenant_index] += allotted[i];
     if (computed >= sequence.max_computed) continue;
     // At the end of what is known a token is drawn.
-    standings.push_back({&sequence, computed, std::max(sequence.pending() - allotted[i], 1)});
+    const int32_t pending = std::max(sequence.pending() - allotted[i], 1);
+    if (!kv_.grow(*running_[i]->kv, computed + pending)) return {};
+    standings.push_back({&sequence, computed, pending});
   }
   std::sort(standings.begin(), standings.end(),
             [](const Standing& a, const Standing& b) { return a.sequence->number < b.sequence->number; });
   const std::vector<int32_t> next =
       allot_tokens(demands(standings), served, options_.max_tokens_per_step, round_);
-  std::vector<BatchRow> rows;
-  for (size_t i = 0; i < next.size(); ++i)
-    if (next[i] > 0) rows.push_back({.new_tokens = next[i], .prefix_len = standings[i].computed});
-  return rows;
+  BatchLayout layout;
+  std::vector<const Sequence*> sequences;
+  for (size_t i = 0; i < next.size(); ++i) {
+    if (next[i] == 0) continue;
+    layout.rows.push_back({.new_tokens = next[i], .prefix_len = standings[i].computed});
+    sequences.push_back(standings[i].sequence);
+  }
+  export_pages(sequences, layout);
+  return layout;
 }
 
 int64_t Scheduler::step_budget(const std::vector<Demand>& demands) const {
@@ -239,7 +247,6 @@ int64_t Scheduler::step_budget(const std::vector<Demand>& demands) const {
 
 ScheduledStep Scheduler::make_step(const std::vector<int32_t>& allotted) {
   ScheduledStep step;
-  step.batch.page_size = options_.page_size;
   step.batch.copies = std::exchange(copies_, {});
   for (size_t i = 0; i < running_.size(); ++i) {
     if (allotted[i] == 0) continue;
@@ -249,19 +256,24 @@ ScheduledStep Scheduler::make_step(const std::vector<int32_t>& allotted) {
     step.batch.rows.push_back({.new_tokens = allotted[i], .prefix_len = sequence.computed});
     const auto first = sequence.tokens.begin() + sequence.computed;
     step.batch.token_ids.insert(step.batch.token_ids.end(), first, first + allotted[i]);
-    step.batch.max_pages = std::max(step.batch.max_pages, static_cast<int32_t>(sequence.kv->pages().size()));
   }
-  Batch& batch = step.batch;
-  batch.block_table.resize(step.sequences.size() * batch.max_pages);
-  if (kv_.owners() > 1) batch.page_owner.resize(batch.block_table.size());
-  for (size_t i = 0; i < step.sequences.size(); ++i) {
+  export_pages({step.sequences.begin(), step.sequences.end()}, step.batch);
+  return step;
+}
+
+void Scheduler::export_pages(const std::vector<const Sequence*>& sequences, BatchLayout& layout) const {
+  layout.page_size = options_.page_size;
+  for (const Sequence* sequence : sequences)
+    layout.max_pages = std::max(layout.max_pages, static_cast<int32_t>(sequence->kv->pages().size()));
+  layout.block_table.resize(sequences.size() * layout.max_pages);
+  if (kv_.owners() > 1) layout.page_owner.resize(layout.block_table.size());
+  for (size_t i = 0; i < sequences.size(); ++i) {
     const auto row_of = [&](std::vector<int32_t>& table) {
       return table.empty() ? std::span<int32_t>()
-                           : std::span(table).subspan(i * batch.max_pages, batch.max_pages);
+                           : std::span(table).subspan(i * layout.max_pages, layout.max_pages);
     };
-    kv_.export_row(*step.sequences[i]->kv, row_of(batch.block_table), row_of(batch.page_owner));
+    kv_.export_row(*sequences[i]->kv, row_of(layout.block_table), row_of(layout.page_owner));
   }
-  return step;
 }
 
 void Scheduler::complete(const ScheduledStep& step) {

@@ -52,7 +52,7 @@ struct SchedulerOptions {
   /// While rows decode, a prompt's chunk is as large as keeps the step within this, or within twice what the
   /// rows take alone where that is longer; 0: no such bound.
   double max_step_ms = 0;
-  bool foresees = true;  // the rows of the step after: Batch::next_rows
+  bool foresees = true;  // the step after: Batch::next
 };
 
 /// One step: the batch, and which sequence each of its rows is.
@@ -115,7 +115,8 @@ class Scheduler {
   std::vector<Demand> demands(const std::vector<Standing>& standings) const;
   int64_t step_budget(const std::vector<Demand>& demands) const;
   ScheduledStep make_step(const std::vector<int32_t>& allotted);
-  std::vector<BatchRow> rows_after(const std::vector<int32_t>& allotted) const;
+  BatchLayout foresee(const std::vector<int32_t>& allotted);
+  void export_pages(const std::vector<const Sequence*>& sequences, BatchLayout& layout) const;
   void note_copy(const Sequence& sequence);
 
   KvCache& kv_;

@@ -20,12 +20,10 @@ constexpr KvShape kShape{
 constexpr int64_t kKeyCols = 3 * 8, kValueCols = 2 * 4;
 
 Batch make_batch(const std::vector<BatchRow>& rows) {
-  Batch batch{.rows = rows,
-              .token_ids = {},
-              .block_table = {},
-              .page_owner = {},
-              .max_pages = 4,
-              .page_size = kShape.page_size};
+  Batch batch;
+  batch.rows = rows;
+  batch.max_pages = 4;
+  batch.page_size = kShape.page_size;
   int32_t page = kShape.pages - 1;  // handed out downwards: logical and physical order differ
   for (const BatchRow& row : rows) {
     batch.token_ids.resize(batch.token_ids.size() + row.new_tokens);
@@ -66,7 +64,8 @@ std::vector<std::vector<float>> exchange_on_ranks(const Batch& batch, int32_t cp
       OpContext ctx{.arena = arena, .threads = 1};
       const auto exchange = share ? make_shared_pool_exchange(ops, *pools[0], group[rank].get())
                                   : make_merged_gather_exchange(ops, *pools[rank], *group[rank]);
-      exchange->begin_step(ctx, batch, plan, rank);
+      const auto step = exchange->prepare(batch, plan, rank);
+      exchange->begin_step(ctx, *step);
       const std::vector<int32_t>& tokens = plan.ranks[rank].token_index;
       for (int32_t layer = 0; layer < kShape.layers; ++layer) {
         const Matrix kv = arena.matrix(std::ssize(tokens), kKeyCols + kValueCols);

@@ -111,7 +111,8 @@ void run_rank(Device& device, KvExchange& exchange, const std::vector<Step>& ste
     const RankPlan& mine = plan.ranks[rank];
     Arena arena(device.memory()), io(device.memory());
     OpContext ctx{.arena = arena, .threads = 1};
-    exchange.begin_step(ctx, batch, plan, rank);
+    const auto prepared = exchange.prepare(batch, plan, rank);
+    exchange.begin_step(ctx, *prepared);
     const int64_t before = arena.peak_bytes();
     const auto fill = [&](Matrix m, int32_t kind, int32_t layer) {
       for (int64_t i = 0; i < m.rows; ++i)

@@ -23,12 +23,9 @@ inline std::vector<BatchRow> random_rows(std::mt19937& random, int32_t max_rows,
 
 /// Without a block table, with room for the longest row's pages.
 inline Batch batch_of_rows(const std::vector<BatchRow>& rows, int32_t page_size) {
-  Batch batch{.rows = rows,
-              .token_ids = {},
-              .block_table = {},
-              .page_owner = {},
-              .max_pages = 0,
-              .page_size = page_size};
+  Batch batch;
+  batch.rows = rows;
+  batch.page_size = page_size;
   for (const BatchRow& row : rows)
     batch.max_pages =
         std::max(batch.max_pages, (row.prefix_len + row.new_tokens + page_size - 1) / page_size);

@@ -56,7 +56,7 @@ TEST(Scheduler, ForeseesChunksDecodingRowsAndTheirEnd) {
   for (int i = 0; i < 4; ++i) {
     const auto step = scheduler.next();
     EXPECT_TRUE(i == 0 || step->batch.rows == expected.back()) << i;
-    expected.push_back(step->batch.next_rows);
+    expected.push_back(step->batch.next.rows);
     std::vector<Sequence*> ended;
     for (size_t row = 0; row < step->sequences.size(); ++row)
       if (step->reaches_end(row)) ended.push_back(step->sequences[row]);
@@ -70,6 +70,37 @@ TEST(Scheduler, ForeseesChunksDecodingRowsAndTheirEnd) {
                           {{.new_tokens = 1, .prefix_len = 11}}}))
       << "the first has its three tokens after the fourth step";
   EXPECT_EQ(longer.computed, 11);
+}
+
+// Rows get the pages they grow into a step ahead, so that the block table is as foreseen, too.
+TEST(Scheduler, ForeseesPages) {
+  for (const int32_t owners : {1, 3}) {
+    KvCache kv({.num_pages = 30 / owners, .owners = owners, .page_size = 4});
+    Scheduler scheduler(kv, {.max_running = 4, .max_tokens_per_step = 6, .page_size = 4});
+    for (const int32_t length : {10, 11, 3}) scheduler.add(make_sequence(length, length, 9, 100 * length));
+    BatchLayout expected;
+    int steps = 0;
+    for (;; ++steps) {
+      const auto step = scheduler.next();
+      if (!step) break;
+      EXPECT_TRUE(steps == 0 || expected == step->batch) << "step " << steps;
+      expected = step->batch.next;
+      EXPECT_EQ(expected.page_owner.empty(), owners == 1 || expected.rows.empty());
+      std::vector<Sequence*> ended;
+      for (size_t row = 0; row < step->sequences.size(); ++row)
+        if (step->reaches_end(row)) ended.push_back(step->sequences[row]);
+      scheduler.complete(*step);
+      scheduler.check_integrity();
+      for (Sequence* sequence : ended) {
+        if (sequence->computed == sequence->max_computed)
+          scheduler.remove(*sequence);
+        else
+          sequence->tokens.push_back(7);
+      }
+    }
+    EXPECT_GT(steps, 10);
+    EXPECT_THAT(expected.rows, testing::IsEmpty());
+  }
 }
 
 TEST(Scheduler, WaitsForPagesAndGoesOnWhenTheyComeBack) {
@@ -200,6 +231,16 @@ ScheduledStep run_step(Scheduler& scheduler) {
   return step;
 }
 
+TEST(Scheduler, NothingIsForeseenWherePagesRunShort) {
+  KvCache kv({.num_pages = 7, .page_size = 4, .prefix_cache = false});  // 24 tokens
+  Scheduler scheduler(kv, {.max_running = 2, .max_tokens_per_step = 100, .page_size = 4});
+  scheduler.add(make_sequence(1, 8, 9));
+  scheduler.add(make_sequence(2, 4, 9, 50));
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(run_step(scheduler).batch.next.rows.size(), 2u) << i;
+  EXPECT_THAT(run_step(scheduler).batch.next.rows, testing::IsEmpty()) << "one page for two that grow";
+  EXPECT_EQ(run_step(scheduler).preempted, std::vector<uint64_t>{2});
+}
+
 TEST(Scheduler, WhoGrowsTakesPagesFromTheYoungest) {
   KvCache kv({.num_pages = 9, .page_size = 4, .prefix_cache = false});  // 32 tokens
   Scheduler scheduler(kv, {.max_running = 8, .max_tokens_per_step = 100, .page_size = 4});
@@ -241,7 +282,7 @@ TEST(Scheduler, ALongPromptMayBePreemptedInItsMiddle) {
 
 // Thousands of random arrivals: see Traffic for what holds after each step.
 TEST(Scheduler, RandomTrafficLosesNothing) {
-  int64_t preempted = 0, copies = 0, foreseen = 0;
+  int64_t preempted = 0, copies = 0, foreseen = 0, pages_foreseen = 0;
   for (int trial = 0; trial < 24; ++trial) {
     std::mt19937 random(trial);
     const auto page_size = static_cast<int32_t>(1 + random() % 9);
@@ -268,10 +309,12 @@ TEST(Scheduler, RandomTrafficLosesNothing) {
     preempted += end.preempted;
     copies += end.copies;
     foreseen += end.foreseen;
+    pages_foreseen += end.pages_foreseen;
   }
   EXPECT_GT(preempted, 100);
   EXPECT_GT(copies, 100);
   EXPECT_GT(foreseen, 100);
+  EXPECT_GT(pages_foreseen, foreseen * 9 / 10) << "seldom changes a page for another's";
 }
 
 }  // namespace

@@ -22,8 +22,9 @@ struct TrafficOptions {
 
 struct TrafficEnd {
   int64_t finished = 0, cancelled = 0, steps = 0, preempted = 0, copies = 0;
-  int64_t foreseen = 0;       // steps with the rows that the one before expected
-  int64_t cached_tokens = 0;  // of prompts, found in the prefix tree
+  int64_t foreseen = 0;        // steps with the rows that the one before expected
+  int64_t pages_foreseen = 0;  // and with the pages
+  int64_t cached_tokens = 0;   // of prompts, found in the prefix tree
 };
 
 /// Sequences come at random, are computed, answered with random tokens, and end or are cancelled. After each
@@ -61,8 +62,8 @@ class Traffic {
   std::map<uint64_t, Open> open_;
   std::map<Place, std::vector<int32_t>> memory_;  // the tokens that a slot's row was made from
   uint64_t next_id_ = 1;
-  std::vector<BatchRow> expected_;  // of the next step
-  bool disturbed_ = true;           // since the last step
+  BatchLayout expected_;   // the next step
+  bool disturbed_ = true;  // since the last step
   TrafficEnd end_;
 };
 

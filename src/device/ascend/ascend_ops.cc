@@ -102,16 +102,21 @@ int64_t AscendOps::kv_page_bytes(const KvShape& shape) const {
   return ascend::kv_page_bytes(shape);
 }
 
-IndexArray AscendOps::upload(OpContext& ctx, std::span<const int32_t> values) {
-  if (values.empty()) return {};
-  const Launcher on(card_, ctx);
-  const auto bytes = static_cast<int64_t>(values.size_bytes());
-  const std::shared_ptr<char> host = card_.pinned(bytes);
-  std::memcpy(host.get(), values.data(), values.size_bytes());
-  void* device = ctx.arena.allocate(bytes);
-  on.stream.copy_in(device, host, bytes);
-  return {reinterpret_cast<const int32_t*>(host.get()), static_cast<const int32_t*>(device),
-          static_cast<int64_t>(values.size()), host};
+StagedIndices AscendOps::stage(std::span<const int32_t> values) {
+  return ascend::stage(card_, values);
+}
+
+StagedIndices AscendOps::stage_places(const KvPool& pool, std::span<const int32_t> slots) {
+  return ascend::stage_places(card_, as_ascend(pool), slots);
+}
+
+StagedIndices AscendOps::stage_pages(std::span<const Segment> segments, const BlockTable& table) {
+  return ascend::stage_pages(card_, segments, table);
+}
+
+IndexArray AscendOps::upload_staged(OpContext& ctx, const StagedIndices& staged) {
+  if (staged.size == 0) return {};
+  return ascend::upload(Launcher(card_, ctx), staged);
 }
 
 void AscendOps::download(OpContext& ctx, Matrix src, std::span<float> dst) {
@@ -202,14 +207,15 @@ void AscendOps::qkv_norm_rope(OpContext& ctx, const QkvArgs& args) {
   ascend::qkv_norm_rope(op.on, args, static_cast<const float*>(ones_.data()));
 }
 
-void AscendOps::kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, IndexArray slots) {
+void AscendOps::kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, const KvSlots& to) {
   const AscendKvPool& p = as_ascend(pool);
+  const IndexArray& slots = to.slots;
   check(k.rows == slots.size && v.rows == slots.size, "kv_write: T of k, v and slots");
   check(k.cols == p.k_cols() && v.cols == p.v_cols(), "kv_write: heads * D of k, v and the pool");
   check_slots(p, slots);
   if (slots.size == 0) return;
   const OpScope op(card_, ctx);
-  write_kv(op.on, p, layer, k, v, slots);
+  write_kv(op.on, p, layer, k, v, to);
 }
 
 void AscendOps::kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,

@@ -29,7 +29,10 @@ class AscendOps final : public Ops {
   std::shared_ptr<const float[]> resident(std::span<const float> values) override;
   std::unique_ptr<KvPool> make_kv_pool(const KvShape& shape) override;
   int64_t kv_page_bytes(const KvShape& shape) const override;
-  IndexArray upload(OpContext& ctx, std::span<const int32_t> values) override;
+  StagedIndices stage(std::span<const int32_t> values) override;
+  StagedIndices stage_places(const KvPool& pool, std::span<const int32_t> slots) override;
+  StagedIndices stage_pages(std::span<const Segment> segments, const BlockTable& table) override;
+  IndexArray upload_staged(OpContext& ctx, const StagedIndices& staged) override;
   void download(OpContext& ctx, Matrix src, std::span<float> dst) override;
   void embedding(OpContext& ctx, IndexArray ids, const EmbeddingTable& table, Matrix out) override;
   void rms_norm(OpContext& ctx, Matrix x, const float* weight, float eps, Matrix out) override;
@@ -43,7 +46,7 @@ class AscendOps final : public Ops {
   void qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) override;
   void qkv_norm_rope(OpContext& ctx, const QkvArgs& args) override;
   bool separates_qkv() const override { return true; }
-  void kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, IndexArray slots) override;
+  void kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, const KvSlots& to) override;
   void kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,
                Matrix v) override;
   void attention(OpContext& ctx, const AttentionArgs& args) override;

@@ -1,9 +1,5 @@
 #include "device/ascend/ascend_stream.h"
 
-#include <algorithm>
-#include <bit>
-#include <cstring>
-
 namespace longspan::ascend {
 
 AscendStream::AscendStream(Card& card) : card_(card) {
@@ -59,30 +55,12 @@ void AscendStream::after(Mark mark) {
   card_.check(card_.acl().aclrtStreamWaitEvent(enter(), mark), "aclrtStreamWaitEvent");
 }
 
-void AscendStream::copy_in(void* device, std::shared_ptr<const char> pinned, int64_t bytes) {
+void AscendStream::copy_in(void* device, std::shared_ptr<const void> pinned, int64_t bytes) {
   const auto size = static_cast<size_t>(bytes);
   const AclStream on = enter();
   kept_.push_back(pinned);
   card_.check(card_.acl().aclrtMemcpyAsync(device, size, pinned.get(), size, kAclHostToDevice, on),
               "aclrtMemcpyAsync");
-}
-
-const int32_t* AscendStream::table(Table which, std::span<const int32_t> values) {
-  auto& [held, data] = tables_[static_cast<size_t>(which)];
-  const auto bytes = static_cast<int64_t>(values.size_bytes());
-  if (!data || !std::ranges::equal(values, held)) {
-    if (!data || data->bytes() < bytes) {
-      auto larger = std::make_shared<DeviceBuffer>(card_, std::bit_ceil(static_cast<uint64_t>(bytes)));
-      if (data) kept_.push_back(data);
-      data = std::move(larger);
-    }
-    held.clear();
-    const std::shared_ptr<char> staged = card_.pinned(bytes);
-    std::memcpy(staged.get(), values.data(), values.size_bytes());
-    copy_in(data->data(), staged, bytes);  // in the stream's order: behind whatever reads the old values
-    held.assign(values.begin(), values.end());
-  }
-  return static_cast<const int32_t*>(data->data());
 }
 
 }  // namespace longspan::ascend

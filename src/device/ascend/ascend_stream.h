@@ -2,16 +2,12 @@
 
 #include <array>
 #include <memory>
-#include <span>
 #include <vector>
 
 #include "device/ascend/card.h"
 #include "device/ops.h"
 
 namespace longspan::ascend {
-
-/// Integers that every layer of a step needs alike.
-enum class Table { kPages, kPlaces };
 
 /// A rank's stream of the card's runtime.
 class AscendStream final : public Stream {
@@ -32,10 +28,7 @@ class AscendStream final : public Stream {
   AclStream enter();
 
   /// Enqueues a copy of `bytes` from pinned memory, which is kept until the next wait.
-  void copy_in(void* device, std::shared_ptr<const char> pinned, int64_t bytes);
-  /// `values` on the device, until the next call with others for this table; not copied again where they are
-  /// the same, so once a step.
-  const int32_t* table(Table which, std::span<const int32_t> values);
+  void copy_in(void* device, std::shared_ptr<const void> pinned, int64_t bytes);
 
  private:
   void destroy() noexcept;
@@ -46,11 +39,6 @@ class AscendStream final : public Stream {
   std::array<AclEvent, 2> marks_ = {};
   size_t next_mark_ = 0;
   std::vector<std::shared_ptr<const void>> kept_;  // what enqueued work reads or writes
-  struct Kept {
-    std::vector<int32_t> values;
-    std::shared_ptr<DeviceBuffer> data;  // grows
-  };
-  std::array<Kept, 2> tables_;
 };
 
 }  // namespace longspan::ascend

@@ -67,20 +67,6 @@ void check_segments(std::span<const Segment> segments) {
   }
 }
 
-// Each segment's row of the block table.
-std::vector<int32_t> repeated_rows(const BlockTable& table, std::span<const Segment> segments,
-                                   int32_t pages) {
-  std::vector<int32_t> result;
-  result.reserve(segments.size() * static_cast<size_t>(table.max_pages));
-  for (const Segment& s : segments) {
-    const int32_t* row = table.entries.host + int64_t{s.block_table_row} * table.max_pages;
-    result.insert(result.end(), row, row + table.max_pages);
-  }
-  for (const int32_t page : result)
-    check(page >= 0 && page < pages, "the block table names pages of the pool");
-  return result;
-}
-
 // `table`: the segments' rows of the block table, on the card.
 void launch(const Launcher& on, const AttentionArgs& args, std::span<const Segment> segments,
             const int32_t* table, const void* mask) {
@@ -132,12 +118,25 @@ bool takes_two_launches(int32_t wanted, std::string_view version) {
   return wanted ? wanted == 2 : !is_at_least(version, 8, 5);
 }
 
+StagedIndices stage_pages(Card& card, std::span<const Segment> segments, const BlockTable& table) {
+  std::vector<int32_t> pages;
+  pages.reserve(segments.size() * static_cast<size_t>(table.max_pages));
+  for (const Segment& s : segments) {
+    const int32_t* row = table.entries.host + int64_t{s.block_table_row} * table.max_pages;
+    pages.insert(pages.end(), row, row + table.max_pages);
+  }
+  return stage(card, pages);
+}
+
 // A plan's segments are all first halves, sequence by sequence, then all second ones: where the order of
 // sequences falls back is its total_q_prev_tokens.
 void attention(const Launcher& on, const AttentionArgs& args, const void* mask, bool halves_apart) {
   const std::span<const Segment> segments = args.segments;
-  const int32_t* table =
-      on.stream.table(Table::kPages, repeated_rows(args.block_table, segments, args.pool->shape.pages));
+  const IndexArray pages = args.segment_pages.size
+                               ? args.segment_pages
+                               : upload(on, stage_pages(on.card, segments, args.block_table));
+  const int64_t columns = args.block_table.max_pages;
+  check(pages.size == std::ssize(segments) * columns, "attention: pages of these segments");
   for (size_t begin = 0, end = 0; begin < segments.size(); begin = end) {
     const auto goes_on = [&] {
       const bool half_ends =
@@ -146,7 +145,7 @@ void attention(const Launcher& on, const AttentionArgs& args, const void* mask, 
     };
     for (end = begin + 1; end < segments.size() && goes_on();) ++end;
     launch(on, args, segments.subspan(begin, end - begin),
-           table + static_cast<int64_t>(begin) * args.block_table.max_pages, mask);
+           pages.device + static_cast<int64_t>(begin) * columns, mask);
   }
 }
 

@@ -170,28 +170,57 @@ Matrix joined(const Launcher& on, Matrix k, Matrix v) {
   return both;
 }
 
+struct Pieces {
+  explicit Pieces(const AscendKvPool& pool)
+      : cols(std::gcd(pool.k_cols(), pool.v_cols())),
+        of_k(pool.k_cols() / cols),
+        of_v(pool.v_cols() / cols),
+        of_layer(pool.slots() * (of_k + of_v)) {
+    check(of_layer <= std::numeric_limits<int32_t>::max(), "pieces of a layer are counted in 32 bits");
+  }
+  int64_t of_row() const { return of_k + of_v; }
+  const int64_t cols, of_k, of_v, of_layer;
+};
+
 }  // namespace
 
-// In pieces that divide both a row of K and one of V, the layer is one array of pieces: those of all K rows,
-// then those of all V rows.
-void write_kv(const Launcher& on, const AscendKvPool& pool, int32_t layer, Matrix k, Matrix v,
-              IndexArray slots) {
-  const int64_t piece = std::gcd(k.cols, v.cols), of_k = k.cols / piece, of_v = v.cols / piece;
-  const int64_t pieces = pool.slots() * (of_k + of_v);
-  check(pieces <= std::numeric_limits<int32_t>::max(), "pieces of a layer are counted in 32 bits");
+StagedIndices stage(Card& card, std::span<const int32_t> values) {
+  if (values.empty()) return {};
+  const std::shared_ptr<char> host = card.pinned(static_cast<int64_t>(values.size_bytes()));
+  std::memcpy(host.get(), values.data(), values.size_bytes());
+  return {{host, reinterpret_cast<const int32_t*>(host.get())}, std::ssize(values)};
+}
+
+IndexArray upload(const Launcher& on, const StagedIndices& staged) {
+  const int64_t bytes = staged.size * int64_t{sizeof(int32_t)};
+  void* device = on.arena.allocate(bytes);
+  on.stream.copy_in(device, staged.host, bytes);
+  return {staged.host.get(), static_cast<const int32_t*>(device), staged.size, staged.host};
+}
+
+StagedIndices stage_places(Card& card, const AscendKvPool& pool, std::span<const int32_t> slots) {
+  const Pieces pieces(pool);
   std::vector<int32_t> places;
-  places.reserve(static_cast<size_t>(slots.size * (of_k + of_v)));
-  for (const int32_t slot : std::span(slots.host, static_cast<size_t>(slots.size))) {
-    for (int64_t i = 0; i < of_k; ++i) places.push_back(static_cast<int32_t>(slot * of_k + i));
-    for (int64_t i = 0; i < of_v; ++i)
-      places.push_back(static_cast<int32_t>(pool.slots() * of_k + slot * of_v + i));
+  places.reserve(slots.size() * static_cast<size_t>(pieces.of_row()));
+  for (const int32_t slot : slots) {
+    for (int64_t i = 0; i < pieces.of_k; ++i) places.push_back(static_cast<int32_t>(slot * pieces.of_k + i));
+    for (int64_t i = 0; i < pieces.of_v; ++i)
+      places.push_back(static_cast<int32_t>(pool.slots() * pieces.of_k + slot * pieces.of_v + i));
   }
+  return stage(card, places);
+}
+
+void write_kv(const Launcher& on, const AscendKvPool& pool, int32_t layer, Matrix k, Matrix v,
+              const KvSlots& to) {
+  const Pieces pieces(pool);
+  const auto slots = std::span(to.slots.host, static_cast<size_t>(to.slots.size));
+  const IndexArray places = to.places.size ? to.places : upload(on, stage_places(on.card, pool, slots));
+  check(places.size == k.rows * pieces.of_row(), "kv_write: places of these slots");
   const Matrix rows = joined(on, k, v);
-  call(
-      on, ops(on).scatter_nd_update,
-      make_tensor(on.card, pool.k_rows(layer).data, kAclBf16, {pieces, piece}).get(),
-      make_tensor(on.card, on.stream.table(Table::kPlaces, places), kAclInt32, {std::ssize(places), 1}).get(),
-      make_tensor(on.card, rows.data, kAclBf16, {std::ssize(places), piece}).get());
+  call(on, ops(on).scatter_nd_update,
+       make_tensor(on.card, pool.k_rows(layer).data, kAclBf16, {pieces.of_layer, pieces.cols}).get(),
+       make_tensor(on.card, places.device, kAclInt32, {places.size, 1}).get(),
+       make_tensor(on.card, rows.data, kAclBf16, {places.size, pieces.cols}).get());
 }
 
 void download(const Launcher& on, Matrix src, void* dst) {

@@ -30,9 +30,18 @@ void add_gated(const Launcher& on, Matrix gate, Matrix y, Matrix out);
 /// out[i] = x[rows[i]], of one dtype.
 void select_rows(const Launcher& on, Matrix x, const int32_t* rows, Matrix out);
 
-/// Rows of k and v to their slots of a layer, in one scatter.
+/// Integers in pinned memory, and from there to the card.
+StagedIndices stage(Card& card, std::span<const int32_t> values);
+IndexArray upload(const Launcher& on, const StagedIndices& staged);
+
+/// Rows of k and v to their slots of a layer, in one scatter. In pieces that divide both a row of K and one
+/// of V a layer is one array: the pieces of all K rows, then those of all V rows. Places: i32 [n, pieces of
+/// a row] of each row's pieces in it.
 void write_kv(const Launcher& on, const AscendKvPool& pool, int32_t layer, Matrix k, Matrix v,
-              IndexArray slots);
+              const KvSlots& to);
+StagedIndices stage_places(Card& card, const AscendKvPool& pool, std::span<const int32_t> slots);
+/// Each segment's row of the block table: i32 [segments, max_pages].
+StagedIndices stage_pages(Card& card, std::span<const Segment> segments, const BlockTable& table);
 
 /// One launch over all segments, which must be of one kind (causal or not); more than 4096 take several.
 /// Batch entries are the segments, each with its sequence's row of the block table. `mask`: int8 [2048,

@@ -79,12 +79,6 @@ int64_t CpuOps::kv_page_bytes(const KvShape& shape) const {
   return cpu_kv_page_bytes(shape, compute_);
 }
 
-IndexArray CpuOps::upload(OpContext& ctx, std::span<const int32_t> values) {
-  auto* copy = static_cast<int32_t*>(ctx.arena.allocate(static_cast<int64_t>(values.size_bytes())));
-  if (!values.empty()) std::memcpy(copy, values.data(), values.size_bytes());
-  return {copy, copy, static_cast<int64_t>(values.size())};
-}
-
 void CpuOps::download(OpContext& ctx, Matrix src, std::span<float> dst) {
   cpu_download(ctx, src, dst);
 }
@@ -110,8 +104,8 @@ void CpuOps::qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) {
   cpu_qk_norm_rope(ctx, kernels_.rows, args);
 }
 
-void CpuOps::kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, IndexArray slots) {
-  cpu_kv_write(ctx, pool, layer, k, v, slots);
+void CpuOps::kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, const KvSlots& to) {
+  cpu_kv_write(ctx, pool, layer, k, v, to.slots);
 }
 
 void CpuOps::kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,

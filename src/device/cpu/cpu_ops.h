@@ -22,7 +22,6 @@ class CpuOps : public Ops {
   int64_t packed_expert_bytes(int64_t hidden, int64_t width) const override;
   std::unique_ptr<KvPool> make_kv_pool(const KvShape& shape) override;
   int64_t kv_page_bytes(const KvShape& shape) const override;
-  IndexArray upload(OpContext& ctx, std::span<const int32_t> values) override;
   void download(OpContext& ctx, Matrix src, std::span<float> dst) override;
   void embedding(OpContext& ctx, IndexArray ids, const EmbeddingTable& table, Matrix out) override;
   void rms_norm(OpContext& ctx, Matrix x, const float* weight, float eps, Matrix out) override;
@@ -30,7 +29,7 @@ class CpuOps : public Ops {
   void rope_table(OpContext& ctx, IndexArray positions, std::span<const float> inv_freq, float factor,
                   Matrix cos_sin) override;
   void qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) override;
-  void kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, IndexArray slots) override;
+  void kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, const KvSlots& to) override;
   void kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,
                Matrix v) override;
   void attention(OpContext& ctx, const AttentionArgs& args) override;

@@ -36,7 +36,8 @@ int64_t ReferenceOps::kv_page_bytes(const KvShape& s) const {
   return int64_t{s.layers} * s.page_size * row * static_cast<int64_t>(sizeof(float));
 }
 
-void ReferenceOps::kv_write(OpContext&, KvPool& pool, int32_t layer, Matrix k, Matrix v, IndexArray slots) {
+void ReferenceOps::kv_write(OpContext&, KvPool& pool, int32_t layer, Matrix k, Matrix v, const KvSlots& to) {
+  const IndexArray& slots = to.slots;
   auto& p = const_cast<ReferenceKvPool&>(as_reference(&pool));
   check(k.rows == slots.size && v.rows == slots.size, "kv_write: T of k, v and slots");
   check(k.cols == p.shape.heads_k * p.shape.dim_k, "kv_write: Hk * Dk of k and the pool");

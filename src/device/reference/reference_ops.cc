@@ -15,12 +15,6 @@ std::string ReferenceOps::name() const {
   return fmt::format("reference {}", int8_ ? "int8" : to_string(compute_));
 }
 
-IndexArray ReferenceOps::upload(OpContext& ctx, std::span<const int32_t> values) {
-  auto* copy = static_cast<int32_t*>(ctx.arena.allocate(static_cast<int64_t>(values.size_bytes())));
-  if (!values.empty()) std::memcpy(copy, values.data(), values.size_bytes());
-  return {copy, copy, static_cast<int64_t>(values.size())};
-}
-
 void ReferenceOps::download(OpContext&, Matrix src, std::span<float> dst) {
   check_download(src, dst);
   for (int64_t t = 0; t < src.rows; ++t)
