@@ -43,20 +43,20 @@ inline Request prompt_of(size_t tokens, int32_t id = 7, int32_t max_tokens = 1) 
   return request;
 }
 
-/// What opening an engine and one step of it came to.
+/// What opening an engine and a prompt came to, with a step for each of its tokens.
 struct Attempt {
   bool opened = false;
   std::optional<ErrorCode> code = {};  // none: all went well
   std::string text = {};
 };
 
-inline Attempt attempt(const EngineOptions& options, size_t tokens) {
+inline Attempt attempt(const EngineOptions& options, size_t tokens, int32_t max_tokens = 1) {
   Attempt result;
   try {
     const auto engine = Engine::open(options);
     result.opened = true;
-    engine->submit(prompt_of(tokens));
-    engine->step();
+    engine->submit(prompt_of(tokens, 7, max_tokens));
+    for (int32_t i = 0; i < max_tokens; ++i) engine->step();
   } catch (const Error& error) {
     result.code = error.code();
     result.text = error.what();
