@@ -29,7 +29,7 @@ struct IndexArray {
   std::shared_ptr<const void> owner = nullptr;  // keeps `host`, where the arena does not
 
   IndexArray slice(int64_t begin, int64_t count) const {
-    return {host + begin, device + begin, count, owner};
+    return {host + begin, device ? device + begin : nullptr, count, owner};
   }
 };
 
@@ -145,7 +145,8 @@ struct KvSlots {
   KvSlots(IndexArray of_rows = {}, IndexArray as_staged = {})
       : slots(std::move(of_rows)), places(std::move(as_staged)) {}
 
-  IndexArray slots;   // [n] page * page_size + offset; -1: nowhere
+  IndexArray
+      slots;  // [n] page * page_size + offset; -1: nowhere. Read on the host alone where there are places
   IndexArray places;  // Ops::stage_places of them, uploaded; empty: the op makes them
 
   KvSlots slice(int64_t begin, int64_t count) const {

@@ -175,8 +175,11 @@ StagedSlots stage_slots(Ops& ops, const KvPool& pool, std::span<const int32_t> s
   return {ops.stage(slots), ops.stage_places(pool, slots)};
 }
 
+// Where the device has a form of its own, it reads the slots on the host alone.
 KvSlots upload(Ops& ops, OpContext& ctx, const StagedSlots& staged) {
-  return {ops.upload_staged(ctx, staged.slots), ops.upload_staged(ctx, staged.places)};
+  const StagedIndices& slots = staged.slots;
+  if (staged.places.size == 0) return ops.upload_staged(ctx, slots);
+  return {{slots.host.get(), nullptr, slots.size, slots.host}, ops.upload_staged(ctx, staged.places)};
 }
 
 BlockTable host_table(std::span<const int32_t> entries, int32_t max_pages) {
