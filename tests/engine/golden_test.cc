@@ -19,6 +19,7 @@
 #include "engine/golden_check.h"
 #include "support/full_tests.h"
 #include "support/golden_model.h"
+#include "support/sanitizers.h"
 #include "support/temp_dir.h"
 
 namespace longspan {
@@ -159,9 +160,7 @@ EngineOptions options_for(const Configuration& configuration) {
   options.shard_kv = configuration.shard.has_value();
   options.shard_exchange = configuration.shard.value_or(ShardExchange::kAuto);
   options.max_total_tokens = 2048;
-#if defined(__SANITIZE_THREAD__)
-  options.threads = 1;  // one per rank: ThreadSanitizer does not see libgomp's barriers
-#endif
+  if (testing_support::kThreadSanitizer) options.threads = 1;  // it does not see libgomp's barriers
   return options;
 }
 

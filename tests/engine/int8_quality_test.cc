@@ -10,15 +10,13 @@
 #include <string>
 #include <vector>
 
+#include "support/sanitizers.h"
+
 namespace longspan {
 namespace {
 
 constexpr char kModel[] = LONGSPAN_SOURCE_DIR "/models/recall-moe";
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr bool kSlow = true;
-#else
-constexpr bool kSlow = false;
-#endif
+constexpr bool kSlow = testing_support::kThreadSanitizer || testing_support::kAddressSanitizer;
 constexpr size_t kTextBytes = kSlow ? 800 : 12000;  // of the document, some 3,000 tokens
 
 // Bounds in nats: of the mean log-probability, 2 % of the perplexity, and of the mean distance of a token's.
@@ -39,9 +37,7 @@ std::unique_ptr<Engine> open(ComputeType dtype, int32_t cp = 1, bool share_kv = 
   options.min_tokens_per_rank = 0;
   options.share_kv = share_kv;
   options.max_total_tokens = 16384;
-#if defined(__SANITIZE_THREAD__)
-  options.threads = 1;  // one per rank: ThreadSanitizer does not see libgomp's barriers
-#endif
+  if (testing_support::kThreadSanitizer) options.threads = 1;  // it does not see libgomp's barriers
   return Engine::open(options);
 }
 
