@@ -23,8 +23,8 @@ constexpr int kInvalid = ACLNN_ERR_PARAM_INVALID;
 class Cann {
  public:
   static Cann& of(const std::string& release) {
-    static Cann v81("8.1"), v85("8.5"), v90("9.0");
-    return release == "8.1" ? v81 : release == "8.5" ? v85 : v90;
+    static Cann v81("8.1"), v83("8.3"), v85("8.5"), v90("9.0");
+    return release == "8.1" ? v81 : release == "8.3" ? v83 : release == "8.5" ? v85 : v90;
   }
 
   void* find(const char* name) const {

@@ -2,6 +2,7 @@
 
 #include "sim/operators.h"
 
+#include <array>
 #include <cmath>
 
 namespace cann_test {
@@ -326,21 +327,21 @@ TEST_F(Operators, ScatterOfDeepIndices) {
 }
 
 TEST(Symbols, ComeAndGoWithTheRelease) {
-  const std::vector<std::tuple<const char*, bool, bool, bool>> symbols = {
-      {"aclnnMoeInitRoutingV2", true, true, true},
-      {"aclnnMoeInitRoutingV3", false, true, true},
-      {"aclnnGroupedMatmulV4", true, true, false},
-      {"aclnnGroupedMatmulV5", false, true, true},
-      {"HcclAllGatherV", false, true, true},
-      {"HcclAllGather", true, true, true},
-      {"aclsysGetVersionStr", false, true, true},
-      {"aclsysGetCANNVersion", true, true, false},
-      {"aclnnFusedInferAttentionScoreV3", true, true, true}};
-  for (const auto& [name, in_81, in_85, in_90] : symbols) {
-    EXPECT_EQ(Cann::of("8.1").find(name) != nullptr, in_81) << name;
-    EXPECT_EQ(Cann::of("8.5").find(name) != nullptr, in_85) << name;
-    EXPECT_EQ(Cann::of("9.0").find(name) != nullptr, in_90) << name;
-  }
+  constexpr const char* kReleases[] = {"8.1", "8.3", "8.5", "9.0"};
+  const std::vector<std::pair<const char*, std::array<bool, 4>>> symbols = {
+      {"aclnnMoeInitRoutingV2", {true, true, true, true}},
+      {"aclnnMoeInitRoutingV3", {false, true, true, true}},
+      {"aclnnGroupedMatmulV4", {true, true, true, false}},
+      {"aclnnGroupedMatmulV5", {false, false, true, true}},
+      {"aclnnAttentionUpdate", {false, false, true, true}},
+      {"HcclAllGatherV", {false, false, true, true}},
+      {"HcclAllGather", {true, true, true, true}},
+      {"aclsysGetVersionStr", {false, false, true, true}},
+      {"aclsysGetCANNVersion", {true, true, true, false}},
+      {"aclnnFusedInferAttentionScoreV3", {true, true, true, true}}};
+  for (const auto& [name, present] : symbols)
+    for (size_t i = 0; i < std::size(kReleases); ++i)
+      EXPECT_EQ(Cann::of(kReleases[i]).find(name) != nullptr, present[i]) << name << " in " << kReleases[i];
 }
 
 }  // namespace

@@ -186,5 +186,9 @@ aclnnStatus aclnnFusedInferAttentionScoreV3GetWorkspaceSize(
     int64_t blockSize, int64_t antiquantMode, bool softmaxLseFlag, int64_t keyAntiquantMode,
     int64_t valueAntiquantMode, const aclTensor* attentionOut, const aclTensor* softmaxLse, CANN_SIM_WS);
 CANN_SIM_PHASE2(aclnnFusedInferAttentionScoreV3);
+aclnnStatus aclnnAttentionUpdateGetWorkspaceSize(const aclTensorList* lse, const aclTensorList* localOut,
+                                                 int64_t updateType, aclTensor* out, aclTensor* lseOut,
+                                                 CANN_SIM_WS);
+CANN_SIM_PHASE2(aclnnAttentionUpdate);
 
 }  // extern "C"
