@@ -37,7 +37,7 @@ TEST_F(Operators, GroupedMatmulRefusals) {
   refused([&](Grouped& g) { g.tuning = s.integers({1}); }, "tuningConfigOptional must be null");
   refused([](Grouped& g) { g.split_item = 0; }, "splitItem 0");
   refused([](Grouped& g) { g.group_type = 2; }, "groupType 2");
-  refused([](Grouped& g) { g.list_type = 2; }, "groupListType 2");
+  refused([](Grouped& g) { g.list_type = 3; }, "groupListType 3 must be 0 (running sums), 1 (counts) or 2");
   refused([](Grouped& g) { g.activation = 1; }, "actType 1");
   refused([&](Grouped& g) { g.x = s.list({half({4, 2}), half({4, 2})}); }, "x must be a list of one");
   refused([&](Grouped& g) { g.x = s.list(half({8})); }, "2 to 2 dims");
@@ -101,9 +101,12 @@ TEST_F(Operators, GatingTellsTheSoftmaxOfEveryExpert) {
 // Three tokens, two of three experts each: routed, multiplied per expert by 1, 10 and 100, and summed again.
 class Routing : public Operators {
  protected:
+  using Operators::Operators;
+
   aclTensor* x = s.tensor(s.upload_bf16({1, 2, 3}), {3, 1}, ACL_BF16);
   aclTensor* ids = ints({2, 0, 0, 1, 2, 1}, {3, 2});
   Out expanded = out({6, 1}, ACL_BF16), places = out({6}, ACL_INT32);
+  int64_t experts = 3;
 
   void finish(aclTensor* counts) {
     aclTensor* w = s.tensor(s.upload_bf16({1, 10, 100}), {3, 1, 1}, ACL_BF16);
@@ -124,7 +127,7 @@ class Routing : public Operators {
   int route(aclTensor* counts, std::vector<int64_t> range, int64_t active = 6, int64_t type = 1,
             int64_t row_idx = 0) {
     aclTensor* scale = out({6}).tensor;
-    return RUN(s, aclnnMoeInitRoutingV3, x, ids, nullptr, nullptr, active, int64_t{0}, int64_t{3}, int64_t{0},
+    return RUN(s, aclnnMoeInitRoutingV3, x, ids, nullptr, nullptr, active, int64_t{0}, experts, int64_t{0},
                type, true, int64_t{-1}, s.integers(range), row_idx, expanded.tensor, places.tensor, counts,
                scale);
   }
@@ -153,6 +156,140 @@ TEST_F(Routing, V3Scatters) {
   EXPECT_THAT(s.download_bf16(expanded.data, 6), ElementsAre(1, 2, 2, 3, 1, 3));
   expect_refused(route(counts.tensor, {0, 3}, 6, 1, 2), kInvalid, "rowIdxType 2");
   expect_refused(route(out({2}, ACL_INT64).tensor, {1, 3}, 6, 1, 1), kInvalid, "every expert active only");
+}
+
+// Experts without rows are left out; behind (0, 0) nothing is written.
+TEST_F(Routing, V3TellsPairs) {
+  ids = ints({4, 0, 0, 2, 4, 2}, {3, 2});
+  experts = 5;
+  const Out pairs = out({5, 2}, ACL_INT64);
+  expect_ok(route(pairs.tensor, {0, 5}, 6, 2));
+  ASSERT_EQ(s.sync(), 0) << s.error();
+  EXPECT_THAT(s.download<int64_t>(pairs.data, 8), ElementsAre(0, 2, 2, 2, 4, 2, 0, 0));
+  std::vector<int64_t> all(10);
+  EXPECT_EQ(CANN(aclrtMemcpy)(all.data(), 80, pairs.data, 80, ACL_MEMCPY_DEVICE_TO_HOST),
+            ACL_ERROR_RT_PARAM_INVALID);
+  EXPECT_THAT(s.error(), HasSubstr("byte 64 of 80 was never written"));
+  expect_ok(route(pairs.tensor, {1, 5}, 6, 2));
+  ASSERT_EQ(s.sync(), 0) << s.error();
+  EXPECT_THAT(s.download<int64_t>(pairs.data, 6), ElementsAre(2, 2, 4, 2, 0, 0)) << "ids of all experts";
+  EXPECT_THAT(result<int32_t>(places), ElementsAre(2, -1, -1, 0, 3, 1));
+}
+
+TEST_F(Routing, V3PairsOfEveryExpertFillTheTensor) {
+  const Out pairs = out({3, 2}, ACL_INT64);
+  expect_ok(route(pairs.tensor, {0, 3}, 6, 2));
+  EXPECT_THAT(result<int64_t>(pairs), ElementsAre(0, 2, 1, 2, 2, 2));
+}
+
+TEST_F(Routing, V3PairsHaveOneOfEachExpert) {
+  expect_refused(route(out({3}, ACL_INT64).tensor, {0, 3}, 6, 2), kInvalid, "must have dims [3, 2]");
+  expect_refused(route(out({2, 2}, ACL_INT64).tensor, {1, 3}, 6, 2), kInvalid, "must have dims [3, 2]");
+  expect_refused(route(out({3, 2}, ACL_INT32).tensor, {0, 3}, 6, 2), kInvalid, "dtype INT32");
+  expect_refused(route(out({3, 2}, ACL_INT64).tensor, {0, 3}, 6, 3), kInvalid, "expertTokensNumType 3");
+  experts = 5121;
+  expect_refused(route(out({5121, 2}, ACL_INT64).tensor, {0, 3}, 6, 2), kInvalid, "must be at most 5120");
+  expect_ok(route(out({3}, ACL_INT64).tensor, {0, 3}));
+  experts = 10241;
+  expect_refused(route(out({3}, ACL_INT64).tensor, {0, 3}), kInvalid, "must be at most 10240");
+}
+
+// Of CANN 9.0, whose grouped products take them.
+class Pairs : public Routing {
+ protected:
+  Pairs() : Routing("9.0") {}
+
+  // Rows times 1, 10 or 100; of rows that no group has the products stay -7.
+  void* rows = s.upload_bf16({1, 2, 3, 4, 5, 6});
+  void* products = s.upload_bf16(std::vector<float>(6, -7));
+
+  int multiply(aclTensor* list, void* x, int64_t groups = 3, int64_t type = 2) {
+    aclTensor* a = s.tensor(x, {6, 1}, ACL_BF16);
+    aclTensor* w = s.tensor(s.upload_bf16({1, 10, 100}), {groups, 1, 1}, ACL_BF16);
+    return RUN(s, aclnnGroupedMatmulV5, s.list(a), s.list(w), nullptr, nullptr, nullptr, nullptr, nullptr,
+               nullptr, list, nullptr, nullptr, nullptr, int64_t{2}, int64_t{0}, type, int64_t{0}, nullptr,
+               s.list(s.tensor(products, {6, 1}, ACL_BF16)), nullptr, nullptr);
+  }
+  aclTensor* list(const std::vector<int64_t>& pairs, std::vector<int64_t> dims = {3, 2}) {
+    return s.tensor(s.upload(pairs), std::move(dims), ACL_INT64);
+  }
+};
+
+TEST_F(Pairs, SayWhoseRowsComeNext) {
+  expect_ok(multiply(list({2, 1, 0, 3, 1, 0}), rows));
+  ASSERT_EQ(s.sync(), 0) << s.error();
+  EXPECT_THAT(s.download_bf16(products, 6), ElementsAre(100, 2, 3, 4, -7, -7));
+}
+
+TEST_F(Pairs, OfRoutingAreThoseOfTheProduct) {
+  ids = ints({2, 0, 0, 2, 2, 0}, {3, 2});
+  const Out pairs = out({3, 2}, ACL_INT64);
+  expect_ok(route(pairs.tensor, {0, 3}, 6, 2));
+  expect_ok(multiply(pairs.tensor, expanded.data));
+  ASSERT_EQ(s.sync(), 0) << s.error();
+  EXPECT_THAT(s.download_bf16(expanded.data, 6), ElementsAre(1, 2, 3, 1, 2, 3));
+  EXPECT_THAT(s.download_bf16(products, 6), ElementsAre(1, 2, 3, 100, 200, 300));
+}
+
+TEST_F(Pairs, AreNotReadBehindOneWithoutRows) {
+  void* pairs = s.allocate(48);
+  const std::vector<int64_t> written = {1, 2, 0, 0};
+  ASSERT_EQ(CANN(aclrtMemcpy)(pairs, 48, written.data(), 32, ACL_MEMCPY_HOST_TO_DEVICE), 0) << s.error();
+  expect_ok(multiply(s.tensor(pairs, {3, 2}, ACL_INT64), rows));
+  ASSERT_EQ(s.sync(), 0) << s.error();
+  EXPECT_THAT(s.download_bf16(products, 6), ElementsAre(10, 20, -7, -7, -7, -7));
+}
+
+struct WrongList {
+  std::vector<int64_t> pairs;
+  const char* says;
+};
+
+class WrongPairs : public Pairs, public testing::WithParamInterface<WrongList> {};
+
+INSTANTIATE_TEST_SUITE_P(
+    Lists, WrongPairs,
+    testing::Values(WrongList{{0, 1, 3, 1, 1, 0}, "groupList: pair 1 is of group 3, which is outside 0..2"},
+                    WrongList{{-1, 1, 0, 0, 0, 0}, "groupList: pair 0 is of group -1, which is outside 0..2"},
+                    WrongList{{1, 2, 0, 1, 1, 2}, "groupList: group 1 comes twice"},
+                    WrongList{{1, 2, 0, 0, 2, 1}, "groupList: pair 2 has 1 rows, one before it has none"},
+                    WrongList{{1, 2, 0, -1, 2, 1}, "groupList: group 0 has -1 rows"},
+                    WrongList{{1, 2, 0, 4, 2, 1}, "groupList: the groups have 7 rows, x has 6"}));
+
+TEST_P(WrongPairs, AreTold) {
+  expect_ok(multiply(list(GetParam().pairs), rows));
+  EXPECT_EQ(s.sync(), ACL_ERROR_RT_AICORE_EXCEPTION);
+  EXPECT_THAT(s.error(), HasSubstr(GetParam().says));
+}
+
+TEST_F(Pairs, HaveAShapeAndATypeOfTheirOwn) {
+  expect_refused(multiply(list({2, 2, 2}, {3}), rows), kInvalid, "groupList must have dims [3, 2]");
+  expect_refused(multiply(list({0, 1, 1, 1}, {2, 2}), rows), kInvalid, "must have dims [3, 2], has [2, 2]");
+  expect_refused(multiply(list({0, 1, 0, 1, 1, 0}, {2, 3}), rows), kInvalid, "has [2, 3]");
+  expect_refused(multiply(list({0, 1, 1, 1, 2, 1}), rows, 3, 1), kInvalid, "must have dims [3], has [3, 2]");
+  expect_refused(multiply(list({0, 6}, {1, 2}), rows, 1), kInvalid, "more than one group");
+  aclTensorList *x_f32 = s.list(floats({1, 2}, {2, 1})), *w_f32 = s.list(floats({1, 2}, {2, 1, 1}));
+  expect_refused(RUN(s, aclnnGroupedMatmulV5, x_f32, w_f32, nullptr, nullptr, nullptr, nullptr, nullptr,
+                     nullptr, list({0, 1, 1, 1}, {2, 2}), nullptr, nullptr, nullptr, int64_t{2}, int64_t{0},
+                     int64_t{2}, int64_t{0}, nullptr, s.list(out({2, 1}).tensor), nullptr, nullptr),
+                 ACLNN_ERR_INNER_TILING_ERROR, "x is FLOAT, pairs want FLOAT16 or BF16");
+}
+
+// The page of V5 of that time names 0 and 1 alone for weights that are not quantised; V4 is the same kernel.
+TEST_F(Operators, PairsAreRefusedBeforeCann90) {
+  const auto half = [&](std::vector<int64_t> dims) {
+    return s.list(s.tensor(s.upload_bf16({1, 2, 3, 4}), std::move(dims), ACL_BF16));
+  };
+  aclTensor* pairs = s.tensor(s.upload<int64_t>({0, 1, 1, 1}), {2, 2}, ACL_INT64);
+  constexpr const char* kSays = "groupListType 2: CANN 8.5 takes 0 (running sums) and 1 (counts)";
+  expect_refused(RUN(s, aclnnGroupedMatmulV4, half({2, 1}), half({2, 1, 1}), nullptr, nullptr, nullptr,
+                     nullptr, nullptr, nullptr, pairs, nullptr, nullptr, nullptr, int64_t{2}, int64_t{0},
+                     int64_t{2}, int64_t{0}, half({2, 1}), nullptr, nullptr),
+                 ACLNN_ERR_INNER_TILING_ERROR, kSays);
+  expect_refused(RUN(s, aclnnGroupedMatmulV5, half({2, 1}), half({2, 1, 1}), nullptr, nullptr, nullptr,
+                     nullptr, nullptr, nullptr, pairs, nullptr, nullptr, nullptr, int64_t{2}, int64_t{0},
+                     int64_t{2}, int64_t{0}, nullptr, half({2, 1}), nullptr, nullptr),
+                 ACLNN_ERR_INNER_TILING_ERROR, kSays);
 }
 
 // Places by column: of every token's first pair, then of every token's second.

@@ -14,7 +14,9 @@ MATCHER(NearFloat, "") {
 
 class Operators : public testing::Test {
  protected:
-  Session s{"8.5"};
+  explicit Operators(const std::string& release = "8.5") : s(release) {}
+
+  Session s;
   Cann& cann = s.cann;
 
   aclTensor* floats(const std::vector<float>& values, std::vector<int64_t> dims) {

@@ -123,6 +123,13 @@ std::byte* DeviceMemory::write(void* address, uint64_t bytes, const std::string&
   return allocation.data + offset;
 }
 
+bool DeviceMemory::written(const void* address, uint64_t bytes, const std::string& what, int code) {
+  const std::lock_guard lock(mutex_);
+  uint64_t offset = 0;
+  const Allocation& allocation = find(address, bytes, what, code, offset);
+  return allocation.written.first_unwritten(offset, bytes) == offset + bytes;
+}
+
 std::byte* DeviceMemory::clear(void* address, uint64_t bytes, const std::string& what, int code) {
   static const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   std::byte* data = write(address, bytes, what, code);

@@ -33,6 +33,8 @@ class DeviceMemory {
   /// marks them written.
   const std::byte* read(const void* address, uint64_t bytes, const std::string& what, int code);
   std::byte* write(void* address, uint64_t bytes, const std::string& what, int code);
+  /// Whether all of these bytes have been written.
+  bool written(const void* address, uint64_t bytes, const std::string& what, int code);
   /// Writes zeros; the host's memory for whole pages of them is given back until they are touched.
   std::byte* clear(void* address, uint64_t bytes, const std::string& what, int code);
   /// Checks the address range alone.

@@ -3,7 +3,7 @@
 namespace cann_sim {
 
 const Profile& profile() {
-  static const Profile value{"8.1", false, 0, false, false, "Ascend910B3"};
+  static const Profile value{"8.1", false, 0, false, false, false, "Ascend910B3"};
   return value;
 }
 

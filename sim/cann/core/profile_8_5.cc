@@ -3,7 +3,7 @@
 namespace cann_sim {
 
 const Profile& profile() {
-  static const Profile value{"8.5", true, 128, false, true, "Ascend910B3"};
+  static const Profile value{"8.5", true, 128, false, false, true, "Ascend910B3"};
   return value;
 }
 

@@ -3,7 +3,7 @@
 namespace cann_sim {
 
 const Profile& profile() {
-  static const Profile value{"9.0", true, 256, true, true, "Ascend910B3"};
+  static const Profile value{"9.0", true, 256, true, true, true, "Ascend910B3"};
   return value;
 }
 

@@ -332,6 +332,11 @@ std::vector<int64_t> integers_of(const std::vector<char>& bytes, aclDataType dty
   return elements_of<int64_t>(bytes, dtype, to_integer);
 }
 
+bool is_written(const View& view) {
+  return Runtime::get().memory().written(view.data, static_cast<uint64_t>(view.bytes()), view.label,
+                                         ACL_ERROR_RT_AICORE_EXCEPTION);
+}
+
 bool same_memory(const View& a, const View& b) {
   return a.data == b.data && a.dtype == b.dtype && a.dims == b.dims && a.strides == b.strides;
 }

@@ -43,6 +43,8 @@ void store_bytes(const View& view, const std::vector<char>& bytes);
 /// Elements of `dtype` that lie in these bytes.
 std::vector<float> floats_of(const std::vector<char>& bytes, aclDataType dtype);
 std::vector<int64_t> integers_of(const std::vector<char>& bytes, aclDataType dtype);
+/// Whether all of a contiguous view was written.
+bool is_written(const View& view);
 
 /// Whether some byte belongs to both.
 bool overlap(const View& a, const View& b);

@@ -2,44 +2,87 @@
 
 #include <algorithm>
 #include <numeric>
+#include <set>
 
 #include "core/multiply.h"
+#include "core/profile.h"
 
 namespace cann_sim {
 namespace {
 
-// Rows of each group, from counts or their running sums.
-std::vector<int64_t> group_rows(const View& list, bool cumulative, int64_t rows) {
+enum GroupListType : int64_t { kRunningSums, kCounts, kPairs };
+
+// The matrix of some rows of x, which lie one group behind the other.
+struct Group {
+  int64_t matrix, rows;
+};
+
+std::vector<Group> groups_of_counts(const View& list, bool running_sums) {
   std::vector<int64_t> counts = load_integers(list);
-  if (cumulative) std::adjacent_difference(counts.begin(), counts.end(), counts.begin());
-  for (size_t e = 0; e < counts.size(); ++e)
-    if (counts[e] < 0)
+  if (running_sums) std::adjacent_difference(counts.begin(), counts.end(), counts.begin());
+  std::vector<Group> groups;
+  for (size_t i = 0; i < counts.size(); ++i) groups.push_back({static_cast<int64_t>(i), counts[i]});
+  return groups;
+}
+
+// Groups with rows come first. Behind the first without, nothing needs to be written.
+std::vector<Group> groups_of_pairs(const View& list) {
+  std::vector<Group> groups;
+  std::set<int64_t> seen;
+  bool ended = false;
+  for (int64_t i = 0; i < list.dim(0); ++i) {
+    if (ended && !is_written(list.row(i))) break;
+    const std::vector<int64_t> pair = load_integers(list.row(i));
+    const Group group{pair[0], pair[1]};
+    if (group.rows == 0) {
+      ended = true;
+      continue;
+    }
+    if (ended)
+      fail(ACL_ERROR_RT_AICORE_EXCEPTION, "{}: pair {} has {} rows, one before it has none", list.label, i,
+           group.rows);
+    if (group.matrix < 0 || group.matrix >= list.dim(0))
+      fail(ACL_ERROR_RT_AICORE_EXCEPTION, "{}: pair {} is of group {}, which is outside 0..{}", list.label, i,
+           group.matrix, list.dim(0) - 1);
+    if (!seen.insert(group.matrix).second)
+      fail(ACL_ERROR_RT_AICORE_EXCEPTION, "{}: group {} comes twice", list.label, group.matrix);
+    groups.push_back(group);
+  }
+  return groups;
+}
+
+std::vector<Group> groups_of(const View& list, int64_t type, int64_t rows) {
+  const std::vector<Group> groups =
+      type == kPairs ? groups_of_pairs(list) : groups_of_counts(list, type == kRunningSums);
+  int64_t sum = 0;
+  for (const Group& group : groups) {
+    if (group.rows < 0)
       fail(ACL_ERROR_RT_AICORE_EXCEPTION,
-           "{}: group {} has {} rows (counts given as running sums, or the other way round?)", list.label, e,
-           counts[e]);
-  const int64_t sum = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+           "{}: group {} has {} rows (counts given as running sums, or the other way round?)", list.label,
+           group.matrix, group.rows);
+    sum += group.rows;
+  }
   if (sum > rows)
     fail(ACL_ERROR_RT_AICORE_EXCEPTION,
          "{}: the groups have {} rows, x has {} (counts given as running sums, or the other way round?)",
          list.label, sum, rows);
-  return counts;
+  return groups;
 }
 
-void run(const View& x, const View& w, const View& groups, bool cumulative, const View& out) {
+void run(const View& x, const View& w, const View& list, int64_t type, const View& out) {
   const int64_t k = w.dim(1), n = w.dim(2);
   int64_t begin = 0;
-  const std::vector<int64_t> counts = group_rows(groups, cumulative, x.dim(0));
-  for (size_t e = 0; e < counts.size(); ++e) {
-    if (counts[e] == 0) continue;
+  for (const Group& group : groups_of(list, type, x.dim(0))) {
+    if (group.rows == 0) continue;
     View from = x, to = out;
     from.data += begin * k * size_of(x.dtype);
     to.data += begin * n * size_of(out.dtype);
-    from.dims[0] = to.dims[0] = counts[e];
-    const std::vector<float> a = load(from), b = load(w.row(static_cast<int64_t>(e)));
-    std::vector<float> c(static_cast<size_t>(counts[e] * n));
-    multiply(a.data(), b.data(), c.data(), counts[e], k, n);
+    from.dims[0] = to.dims[0] = group.rows;
+    const std::vector<float> a = load(from), b = load(w.row(group.matrix));
+    std::vector<float> c(static_cast<size_t>(group.rows * n));
+    multiply(a.data(), b.data(), c.data(), group.rows, k, n);
     store(to, c);
-    begin += counts[e];
+    begin += group.rows;
   }
 }
 
@@ -63,8 +106,13 @@ void describe_grouped_matmul(Call& call, const GroupedMatmul& g) {
   for (const auto& [name, argument] : refused) call.absent(name, argument);
   call.require(g.split_item == 2 || g.split_item == 3, "splitItem {}: one output wants 2 or 3", g.split_item);
   call.require(g.group_type == 0, "groupType {}: the simulator knows 0 (rows) only", g.group_type);
-  call.require(g.group_list_type == 0 || g.group_list_type == 1,
-               "groupListType {}: the simulator knows 0 (running sums) and 1 (counts)", g.group_list_type);
+  call.require(g.group_list_type >= kRunningSums && g.group_list_type <= kPairs,
+               "groupListType {} must be 0 (running sums), 1 (counts) or 2 (pairs)", g.group_list_type);
+  const bool pairs = g.group_list_type == kPairs;
+  call.tiling(!pairs || profile().unquantised_pairs,
+              "groupListType 2: CANN {} takes 0 (running sums) and 1 (counts) for weights of floats",
+              profile().version);
+  call.tiling(!pairs || x.dtype != ACL_FLOAT, "groupListType 2: x is FLOAT, pairs want FLOAT16 or BF16");
   call.require(g.act_type == 0, "actType {} must be 0 for unquantised weights", g.act_type);
   call.rank(x, 2, 2);
   call.rank(w, 3, 3);
@@ -75,7 +123,8 @@ void describe_grouped_matmul(Call& call, const GroupedMatmul& g) {
                text_of(w.dims));
   call.require(w.dim(1) < 65536 && w.dim(2) < 65536, "inner dims of weight {} must be below 65536",
                text_of(w.dims));
-  call.dims(groups, {w.dim(0)});
+  call.require(!pairs || w.dim(0) > 1, "groupListType 2 wants more than one group");
+  call.dims(groups, pairs ? std::vector<int64_t>{w.dim(0), 2} : std::vector<int64_t>{w.dim(0)});
   call.dims(out, {x.dim(0), w.dim(2)});
   for (const View* view : {&x, &groups, &out}) call.contiguous(*view);
   call.workspace(4096);
@@ -83,7 +132,7 @@ void describe_grouped_matmul(Call& call, const GroupedMatmul& g) {
   // Which groups have rows is on the card: as many as there can be.
   call.moves(
       static_cast<uint64_t>(x.bytes() + out.bytes() + std::min(w.dim(0), x.dim(0)) * w.row(0).bytes()));
-  call.run([x, w, groups, out, cumulative = g.group_list_type == 0] { run(x, w, groups, cumulative, out); });
+  call.run([x, w, groups, out, type = g.group_list_type] { run(x, w, groups, type, out); });
 }
 
 }  // namespace cann_sim
