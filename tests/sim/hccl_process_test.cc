@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "sim/hccl_rounds.h"
@@ -89,7 +90,8 @@ Deed run(const std::string& deed, const std::vector<std::string>& processes, uin
   return done;
 }
 
-std::vector<std::string> with_threads(const std::string& release, uint32_t ranks) {
+std::vector<std::string> with_threads(const std::string& release, uint32_t ranks,
+                                      std::string (*deed)(RankSession&) = all_collectives) {
   Session root_session(release);
   Cann& cann = root_session.cann;
   HcclRootInfo root;
@@ -99,7 +101,7 @@ std::vector<std::string> with_threads(const std::string& release, uint32_t ranks
   for (uint32_t rank = 0; rank < ranks; ++rank) {
     threads.emplace_back([&, rank] {
       RankSession session(release.c_str(), ranks, root, rank);
-      found[rank] = all_collectives(session);
+      found[rank] = deed(session);
     });
   }
   for (std::thread& thread : threads) thread.join();
@@ -118,6 +120,33 @@ TEST(HcclProcesses, SomeRanksMayBeThreadsOfOne) {
   const std::vector<std::string> expected = with_threads("8.5", 3);
   EXPECT_EQ(run("all", {"0,2", "1"}, 3).output,
             (std::vector<std::string>{expected[0] + expected[2], expected[1]}));
+}
+
+/// When a card's memsets and collectives begin and how long they are, in microseconds.
+std::vector<std::pair<double, double>> times_of(const std::string& trace, uint32_t device) {
+  std::vector<std::pair<double, double>> times;
+  const nlohmann::json events = nlohmann::json::parse(trace).at("traceEvents");
+  for (const auto& event : events) {
+    if (event.at("ph").get<std::string>() != "X" || event.at("pid").get<uint32_t>() != device) continue;
+    const auto kind = event.at("cat").get<std::string>();
+    if (kind == "collective" || kind == "memset")
+      times.emplace_back(event.at("ts").get<double>(), event.at("dur").get<double>());
+  }
+  return times;
+}
+
+TEST(HcclProcesses, TheSameTimesAsBetweenThreads) {
+  Cann& cann = Cann::of("8.5");
+  CANN(aclInit)(nullptr);
+  CANN(cann_sim_record)(1);
+  const std::vector<std::string> threads = with_threads("8.5", 3, trace_of_collectives);
+  CANN(cann_sim_record)(0);
+  const Deed done = run("times", {"0", "1", "2"}, 3);
+  for (uint32_t rank = 0; rank < 3; ++rank) {
+    const auto expected = times_of(threads[rank], rank);
+    EXPECT_EQ(expected.size(), 18u);
+    EXPECT_EQ(times_of(done.output[rank], rank), expected) << "rank " << rank;
+  }
 }
 
 /// Every rank that is left must end with this text, in this time.

@@ -1,7 +1,11 @@
 #pragma once
 
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <filesystem>
+#include <fstream>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -86,6 +90,36 @@ inline std::string all_collectives(RankSession& r) {
     tell("broadcast", mine, count);
   }
   return text;
+}
+
+/// More collectives than may be under way at once, by the model of time each with another rank that comes
+/// last and another that has nothing to do; the trace of this process, which is recording.
+inline std::string trace_of_collectives(RankSession& r) {
+  Cann& cann = r.cann;
+  Session& s = r.s;
+  void *send = s.upload(std::vector<float>(512)), *recv = s.allocate(2048), *other = s.allocate(1 << 16);
+  for (uint32_t round = 0; round < 9; ++round) {
+    const size_t bytes = size_t{1} << (8 + 4 * ((r.rank + round) % 3));
+    EXPECT_EQ(CANN(aclrtMemsetAsync)(other, bytes, 0, bytes, s.stream), 0) << s.error();
+    const uint32_t sender = round % r.ranks, receiver = (round + 1) % r.ranks;
+    std::vector<uint64_t> to(r.ranks), from(r.ranks), displs(r.ranks);
+    if (r.rank == sender) to[receiver] = 512;
+    if (r.rank == receiver) from[sender] = 512;
+    EXPECT_EQ(CANN(HcclAlltoAllV)(send, to.data(), displs.data(), HCCL_DATA_TYPE_FP32, recv, from.data(),
+                                  displs.data(), HCCL_DATA_TYPE_FP32, r.comm, s.stream),
+              HCCL_SUCCESS)
+        << s.error();
+    if (round == 4) {
+      EXPECT_EQ(s.sync(), 0) << s.error();
+    }
+  }
+  EXPECT_EQ(s.sync(), 0) << s.error();
+  const std::string path = fmt::format("{}hccl_trace_{}_{}", testing::TempDir(), getpid(), r.rank);
+  EXPECT_EQ(CANN(cann_sim_write_trace)(path.c_str()), 0) << s.error();
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  std::filesystem::remove(path);
+  return text.str();
 }
 
 }  // namespace cann_test

@@ -33,6 +33,8 @@ class MeetingPoint {
     int32_t device = -1;
     // For each slot, 1 + the index of the last call that the rank has come to, and is done with.
     uint64_t came[kSlots] = {}, done[kSlots] = {};
+    // Of the calls that it has come to, by the model of time: when, and how long it would take alone.
+    double begin[kSlots] = {}, seconds[kSlots] = {};
   };
   struct State {
     uint64_t id = 0;

@@ -104,21 +104,23 @@ void ProcessGroup::enqueue(Stream& stream, uint32_t, CollectiveCall call, Collec
   const uint64_t index = next_++;
   const auto self = std::static_pointer_cast<ProcessGroup>(shared_from_this());
   const auto kept = std::make_shared<const CollectiveCall>(std::move(call));
+  const auto mine = std::make_shared<MeetingTime>(), all = std::make_shared<MeetingTime>();
   Conductor& conductor = Runtime::get().conductor();
   conductor.enqueue(stream, {.name = kept->name,
-                             .run = [self, index, kept] { self->come(index, *kept); },
+                             .run = [self, index, kept, mine] { self->come(index, *kept, *mine); },
                              .ready = [self, index] { return self->has_room(index); },
                              .outside = true,
-                             .stall = kept->stall});
+                             .stall = kept->stall,
+                             .timing = {.meeting = mine}});
   conductor.enqueue(stream, {.name = kept->name,
                              .run =
-                                 [self, index, kept, body] {
-                                   self->end(index, *kept, body);
+                                 [self, index, kept, body, all] {
+                                   self->end(index, *kept, body, *all);
                                    if (kept->afterwards) kept->afterwards();
                                  },
                              .ready = [self, index] { return self->can_end(index); },
                              .outside = true,
-                             .timing = {.kind = "collective", .cost = kept->cost}});
+                             .timing = {.kind = "collective", .cost = kept->cost, .meeting = all}});
 }
 
 // Nobody reads any more what the slot holds; or there is a fault, which come() will meet.
@@ -132,7 +134,7 @@ bool ProcessGroup::has_room(uint64_t index) const try {
   return true;
 }
 
-void ProcessGroup::come(uint64_t index, const CollectiveCall& call) {
+void ProcessGroup::come(uint64_t index, const CollectiveCall& call, const MeetingTime& mine) {
   const uint32_t slot = slot_of(index);
   try {
     if (const auto fault = failure()) throw Fault(*fault);
@@ -148,7 +150,10 @@ void ProcessGroup::come(uint64_t index, const CollectiveCall& call) {
     bool first = true;
     for (uint32_t rank = 0; rank < ranks_; ++rank) first &= state.seats[rank].came[slot] != index + 1;
     if (first) state.first_ns[slot] = now_ns();
-    state.seats[rank_].came[slot] = index + 1;
+    MeetingPoint::Seat& seat = state.seats[rank_];
+    seat.came[slot] = index + 1;
+    seat.begin[slot] = mine.begin;
+    seat.seconds[slot] = Runtime::get().conductor().time().card().seconds(call.cost);
   });
 }
 
@@ -178,7 +183,8 @@ bool ProcessGroup::can_end(uint64_t index) const try {
   return true;  // end() will meet it
 }
 
-void ProcessGroup::end(uint64_t index, const CollectiveCall& call, const CollectiveBody& body) {
+void ProcessGroup::end(uint64_t index, const CollectiveCall& call, const CollectiveBody& body,
+                       MeetingTime& all) {
   try {
     const State state = point_->look();
     if (const auto fault = fault_in(state)) throw Fault(*fault);
@@ -187,6 +193,10 @@ void ProcessGroup::end(uint64_t index, const CollectiveCall& call, const Collect
     const ProcessMeeting meeting(*point_, slot_of(index), all_calls(index, call), rank_);
     compare(meeting.calls);
     body(meeting);
+    for (uint32_t rank = 0; rank < ranks_; ++rank) {
+      all.begin = std::max(all.begin, state.seats[rank].begin[slot_of(index)]);
+      all.seconds = std::max(all.seconds, state.seats[rank].seconds[slot_of(index)]);
+    }
   } catch (const Fault& fault) {
     lose(fault);
   }

@@ -7,6 +7,7 @@
 
 #include "core/group.h"
 #include "core/meeting_point.h"
+#include "core/timing.h"
 
 namespace cann_sim {
 
@@ -26,9 +27,9 @@ class ProcessGroup final : public Group {
  private:
   using State = MeetingPoint::State;
   bool has_room(uint64_t index) const;
-  void come(uint64_t index, const CollectiveCall& call);
+  void come(uint64_t index, const CollectiveCall& call, const MeetingTime& mine);
   bool can_end(uint64_t index) const;
-  void end(uint64_t index, const CollectiveCall& call, const CollectiveBody& body);
+  void end(uint64_t index, const CollectiveCall& call, const CollectiveBody& body, MeetingTime& all);
   std::vector<CollectiveCall> all_calls(uint64_t index, const CollectiveCall& mine) const;
   void check_unchanged(uint64_t index, const CollectiveCall& call) const;
   std::optional<Fault> trouble(const State& state, uint64_t index, const std::string& name) const;

@@ -55,6 +55,7 @@ std::string end_of(RankSession& r) {
 std::string collective(RankSession& r, const std::string& deed, const fs::path& folder) {
   Cann& cann = r.cann;
   if (deed == "all") return all_collectives(r);
+  if (deed == "times") return trace_of_collectives(r);
   if (r.rank == 1 && deed == "never") return "stays away\n";
   if (r.rank == 1 && deed == "kill") raise(SIGKILL);
   if (r.rank == 1 && deed == "stop") raise(SIGSTOP);
@@ -113,6 +114,11 @@ int run(char** arguments) {
   const HcclRootInfo root = root_of(release, mine[0] == 0, arguments[5]);
   std::vector<std::string> found(mine.size());
   std::vector<std::thread> threads;
+  if (deed == "times") {
+    Cann& cann = Cann::of(release);
+    CANN(aclInit)(nullptr);
+    CANN(cann_sim_record)(1);
+  }
   for (size_t i = 0; i < mine.size(); ++i)
     threads.emplace_back([&, i] { found[i] = deed_of(release, ranks, mine[i], deed, root, arguments[5]); });
   for (std::thread& thread : threads) thread.join();

@@ -13,27 +13,27 @@ namespace {
 enum GroupListType : int64_t { kRunningSums, kCounts, kPairs };
 
 // The matrix of some rows of x, which lie one group behind the other.
-struct Group {
+struct RowGroup {
   int64_t matrix, rows;
 };
 
-std::vector<Group> groups_of_counts(const View& list, bool running_sums) {
+std::vector<RowGroup> groups_of_counts(const View& list, bool running_sums) {
   std::vector<int64_t> counts = load_integers(list);
   if (running_sums) std::adjacent_difference(counts.begin(), counts.end(), counts.begin());
-  std::vector<Group> groups;
+  std::vector<RowGroup> groups;
   for (size_t i = 0; i < counts.size(); ++i) groups.push_back({static_cast<int64_t>(i), counts[i]});
   return groups;
 }
 
 // Groups with rows come first. Behind the first without, nothing needs to be written.
-std::vector<Group> groups_of_pairs(const View& list) {
-  std::vector<Group> groups;
+std::vector<RowGroup> groups_of_pairs(const View& list) {
+  std::vector<RowGroup> groups;
   std::set<int64_t> seen;
   bool ended = false;
   for (int64_t i = 0; i < list.dim(0); ++i) {
     if (ended && !is_written(list.row(i))) break;
     const std::vector<int64_t> pair = load_integers(list.row(i));
-    const Group group{pair[0], pair[1]};
+    const RowGroup group{pair[0], pair[1]};
     if (group.rows == 0) {
       ended = true;
       continue;
@@ -51,11 +51,11 @@ std::vector<Group> groups_of_pairs(const View& list) {
   return groups;
 }
 
-std::vector<Group> groups_of(const View& list, int64_t type, int64_t rows) {
-  const std::vector<Group> groups =
+std::vector<RowGroup> groups_of(const View& list, int64_t type, int64_t rows) {
+  const std::vector<RowGroup> groups =
       type == kPairs ? groups_of_pairs(list) : groups_of_counts(list, type == kRunningSums);
   int64_t sum = 0;
-  for (const Group& group : groups) {
+  for (const RowGroup& group : groups) {
     if (group.rows < 0)
       fail(ACL_ERROR_RT_AICORE_EXCEPTION,
            "{}: group {} has {} rows (counts given as running sums, or the other way round?)", list.label,
@@ -72,7 +72,7 @@ std::vector<Group> groups_of(const View& list, int64_t type, int64_t rows) {
 void run(const View& x, const View& w, const View& list, int64_t type, const View& out) {
   const int64_t k = w.dim(1), n = w.dim(2);
   int64_t begin = 0;
-  for (const Group& group : groups_of(list, type, x.dim(0))) {
+  for (const RowGroup& group : groups_of(list, type, x.dim(0))) {
     if (group.rows == 0) continue;
     View from = x, to = out;
     from.data += begin * k * size_of(x.dtype);
