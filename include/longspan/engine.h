@@ -131,9 +131,12 @@ class Engine {
   /// One forward step over everything that runs. False if there was nothing to do.
   virtual bool step() = 0;
   /// Steps until nothing is left to do.
-  virtual void run() = 0;
-  /// submit + run for one request. Throws Error if it fails.
-  virtual Result generate(Request request) = 0;
+  void run() {
+    while (step()) {
+    }
+  }
+  /// Submits a request and steps until it is finished. Throws Error if it fails.
+  Result generate(Request request);
 
   virtual std::vector<int32_t> tokenize(const Prompt& prompt, const ChatOptions& chat) const = 0;
   std::vector<int32_t> tokenize(const Prompt& prompt) const { return tokenize(prompt, {}); }

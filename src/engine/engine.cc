@@ -7,6 +7,7 @@
 #include <cmath>
 #include <map>
 #include <mutex>
+#include <optional>
 
 #include "checkpoint/checkpoint.h"
 #include "device/engine_device.h"
@@ -62,11 +63,6 @@ class EngineImpl final : public Engine {
   void prepare_schema(const std::string& json_schema) const override { masks_.prepare(json_schema); }
   void cancel(RequestId id) override;
   bool step() override;
-  void run() override {
-    while (step()) {
-    }
-  }
-  Result generate(Request request) override;
 
   using Engine::tokenize;
   std::vector<int32_t> tokenize(const Prompt& prompt, const ChatOptions& chat) const override;
@@ -330,20 +326,6 @@ void EngineImpl::die(const Error& error) {
   throw Error(error);
 }
 
-Result EngineImpl::generate(Request request) {
-  Result result;
-  bool finished = false;
-  request.on_finish = [&, inner = std::move(request.on_finish)](const Result& done) {
-    result = done;
-    finished = true;
-    if (inner) inner(done);
-  };
-  submit(std::move(request));
-  while (!finished) step();
-  if (result.error_code) throw Error(*result.error_code, result.error_message);
-  return result;
-}
-
 std::vector<int32_t> EngineImpl::tokenize(const Prompt& prompt, const ChatOptions& chat) const {
   return prompt_tokens(prompt, chat, tokenizer_, chat_template_);
 }
@@ -437,6 +419,18 @@ std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
   if (options.job && options.job->rank() != 0)
     throw Error(ErrorCode::kUsage, "rank 0 of a job opens the engine; the others follow it");
   return open_engine(options, open_device(options), steady_ms);
+}
+
+Result Engine::generate(Request request) {
+  std::optional<Result> result;
+  request.on_finish = [&, inner = std::move(request.on_finish)](const Result& done) {
+    result = done;
+    if (inner) inner(done);
+  };
+  submit(std::move(request));
+  while (!result) step();
+  if (result->error_code) throw Error(*result->error_code, result->error_message);
+  return *result;
 }
 
 void Engine::follow(const EngineOptions& options) {

@@ -87,11 +87,6 @@ class RemoteEngine final : public Engine {
   void prepare_schema(const std::string&) const override { refuse_schema(); }
   void cancel(RequestId id) override;
   bool step() override;
-  void run() override {
-    while (step()) {
-    }
-  }
-  Result generate(Request request) override;
   using Engine::tokenize;
   std::vector<int32_t> tokenize(const Prompt& prompt, const ChatOptions& chat) const override;
   std::string detokenize(const std::vector<int32_t>& ids) const override {
@@ -229,18 +224,6 @@ Result RemoteEngine::answer(HttpClient& client, const Job& job) const {
     return failed(job.id,
                   Error(ErrorCode::kUnreadable, fmt::format("the server's answer: {}", error.what())));
   }
-}
-
-Result RemoteEngine::generate(Request request) {
-  std::optional<Result> result;
-  request.on_finish = [&, inner = std::move(request.on_finish)](const Result& done) {
-    result = done;
-    if (inner) inner(done);
-  };
-  submit(std::move(request));
-  while (!result) step();
-  if (result->error_code) throw Error(*result->error_code, result->error_message);
-  return *result;
 }
 
 std::vector<int32_t> RemoteEngine::tokenize(const Prompt& prompt, const ChatOptions& chat) const {

@@ -140,18 +140,4 @@ bool FakeEngine::step() {
   return true;
 }
 
-void FakeEngine::run() {
-  while (step()) {
-  }
-}
-
-Result FakeEngine::generate(Request request) {
-  std::optional<Result> result;
-  request.on_finish = [&](const Result& done) { result = done; };
-  submit(std::move(request));
-  run();
-  if (result->error_code) throw Error(*result->error_code, result->error_message);
-  return *result;
-}
-
 }  // namespace longspan::cli

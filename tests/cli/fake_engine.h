@@ -43,8 +43,6 @@ class FakeEngine final : public Engine {
   void prepare_schema(const std::string&) const override {}
   void cancel(RequestId id) override;
   bool step() override;
-  void run() override;
-  Result generate(Request request) override;
   using Engine::tokenize;
   std::vector<int32_t> tokenize(const Prompt& prompt, const ChatOptions& chat) const override;
   std::string detokenize(const std::vector<int32_t>& token_ids) const override;

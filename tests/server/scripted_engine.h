@@ -32,11 +32,6 @@ class ScriptedEngine final : public Engine {
   void prepare_schema(const std::string& schema) const override;
   void cancel(RequestId id) override;
   bool step() override;
-  void run() override {
-    while (step()) {
-    }
-  }
-  Result generate(Request) override { throw Error(ErrorCode::kNotSupported, "one by one"); }
   using Engine::tokenize;
   std::vector<int32_t> tokenize(const Prompt& prompt, const ChatOptions& chat) const override;
   std::string detokenize(const std::vector<int32_t>& token_ids) const override {
