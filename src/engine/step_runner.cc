@@ -42,6 +42,24 @@ std::vector<std::unique_ptr<Communicator>> make_rank_groups(int32_t ranks, std::
   return result;
 }
 
+/// Memory that goes after it is what enqueued work still reads.
+class WaitAtEnd {
+ public:
+  explicit WaitAtEnd(const OpContext& ctx) : ctx_(ctx) {}
+  ~WaitAtEnd() {
+    try {
+      ctx_.wait();
+    } catch (const std::exception&) {
+      // Whoever waited for it has been told.
+    }
+  }
+  WaitAtEnd(const WaitAtEnd&) = delete;
+  WaitAtEnd& operator=(const WaitAtEnd&) = delete;
+
+ private:
+  const OpContext& ctx_;
+};
+
 }  // namespace
 
 StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, Checkpoint checkpoint,
@@ -135,7 +153,7 @@ void StepRunner::make_pools(int32_t processes_on_host) {
   if (shard_kv_) {
     const ShardWorkspaceShape workspace = shard_workspace_shape(options_, config_, layout_, ops);
     scratch.pages = static_cast<int32_t>(shard_scratch_pages(workspace));
-    memory.workspace_bytes = pools * shard_workspace_bytes(workspace, shape, ops);
+    memory.workspace_bytes = (alone ? 1 : pools) * shard_workspace_bytes(workspace, shape, ops);
   }
   if (job_ && !alone) memory.workspace_bytes += message_bytes(options_, config_, layout_, ops);
   pages_ = together(job_, "counting KV pages", [&] { return count_pages(options_, config_, memory); });
@@ -147,7 +165,8 @@ void StepRunner::make_pools(int32_t processes_on_host) {
   together(job_, "reserving KV pages", [&] {
     for (int32_t i = 0; i < pools; ++i)
       pools_.push_back((share_kv_ ? ops : ranks_[i].device->ops()).make_kv_pool(shape));
-    for (int32_t i = 0; shard_kv_ && i < pools; ++i) scratch_pools_.push_back(ops.make_kv_pool(scratch));
+    for (int32_t i = 0; shard_kv_ && i < pools; ++i)
+      scratch_pools_.push_back(ranks_[i].device->ops().make_kv_pool(scratch));
     return true;
   });
 }
@@ -259,9 +278,12 @@ std::string StepRunner::probe_key() const {
   return fmt::format(
       "longspan {}; {} over {}, {} threads a rank; {}; {} query and {} kv heads of {}, pages of {}, {} of "
       "them; {}",
-      kVersion, to_flags(options_.layout), job_ ? "mpi" : "threads", ranks_[0].threads, device_->ops().name(),
-      kv.heads_q, kv.heads_k, kv.dim_k, kv.page_size, probe_pages(scratch_pools_[0]->shape),
-      fmt::join(machines, "; "));
+      kVersion, to_flags(options_.layout),
+      options_.hccl ? "hccl"
+      : job_        ? "mpi"
+                    : "threads",
+      ranks_[0].threads, device_->ops().name(), kv.heads_q, kv.heads_k, kv.dim_k, kv.page_size,
+      probe_pages(scratch_pools_[0]->shape), fmt::join(machines, "; "));
 }
 
 // As rank 0 remembers them from an earlier start, else measured.
@@ -283,7 +305,7 @@ TransferFigures StepRunner::transfer_figures() {
     share();
     if (decides) keep_probe(options_.cache_folder, key, figures);
   }
-  figures.overlaps = job_ != nullptr;
+  figures.overlaps = overlaps_exchange();
   spdlog::info("each rank attends with {:.3g} GFLOP/s and receives {:.3g} GB/s, {:.3g} ms a collective{}",
                figures.attention_flops / 1e9, figures.bytes_per_second / 1e9, figures.latency_s * 1e3,
                measures ? "" : " (as an earlier start found)");
@@ -302,10 +324,11 @@ TransferFigures StepRunner::measure_figures() {
         0, static_cast<int>(ranks_.size()),
         [&](int worker) {
           const Rank& rank = ranks_[worker];
-          const Arena::Scope scope(*rank.arena);
-          OpContext ctx = context_of(rank);
-          figures[worker] = measure_transfer(ctx, device_->ops(), *scratch_pools_[worker], heads_q, *rank.kv,
-                                             /*overlaps=*/job_ != nullptr, seconds);
+          Arena arena(rank.device->memory());  // messages are larger than many a step
+          OpContext ctx = context_of(rank, arena);
+          const WaitAtEnd end(ctx);
+          figures[worker] = measure_transfer(ctx, rank.device->ops(), *scratch_pools_[worker], heads_q,
+                                             *rank.kv, overlaps_exchange(), seconds);
         },
         [&](int worker, const std::string& what) {
           for (const Rank& rank : ranks_)
@@ -319,11 +342,8 @@ TransferFigures StepRunner::measure_figures() {
 StepRunner::~StepRunner() {
   // A rank's memory may be what another's work still reads.
   for (const Rank& rank : ranks_) {
-    try {
-      if (rank.stream) rank.stream->wait();
-    } catch (const std::exception&) {
-      // Whoever waited for it has been told.
-    }
+    const OpContext ctx = context_of(rank);
+    const WaitAtEnd end(ctx);
   }
   if (!job_ || job_->rank() != 0 || lost_) return;
   try {

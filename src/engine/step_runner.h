@@ -75,9 +75,12 @@ class StepRunner {
   using GroupOf = std::function<std::vector<int32_t>(int32_t rank)>;
   std::vector<std::unique_ptr<Communicator>> make_group(JobChannel channel, const GroupOf& group_of);
   std::vector<std::unique_ptr<Communicator>> join_cards(const GroupOf& group_of);
-  OpContext context_of(const Rank& rank) const {
-    return {.arena = *rank.arena, .threads = rank.threads, .stream = rank.stream.get()};
+  OpContext context_of(const Rank& rank, Arena& arena) const {
+    return {.arena = arena, .threads = rank.threads, .stream = rank.stream.get()};
   }
+  OpContext context_of(const Rank& rank) const { return context_of(rank, *rank.arena); }
+  /// Whether rows travel while ranks compute.
+  bool overlaps_exchange() const { return job_ || options_.hccl; }
   std::unique_ptr<KvExchange> make_exchange(size_t index, const TransferFigures& figures);
   std::string probe_key() const;
   TransferFigures transfer_figures();

@@ -20,7 +20,7 @@ int64_t key_bytes(const ShardWorkspaceShape& s) {  // [K | V] of a row
   return int64_t{s.heads_kv} * (s.dim_k + s.dim_v) * s.kv_bytes;
 }
 int64_t query_bytes(const ShardWorkspaceShape& s) {
-  return int64_t{s.heads_q} * s.dim_k * kFloat;
+  return int64_t{s.heads_q} * s.dim_k * s.query_bytes;
 }
 int64_t partial_bytes(const ShardWorkspaceShape& s) {
   return int64_t{s.heads_q} * (s.dim_v + 1) * kFloat;
@@ -58,9 +58,11 @@ int64_t shard_arena_bytes(const ShardWorkspaceShape& s) {
   // Earlier keys: a rank's own as read and as sent, and what comes; partial results of every owner.
   const int64_t round_rows = int64_t{shard_round_pages(s)} * s.page_size;
   const int64_t keys = round_rows * kv_cols * (kFloat + s.kv_bytes * (1 + s.cp));
+  // Beside them what is merged, and the sum.
+  const int64_t merged = s.copies_parts ? local * (2 + s.cp) * partial : 0;
   const int64_t with_keys =
-      (local * (1 + s.cp) + whole * s.cp) * partial + std::max(keys, queries(whole, whole));
-  const int64_t with_queries = local * (1 + s.cp) * partial + queries(local, s.max_rows);
+      (local * (1 + s.cp) + whole * s.cp) * partial + std::max(keys + merged, queries(whole, whole));
+  const int64_t with_queries = local * (1 + s.cp) * partial + std::max(queries(local, s.max_rows), merged);
   const int64_t attend = s.transfer == KvTransfer::kGatherQ ? with_queries
                          : s.transfer                       ? with_keys
                                                             : std::max(with_keys, with_queries);

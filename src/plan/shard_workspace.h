@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "plan/activation.h"
 #include "plan/shard_plan.h"
 
 namespace longspan {
@@ -16,6 +17,8 @@ struct ShardWorkspaceShape {
   int32_t page_size = 1;                                    // tokens
   int32_t heads_q = 0, heads_kv = 0, dim_k = 0, dim_v = 0;  // of the rank's slice, Hk = Hv
   int64_t kv_bytes = 0;                                     // of an element of K or V
+  int64_t query_bytes = kFloat;                             // of an element of a query
+  bool copies_parts = false;                                // before they are merged
   std::optional<KvTransfer> transfer = {};                  // empty: any, step by step
 };
 

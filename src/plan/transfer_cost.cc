@@ -14,7 +14,7 @@ double key_bytes(const TransferShape& shape) {
   return static_cast<double>(shape.kv_bytes) * shape.heads_kv * (shape.dim_k + shape.dim_v);
 }
 double query_bytes(const TransferShape& shape) {
-  return static_cast<double>(kFloat * shape.heads_q * shape.dim_k);
+  return static_cast<double>(shape.query_bytes * shape.heads_q * shape.dim_k);
 }
 double result_bytes(const TransferShape& shape) {
   return static_cast<double>(kFloat * shape.heads_q * (shape.dim_v + 1));

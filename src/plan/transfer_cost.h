@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <span>
 
+#include "plan/activation.h"
 #include "plan/batch.h"
 #include "plan/cp_plan.h"
 #include "plan/shard_plan.h"
@@ -24,11 +25,12 @@ struct TransferShape {
   int32_t heads_q = 0, heads_kv = 0;  // Hq, Hk = Hv
   int32_t dim_k = 0, dim_v = 0;       // Dk, Dv
   int64_t kv_bytes = 0;               // of an element of K or V
+  int64_t query_bytes = kFloat;       // of an element of a query
 };
 
 /// Seconds of attention and exchange in one layer, for the sequences of a step that are cut and have earlier
-/// keys, those keys spread evenly over the owners (docs/cp.md has the formulas). Queries and partial results
-/// travel in f32.
+/// keys, those keys spread evenly over the owners (docs/cp.md has the formulas). Partial results travel in
+/// f32.
 double transfer_seconds(KvTransfer transfer, std::span<const BatchRow> rows, const CpPlan& plan,
                         const TransferShape& shape, const TransferFigures& figures);
 

@@ -20,19 +20,31 @@ Batch dealt_batch(const std::vector<BatchRow>& rows, int32_t cp, int32_t page_si
   return batch;
 }
 
+/// Of merging lists [1 + cp, local]: partials as rows lie, and their sum.
+int64_t merged_rows(const std::vector<int32_t>& merge, const ShardWorkspaceShape& s, int64_t local) {
+  if (!s.copies_parts || merge.empty()) return 0;
+  int64_t parts = 1;
+  for (auto part = merge.begin(); part != merge.end(); part += local)
+    parts += std::any_of(part, part + local, [](int32_t row) { return row >= 0; });
+  return parts * local;
+}
+
 /// What a rank's step takes from its arena in `transfer`, counted from its plan.
 int64_t arena_bytes(const ShardPlan& plan, const ShardWorkspaceShape& s, int64_t local, int64_t all) {
   const int64_t kv_cols = int64_t{s.heads_kv} * (s.dim_k + s.dim_v);
-  const int64_t partial = int64_t{s.heads_q} * (s.dim_v + 1) * 4, query = int64_t{s.heads_q} * s.dim_k * 4;
+  const int64_t partial = int64_t{s.heads_q} * (s.dim_v + 1) * 4,
+                query = int64_t{s.heads_q} * s.dim_k * s.query_bytes;
   const int64_t queries = std::accumulate(plan.query_counts.begin(), plan.query_counts.end(), int64_t{0});
   int64_t travels = std::ssize(plan.query_rows) * query + queries * (query + partial);
+  travels = std::max(travels, merged_rows(plan.query_merge, s, local) * partial);
   for (const ShardRound& round : plan.rounds) {
     const int64_t rows = std::accumulate(round.counts.begin(), round.counts.end(), int64_t{0});
     const int64_t most = *std::max_element(round.counts.begin(), round.counts.end());
     const int64_t own = std::ssize(round.send_slots);
     const int64_t gathered = own * kv_cols * (4 + s.kv_bytes) + rows * kv_cols * s.kv_bytes;
     const int64_t passed = own * kv_cols * 4 + 2 * most * kv_cols * s.kv_bytes;
-    travels = std::max(travels, s.transfer == KvTransfer::kRing ? passed : gathered);
+    travels = std::max(travels, (s.transfer == KvTransfer::kRing ? passed : gathered) +
+                                    merged_rows(round.merge, s, local) * partial);
   }
   return std::max((local + all) * kv_cols * s.kv_bytes, plan.partial_rows * partial + travels);
 }
@@ -41,7 +53,8 @@ int64_t arena_bytes(const ShardPlan& plan, const ShardWorkspaceShape& s, int64_t
 void expect_messages_within(const ShardMessages& most, const ShardPlan& plan, const ShardWorkspaceShape& s,
                             int64_t local, int64_t all) {
   const int64_t key = int64_t{s.heads_kv} * (s.dim_k + s.dim_v) * s.kv_bytes;
-  const int64_t query = int64_t{s.heads_q} * s.dim_k * 4, partial = int64_t{s.heads_q} * (s.dim_v + 1) * 4;
+  const int64_t query = int64_t{s.heads_q} * s.dim_k * s.query_bytes,
+                partial = int64_t{s.heads_q} * (s.dim_v + 1) * 4;
   const int64_t queries = std::accumulate(plan.query_counts.begin(), plan.query_counts.end(), int64_t{0});
   const int64_t mine = std::ssize(plan.query_rows);
   EXPECT_LE(std::max({local * key, mine * query, queries * partial}), most.sent);
@@ -67,7 +80,9 @@ TEST(ShardWorkspace, HoldsEveryStep) {
                               .heads_kv = 2,
                               .dim_k = 8,
                               .dim_v = 4,
-                              .kv_bytes = 2};
+                              .kv_bytes = 2,
+                              .query_bytes = trial % 2 ? 2 : 4,
+                              .copies_parts = trial % 3 == 0};
     const auto rows = random_rows(random, 5, 80);
     for (const BatchRow& row : rows) shape.max_rows += row.new_tokens;
     const CpPlan plan = plan_context_parallel(rows, shape.cp, {.min_tokens_to_cut = shape.min_tokens_to_cut});

@@ -41,6 +41,9 @@ TEST(TransferCost, ASlowLinkMovesWhatIsSmaller) {
   // Queries and results in f32: 32 * (128 + 129) * 4 bytes a token against 4 * 256 * 2 a key.
   const double ratio = 32.0 * (128 + 129) * 4 / (4 * 256 * 2);
   EXPECT_DOUBLE_EQ(share_from_which_keys_travel(kShape), 1 / (1 + ratio));
+  TransferShape half = kShape;  // queries in bf16
+  half.query_bytes = 2;
+  EXPECT_DOUBLE_EQ(share_from_which_keys_travel(half), 1 / (1 + ratio - 32.0 * 128 * 2 / (4 * 256 * 2)));
   for (const int32_t cp : {2, 3, 8}) {
     const BatchRow row{.new_tokens = 1000, .prefix_len = static_cast<int32_t>(1000 * ratio * 0.99)};
     EXPECT_EQ(choice(row, cp, slow), KvTransfer::kGatherKv) << "the ring moves as much";
