@@ -172,14 +172,16 @@ void note_unknown_variables(CommandLine& line) {
   }
 }
 
-// Ranks of one card exchange nothing but KV: other layouts on ascend get cards, unless --comm says otherwise.
-// Ranks with cards are threads of one process, or, where mpirun has started several, processes.
+// Ranks of one card exchange nothing but KV, in one pool: other layouts on ascend, and sharded KV, get cards,
+// unless --comm says otherwise. Ranks with cards are threads of one process, or, where mpirun has started
+// several, processes.
 void settle_comm(CommandLine& line) {
   CommonOptions& common = line.common;
   const LayoutOptions& layout = common.engine.layout;
-  const bool more_than_kv =
-      layout.tp > layout.cp || layout.ep > 1 || (layout.moe_dp > 0 && layout.moe_dp != layout.cp);
-  if (!common.comm_given && common.engine.backend == "ascend" && more_than_kv) common.comm = "hccl";
+  const bool more_than_one_pool = layout.tp > layout.cp || layout.ep > 1 ||
+                                  (layout.moe_dp > 0 && layout.moe_dp != layout.cp) ||
+                                  (common.engine.shard_kv && layout.cp > 1);
+  if (!common.comm_given && common.engine.backend == "ascend" && more_than_one_pool) common.comm = "hccl";
   common.engine.hccl = common.comm == "hccl";
   if (common.engine.hccl && common.engine.backend != "ascend")
     throw Error(ErrorCode::kUsage,

@@ -69,18 +69,14 @@ ProcessBytes largest_rank(const std::vector<RankBytes>& ranks) {
   return most;
 }
 
-void predict_shards(Prediction& p, const EngineOptions& engine, const Ops& ops) {
-  if (!ops.merges_partials())
-    throw Error(ErrorCode::kNotSupported,
-                fmt::format("backend {}: --kv shard merges parts of attention, which this backend can't; use "
-                            "--kv replicate",
-                            engine.backend));
+void predict_shards(Prediction& p, const EngineOptions& engine, Ops& ops) {
   const ShardWorkspaceShape shape = shard_workspace_shape(engine, p.config, p.layout, ops);
   const KvShape pool = kv_pool_shape(p.config, p.layout, engine.page_size);
+  ops.check_partials(pool);
   p.owners = p.layout.cp;
   p.workspace = p.process.kv_pools * shard_workspace_bytes(shape, pool, ops);
-  p.keys_share =
-      share_from_which_keys_travel({shape.heads_q, shape.heads_kv, shape.dim_k, shape.dim_v, shape.kv_bytes});
+  p.keys_share = share_from_which_keys_travel(
+      {shape.heads_q, shape.heads_kv, shape.dim_k, shape.dim_v, shape.kv_bytes, shape.query_bytes});
 }
 
 Prediction predict(const CommonOptions& common, const PlanOptions& options) {
@@ -94,7 +90,7 @@ Prediction predict(const CommonOptions& common, const PlanOptions& options) {
   p.rows = rows_of(options, p.config, engine.context_length);
 
   const auto device = make_device(engine, p.config.dtype);
-  const Ops& ops = device->ops();
+  Ops& ops = device->ops();
   p.device = ops.name();
   const bool sharded = engine.shard_kv && p.layout.cp > 1;
   const bool share_kv = engine.share_kv && !p.apart && !sharded;

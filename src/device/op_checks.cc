@@ -211,10 +211,10 @@ void check_convert(Matrix src, Matrix dst) {
   require(dst.dtype == DType::kF32 || dst.dtype == DType::kBF16, op, "dst must be f32 or bf16");
 }
 
-void check_gather_rows(Matrix x, IndexArray rows, Matrix out) {
+void check_gather_rows(Matrix x, IndexArray rows, Matrix out, DType inner) {
   constexpr const char* op = "gather_rows";
-  check_f32(x, op, "x");
-  check_f32(out, op, "out");
+  check_inner(x, inner, op, "x");
+  require_dtype(out, x.dtype, op, "out");
   require_equal(rows.size, out.rows, op, "rows and out");
   require_equal(x.cols, out.cols, op, "columns of x and out");
   for (int64_t i = 0; i < rows.size; ++i) {
@@ -250,11 +250,11 @@ void check_parts(IndexArray rows, Matrix partials, Matrix out, const char* op) {
 
 }  // namespace
 
-void check_merge_partials(const MergeArgs& args) {
+void check_merge_partials(const MergeArgs& args, DType inner) {
   constexpr const char* op = "merge_partials";
   check_f32(args.partials, op, "partials");
   check_f32(args.lse_ln, op, "lse_ln");
-  check_f32(args.out, op, "out");
+  check_inner(args.out, inner, op, "out");
   require(args.heads_q >= 1 && args.out.cols % args.heads_q == 0, op, "Hq must divide the columns of out");
   require_equal(args.partials.cols, args.out.cols, op, "Hq * Dv of partials and out");
   require_equal(args.partials.rows, args.lse_ln.rows, op, "N of partials and lse_ln");

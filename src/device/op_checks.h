@@ -24,9 +24,9 @@ void check_add_gated(Matrix gate, Matrix y, Matrix out);
 void check_add(Matrix y, Matrix out);
 void check_log_sum_exp(Matrix logits, Matrix out);
 void check_convert(Matrix src, Matrix dst);
-void check_gather_rows(Matrix x, IndexArray rows, Matrix out);
+void check_gather_rows(Matrix x, IndexArray rows, Matrix out, DType inner = DType::kF32);
 void check_log_softmax_at(Matrix logits, IndexArray targets, Matrix out);
-void check_merge_partials(const MergeArgs& args);
+void check_merge_partials(const MergeArgs& args, DType inner = DType::kF32);
 void check_moe_combine(Matrix partials, IndexArray rows, Matrix out);
 void check_download(Matrix src, std::span<float> dst);
 

@@ -43,16 +43,22 @@ void Ops::upload_rope(OpContext&, const RopeRows&, Matrix) {
   check(false, "a device that makes no rope rows takes none");
 }
 
-// f32 holds what a pool holds.
+// The rows' dtype holds what a pool holds.
 void Ops::kv_copy(OpContext& ctx, KvPool& pool, IndexArray from, IndexArray to) {
   check(from.size == to.size, "kv_copy: as many slots to as from");
   const Arena::Scope scope(ctx.arena);
   const KvShape& shape = pool.shape;
-  const Matrix k = ctx.arena.matrix(from.size, int64_t{shape.heads_k} * shape.dim_k);
-  const Matrix v = ctx.arena.matrix(from.size, int64_t{shape.heads_v} * shape.dim_v);
+  const int64_t k_cols = int64_t{shape.heads_k} * shape.dim_k, v_cols = int64_t{shape.heads_v} * shape.dim_v;
+  const Matrix rows = ctx.arena.matrix(from.size, k_cols + v_cols, inner_dtype());
+  const Matrix k = rows.slice_cols(0, k_cols), v = rows.slice_cols(k_cols, v_cols);
+  const auto with_places = [&](const IndexArray& slots) -> KvSlots {
+    const std::span<const int32_t> on_host(slots.host, static_cast<size_t>(slots.size));
+    return {slots, upload_staged(ctx, stage_places(pool, on_host))};
+  };
+  const KvSlots source = with_places(from), target = with_places(to);
   for (int32_t layer = 0; layer < shape.layers; ++layer) {
-    kv_read(ctx, pool, layer, from, k, v);
-    kv_write(ctx, pool, layer, k, v, to);
+    kv_read(ctx, pool, layer, source, k, v);
+    kv_write(ctx, pool, layer, k, v, target);
   }
   ctx.wait();  // before the scratch goes
 }

@@ -140,7 +140,7 @@ struct BlockTable {
   int32_t max_pages = 0;
 };
 
-/// Where rows of K and V go.
+/// Where rows of K and V go, or come from.
 struct KvSlots {
   KvSlots(IndexArray of_rows = {}, IndexArray as_staged = {})
       : slots(std::move(of_rows)), places(std::move(as_staged)) {}
@@ -159,7 +159,7 @@ struct AttentionArgs {
   Matrix q;  // [T, Hq * Dk] f32, or inner_dtype()
   const KvPool* pool = nullptr;
   int32_t layer = 0;
-  std::span<const Segment> segments;  // rows of q outside every segment are left untouched in `out`
+  std::span<const Segment> segments;  // of rows of q outside them `out` and `lse_ln` mean nothing afterwards
   BlockTable block_table;
   IndexArray segment_pages = {};  // Ops::stage_pages of both, uploaded; empty: the op makes them
   int32_t heads_q = 0;
@@ -170,11 +170,14 @@ struct AttentionArgs {
 
 /// Attention over parts of the keys, put together. N rows of partial results of any query rows; n parts.
 struct MergeArgs {
-  Matrix partials;  // f32 [N, Hq * Dv] attention over some keys
-  Matrix lse_ln;    // f32 [N, Hq] as attention gives it; where it is -inf, the partial is not read
-  IndexArray rows;  // [n, T] row of `partials` that is part i of row t; -1: it has none
+  Matrix partials;        // f32 [N, Hq * Dv] attention over some keys
+  Matrix lse_ln;          // f32 [N, Hq] as attention gives it; where it is -inf, the partial is not read
+  IndexArray rows;        // [n, T] row of `partials` that is part i of row t; -1: it has none. Read on the
+                          // host alone where there are `parts`
+  IndexArray parts = {};  // Ops::stage_parts of them, uploaded; empty: the op makes them
   int32_t heads_q = 0;
-  Matrix out;  // f32 [T, Hq * Dv]; may be the first T partials where row t is part 0 of row t alone
+  Matrix out;  // f32 or inner_dtype() [T, Hq * Dv]; may be the first T partials where row t is part 0 of
+               // row t alone
   Matrix out_lse_ln = {};  // optional f32 [T, Hq], over all parts; may be rows of lse_ln likewise
 };
 
@@ -214,7 +217,8 @@ class Ops {
 
   /// Of what only multiplies, attention and activations read and write: queries, keys, values, and the inner
   /// rows of an MLP. kF32, or on a device whose operators take and give another dtype, that one: there
-  /// `linear` (x; out unless added to), qk_norm_rope, kv_write, attention (q, out) and swiglu take both.
+  /// `linear` (x; out unless added to), qk_norm_rope, kv_write, kv_read, attention (q, out), merge_partials
+  /// (out), gather_rows and swiglu take both.
   virtual DType inner_dtype() const { return DType::kF32; }
   /// Rows that a norm and the multiply behind it should take at a time, so that what lies between stays in
   /// cache and the multiply reaches its peak rate.
@@ -249,10 +253,13 @@ class Ops {
 
   /// As it stands: a copy in host memory.
   virtual StagedIndices stage(std::span<const int32_t> values);
-  /// What kv_write's kernels take for `slots` of this pool. As it stands: none beside the slots.
+  /// What the kernels of kv_write and kv_read take for `slots` of this pool. As it stands: none beside the
+  /// slots.
   virtual StagedIndices stage_places(const KvPool&, std::span<const int32_t>) { return {}; }
   /// What attention's kernels take for segments and the pages of their sequences. As it stands: none.
   virtual StagedIndices stage_pages(std::span<const Segment>, const BlockTable&) { return {}; }
+  /// What the kernels of merge_partials take for MergeArgs::rows of T rows. As it stands: none beside them.
+  virtual StagedIndices stage_parts(std::span<const int32_t>, int64_t) { return {}; }
   /// To where kernels read them; they live in the context's arena, or in the result. As it stands: where they
   /// are.
   virtual IndexArray upload_staged(OpContext& ctx, const StagedIndices& staged);
@@ -286,11 +293,12 @@ class Ops {
   /// Whether qkv_norm_rope takes the three apart as it goes.
   virtual bool separates_qkv() const { return false; }
   /// Row t of k [T, Hk*Dk] and v [T, Hv*Dv], f32 or in the pool's dtype, goes to to.slots[t] = page *
-  /// page_size + offset of `layer`, or nowhere where that is -1 (on devices that merge partials). Rows of
-  /// different ranks may be written at the same time if their slots differ.
+  /// page_size + offset of `layer`, or nowhere where that is -1. Rows of different ranks may be written at
+  /// the same time if their slots differ.
   virtual void kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v,
                         const KvSlots& to) = 0;
-  virtual void kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,
+  /// And from there; no slot is -1.
+  virtual void kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, const KvSlots& from, Matrix k,
                        Matrix v) = 0;
   /// Rows at slots from[i] to slots to[i], in every layer of the pool, to the bit. No slot is in both.
   virtual void kv_copy(OpContext& ctx, KvPool& pool, IndexArray from, IndexArray to);
@@ -299,10 +307,15 @@ class Ops {
   virtual void attention(OpContext& ctx, const AttentionArgs& args) = 0;
   /// out[t] = sum over parts i, in ascending order, of exp(lse_i - lse) * partial_i, lse = ln(sum of
   /// exp(lse_i)), each head by itself: what attention over the keys of all parts gives. Without parts: zeros,
-  /// -inf.
+  /// -inf, or Error(kInternal) on a device whose ops only enqueue.
   virtual void merge_partials(OpContext& ctx, const MergeArgs& args) = 0;
-  /// Whether this device has merge_partials and moe_combine; else they throw Error(kNotSupported).
+  /// Whether this device has merge_partials; else it throws Error(kNotSupported).
   virtual bool merges_partials() const { return true; }
+  /// Whether merge_partials takes scratch for as many partials as it merges, and for what they make.
+  virtual bool copies_partials() const { return false; }
+  /// Throws Error(kNotSupported) with the reason where attention to parts of the keys of such a pool can't be
+  /// merged, or, as a small problem shows, comes out wrong. May wait for the device.
+  virtual void check_partials(const KvShape&) {}
   /// out[t, i] = silu(gate_up[t, i]) * gate_up[t, I + i].
   virtual void swiglu(OpContext& ctx, Matrix gate_up, Matrix out) = 0;
   /// softmax over logits [T, E], then the k largest (ties to the lowest expert id) in descending order:
@@ -316,6 +329,8 @@ class Ops {
   /// have made of row t. partials f32 [N, H]; rows [n, T], -1: the part has nothing of row t. out is touched
   /// where there is a part.
   virtual void moe_combine(OpContext& ctx, Matrix partials, IndexArray rows, Matrix out) = 0;
+  /// Whether this device has moe_combine; else it throws Error(kNotSupported).
+  virtual bool combines_experts() const { return true; }
   /// Throws Error(kNotSupported) with the reason where ExpertWeights of a part of a layer's experts can't be
   /// multiplied by.
   virtual void check_split_experts() const {}
@@ -327,7 +342,7 @@ class Ops {
   virtual void clear(OpContext& ctx, Matrix out) = 0;
   /// dst = src in dst's dtype (f32, bf16), rounded to nearest even; strides may differ.
   virtual void convert(OpContext& ctx, Matrix src, Matrix dst) = 0;
-  /// out[i] = x[rows[i]].
+  /// out[i] = x[rows[i]], of one dtype.
   virtual void gather_rows(OpContext& ctx, Matrix x, IndexArray rows, Matrix out) = 0;
   /// out[i, 0] = log_softmax(logits[i])[targets[i]], natural logarithm.
   virtual void log_softmax_at(OpContext& ctx, Matrix logits, IndexArray targets, Matrix out) = 0;

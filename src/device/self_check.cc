@@ -19,6 +19,7 @@ constexpr int32_t kPage = 128, kPages = 4, kKeys = 200;
 // One rounding to bf16 is at most half of this. Inputs are positive where sums are rounded, so that nothing
 // cancels and relative errors add up.
 constexpr double kBf16 = 0x1p-8;
+constexpr float kNoKeys = -1000;
 constexpr double kF32 = 1e-5;  // f32 sums of some hundred terms, exp, sin
 
 using Values = std::vector<float>;
@@ -192,7 +193,7 @@ void check_products(Checker& checker) {
   });
 }
 
-void check_attention(Checker& checker, bool merges) {
+void check_attention(Checker& checker) {
   const auto turned = [](bool inner) {
     return [=](Side& s) {
       const Matrix table = s.arena.matrix(kRows, s.ops.rope_cols(kDim));
@@ -233,6 +234,17 @@ void check_attention(Checker& checker, bool merges) {
     values.insert(values.end(), more.begin(), more.end());
     return values;
   });
+  checker.check("kv_write, some nowhere", 0, [=](Side& s) {
+    const auto pool = filled_pool(s);
+    const int64_t cols = kKvHeads * kDim;
+    const Matrix rows = s.put(random_values(4 * 2 * cols, 20, -1, 1), 4, 2 * cols);
+    s.ops.kv_write(s.ctx, *pool, 0, rows.slice_cols(0, cols), rows.slice_cols(cols, cols),
+                   s.ops.upload(s.ctx, std::vector<int32_t>{-1, 130, -1, 128}));
+    const Matrix back = s.arena.matrix(3, 2 * cols, s.ops.inner_dtype());
+    s.ops.kv_read(s.ctx, *pool, 0, s.ops.upload(s.ctx, std::vector<int32_t>{128, 129, 130}),
+                  back.slice_cols(0, cols), back.slice_cols(cols, cols));
+    return s.get(s.in_f32(back));
+  });
   checker.check("kv_copy", 0, [=](Side& s) {
     const auto pool = filled_pool(s);
     s.ops.kv_copy(s.ctx, *pool, s.ops.upload(s.ctx, std::vector<int32_t>{256, 257, 258}),
@@ -269,17 +281,57 @@ void check_attention(Checker& checker, bool merges) {
   checker.check("attention, inner rows", kBf16, attend(true, false, true));
   checker.check("attention, not causal", kBf16, attend(false, false));
   checker.check("attention, log-sum-exp", 1e-4, attend(true, true));
-  if (!merges) return;
-  checker.check("merge_partials", kF32, [](Side& s) {
-    const Matrix out = s.arena.matrix(2, kHidden);
-    const std::vector<int32_t> rows = {0, 1, 5, -1, 2, 3};  // three parts of two rows
-    s.ops.merge_partials(s.ctx, {.partials = s.put(kSigned, kRows, kHidden),
-                                 .lse_ln = s.put(random_values(kRows * kHeads, 19, -3, 3), kRows, kHeads),
-                                 .rows = s.ops.upload(s.ctx, rows),
-                                 .heads_q = kHeads,
-                                 .out = out});
-    return s.get(out);
-  });
+  checker.check("attention, not causal, lse", 1e-4, attend(false, true));
+  // The same rows and keys, but row 2 is nobody's and row 3 sees no key.
+  const auto attend_to_some = [=](bool lse) {
+    return [=](Side& s) {
+      const auto pool = filled_pool(s);
+      const std::vector<Segment> segments = {
+          {0, 2, 0, 137, false}, {3, 1, 0, 0, false}, {4, 2, 0, kKeys, false}};
+      const int64_t cols = kHeads * kDim;
+      const Matrix both = s.arena.matrix(kRows, cols + kHeads);
+      s.ops.attention(s.ctx,
+                      {.q = s.inner(s.put(in_bf16(random_values(kRows * cols, 13, -2, 2)), kRows, cols)),
+                       .pool = pool.get(),
+                       .segments = segments,
+                       .block_table = {s.ops.upload(s.ctx, std::vector<int32_t>{2, 1}), 1, 2},
+                       .heads_q = kHeads,
+                       .scale = 0.125f,
+                       .out = both.slice_cols(0, cols),
+                       .lse_ln = both.slice_cols(cols, kHeads)});
+      Values all;
+      for (const auto& [begin, rows] : {std::pair{0, 2}, {3, 3}}) {
+        const Matrix from = both.slice_rows(begin, rows);
+        const Values some = s.get(lse ? from.slice_cols(cols, kHeads) : from.slice_cols(0, cols));
+        all.insert(all.end(), some.begin(), some.end());
+      }
+      for (float& value : all)
+        if (value == -INFINITY) value = kNoKeys;  // of infinities no distance is told
+      return all;
+    };
+  };
+  checker.check("attention, some see none", kBf16, attend_to_some(false));
+  checker.check("attention, some, lse", 1e-4, attend_to_some(true));
+}
+
+// What is done to keys that are in several places, and to experts that are.
+void check_parts(Checker& checker, const Ops& ops) {
+  if (ops.merges_partials())
+    checker.check("merge_partials", kF32, [](Side& s) {
+      const Matrix out = s.arena.matrix(2, kHidden), sums = s.arena.matrix(2, kHeads);
+      const std::vector<int32_t> rows = {0, 1, 5, -1, 2, 3};  // three parts of two rows
+      s.ops.merge_partials(s.ctx, {.partials = s.put(kSigned, kRows, kHidden),
+                                   .lse_ln = s.put(random_values(kRows * kHeads, 19, -3, 3), kRows, kHeads),
+                                   .rows = s.ops.upload(s.ctx, rows),
+                                   .heads_q = kHeads,
+                                   .out = out,
+                                   .out_lse_ln = sums});
+      Values values = s.get(out);
+      const Values more = s.get(sums);
+      values.insert(values.end(), more.begin(), more.end());
+      return values;
+    });
+  if (!ops.combines_experts()) return;
   checker.check("moe_combine", kF32, [](Side& s) {
     const Matrix out = s.put(kX, kRows, kHidden).slice_rows(0, 2);
     const std::vector<int32_t> rows = {0, 1, 5, -1, 2, 3};
@@ -352,7 +404,8 @@ std::vector<OpCheck> check_ops(Device& device) {
   Checker checker(device);
   check_rows(checker);
   check_products(checker);
-  check_attention(checker, device.ops().merges_partials());
+  check_attention(checker);
+  check_parts(checker, device.ops());
   check_experts(checker, splits_experts(device.ops()));
   check_scores(checker);
   return checker.results;

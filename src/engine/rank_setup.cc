@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "engine/rank_team.h"
+#include "model/shard_shape.h"
 
 namespace longspan {
 
@@ -26,15 +27,19 @@ std::vector<std::vector<int>> share_cores(std::vector<int> cores, int32_t thread
 
 void check_exchange(const EngineOptions& options, const Layout& layout, const ModelConfig& config,
                     bool share_kv, Device& device) {
-  if (options.shard_kv && layout.cp > 1 && !device.ops().merges_partials())
-    throw Error(ErrorCode::kNotSupported,
-                fmt::format("backend {}: --kv shard merges parts of attention, which this backend can't; use "
-                            "--kv replicate",
-                            options.backend));
   if (options.hccl && device.in_host_memory())
     throw Error(
         ErrorCode::kNotSupported,
         fmt::format("backend {}: --comm hccl is for --backend ascend; use threads or mpi", options.backend));
+  if (options.shard_kv && layout.cp > 1) {
+    if (!device.in_host_memory() && !options.hccl)
+      throw Error(ErrorCode::kNotSupported,
+                  fmt::format("backend {}: --kv shard deals pages out to cards, and with --comm threads all "
+                              "ranks share one; use --comm hccl, which gives each rank a card, or --kv "
+                              "replicate",
+                              options.backend));
+    device.ops().check_partials(kv_pool_shape(config, layout, options.page_size));
+  }
   if (layout.ep > 1) device.ops().check_split_experts();
   if (device.in_host_memory() || options.hccl) return;
   const bool experts_meet = config.num_experts > 0 && layout.moe_dp != layout.cp;

@@ -75,8 +75,11 @@ StepRunner::StepRunner(const EngineOptions& options, const ModelConfig& config, 
       device_(std::move(device)) {
   together(job_, "what ranks exchange", [&] {
     check_exchange(options, layout_, config, share_kv_, *device_);
-    for (int32_t rank = 1; options.hccl && !job_ && rank < layout_.tp; ++rank)
+    for (int32_t rank = 1; options.hccl && !job_ && rank < layout_.tp; ++rank) {
       more_devices_.push_back(device_->another(rank));
+      if (shard_kv_)
+        more_devices_.back()->ops().check_partials(kv_pool_shape(config, layout_, options.page_size));
+    }
     return true;
   });
   const HostShare host = share_of_host(job_, options.threads);

@@ -18,11 +18,15 @@ struct StagedLaunch {
   BlockTable table;
   StagedIndices pages;
 };
+/// ShardPlan's lists of the parts of rows.
+struct StagedMerge {
+  StagedIndices rows, parts;  // [1 + cp, T_local]; as kernels take them
+};
 struct StagedRound {
-  StagedIndices send_slots;
+  StagedSlots send_slots;
   std::vector<StagedSlots> recv_slots;  // [cp]
   std::vector<StagedLaunch> parts;      // [cp]
-  StagedIndices merge;                  // [1 + cp, T_local]
+  StagedMerge merge;
 };
 
 /// The same with their arrays where kernels read them.
@@ -31,11 +35,14 @@ struct Launch {
   BlockTable table;
   IndexArray pages;
 };
+struct MergeRows {
+  IndexArray rows, parts;
+};
 struct Round {
-  IndexArray send_slots;
+  KvSlots send_slots;
   std::vector<KvSlots> recv_slots;
   std::vector<Launch> parts;
-  IndexArray merge;
+  MergeRows merge;
 };
 
 struct ShardStep final : KvStep {
@@ -43,7 +50,8 @@ struct ShardStep final : KvStep {
   ShardPlan plan;
   std::vector<int32_t> rank_counts;  // [cp]
   StagedSlots own_slots, scratch_slots;
-  StagedIndices query_rows, query_merge;
+  StagedIndices query_rows;
+  StagedMerge query_merge;
   StagedLaunch chunk, queries;
   std::vector<StagedRound> rounds;
 };
@@ -89,7 +97,7 @@ class ShardedExchange final : public KvExchange {
   std::string tag(const char* what) const { return fmt::format("{} of layer {}", what, layer_); }
   TransferShape shape() const {
     const KvShape& s = pool_.shape;
-    return {options_.heads_q, s.heads_k, s.dim_k, s.dim_v, size_of(pool_.dtype)};
+    return {options_.heads_q, s.heads_k, s.dim_k, s.dim_v, size_of(pool_.dtype), size_of(ops_.inner_dtype())};
   }
   StagedLaunch stage_launch(const PartLaunch& part) const {
     const BlockTable table = host_table(part.block_table, part.max_pages);
@@ -97,6 +105,14 @@ class ShardedExchange final : public KvExchange {
   }
   Launch upload_launch(OpContext& ctx, const StagedLaunch& part) const {
     return {part.segments, part.table, ops_.upload_staged(ctx, part.pages)};
+  }
+  StagedMerge stage_merge(const std::vector<int32_t>& rows) const {
+    return {ops_.stage(rows), ops_.stage_parts(rows, std::ssize(rows) / (1 + comm_.size()))};
+  }
+  MergeRows upload_merge(OpContext& ctx, const StagedMerge& merge) const {
+    const StagedIndices& rows = merge.rows;
+    if (merge.parts.size == 0) return {ops_.upload_staged(ctx, rows), {}};
+    return {{rows.host.get(), nullptr, rows.size, rows.host}, ops_.upload_staged(ctx, merge.parts)};
   }
   Partials make_partials(OpContext& ctx, int64_t rows, const AttendArgs& args) const {
     const int64_t cols = int64_t{args.heads_q} * (pool_.shape.dim_v + 1);
@@ -113,7 +129,7 @@ class ShardedExchange final : public KvExchange {
   void attend_to_chunk(OpContext& ctx, const AttendArgs& args, Partials partials);
   void attend_to_owner(OpContext& ctx, const AttendArgs& args, const Round& round, int32_t owner,
                        Partials partials);
-  void merge(OpContext& ctx, const AttendArgs& args, Partials partials, IndexArray index, bool last);
+  void merge(OpContext& ctx, const AttendArgs& args, Partials partials, const MergeRows& of, bool last);
 
   Ops& ops_;
   KvPool& pool_;
@@ -124,7 +140,8 @@ class ShardedExchange final : public KvExchange {
   // Of a step:
   const ShardStep* step_ = nullptr;
   KvSlots own_slots_, scratch_slots_;
-  IndexArray query_rows_, query_merge_;
+  IndexArray query_rows_;
+  MergeRows query_merge_;
   Launch chunk_, queries_;
   std::vector<Round> rounds_;
   // Of a layer:
@@ -146,13 +163,13 @@ std::unique_ptr<KvStep> ShardedExchange::prepare(const BatchLayout& batch, const
   step->own_slots = stage_slots(ops_, pool_, shards.own_slots);
   step->scratch_slots = stage_slots(ops_, scratch_, shards.scratch_slots);
   step->query_rows = ops_.stage(shards.query_rows);
-  step->query_merge = ops_.stage(shards.query_merge);
+  step->query_merge = stage_merge(shards.query_merge);
   step->chunk = stage_launch(shards.chunk);
   step->queries = stage_launch(shards.queries);
   for (const ShardRound& round : shards.rounds) {
     StagedRound& here = step->rounds.emplace_back();
-    here.send_slots = ops_.stage(round.send_slots);
-    here.merge = ops_.stage(round.merge);
+    here.send_slots = stage_slots(ops_, pool_, round.send_slots);
+    here.merge = stage_merge(round.merge);
     for (const auto& slots : round.recv_slots) here.recv_slots.push_back(stage_slots(ops_, scratch_, slots));
     for (const PartLaunch& part : round.parts) here.parts.push_back(stage_launch(part));
   }
@@ -164,14 +181,14 @@ void ShardedExchange::begin_step(OpContext& ctx, const KvStep& step) {
   own_slots_ = upload(ops_, ctx, step_->own_slots);
   scratch_slots_ = upload(ops_, ctx, step_->scratch_slots);
   query_rows_ = ops_.upload_staged(ctx, step_->query_rows);
-  query_merge_ = ops_.upload_staged(ctx, step_->query_merge);
+  query_merge_ = upload_merge(ctx, step_->query_merge);
   chunk_ = upload_launch(ctx, step_->chunk);
   queries_ = upload_launch(ctx, step_->queries);
   rounds_.clear();
   for (const StagedRound& round : step_->rounds) {
     Round& here = rounds_.emplace_back();
-    here.send_slots = ops_.upload_staged(ctx, round.send_slots);
-    here.merge = ops_.upload_staged(ctx, round.merge);
+    here.send_slots = upload(ops_, ctx, round.send_slots);
+    here.merge = upload_merge(ctx, round.merge);
     for (const StagedSlots& slots : round.recv_slots) here.recv_slots.push_back(upload(ops_, ctx, slots));
     for (const StagedLaunch& part : round.parts) here.parts.push_back(upload_launch(ctx, part));
   }
@@ -244,11 +261,12 @@ void ShardedExchange::exchange_queries(OpContext& ctx, const AttendArgs& args, P
   std::vector<int64_t> query_bytes, result_bytes, partial_bytes;
   for (const int32_t count : counts) {
     all += count;
-    query_bytes.push_back(count * args.q.cols * int64_t{sizeof(float)});
+    query_bytes.push_back(count * args.q.cols * size_of(args.q.dtype));
     result_bytes.push_back(count * partials.all.cols * int64_t{sizeof(float)});
     partial_bytes.push_back(mine * partials.all.cols * int64_t{sizeof(float)});
   }
-  const Matrix send = ctx.arena.matrix(mine, args.q.cols), queries = ctx.arena.matrix(all, args.q.cols);
+  const Matrix send = ctx.arena.matrix(mine, args.q.cols, args.q.dtype),
+               queries = ctx.arena.matrix(all, args.q.cols, args.q.dtype);
   if (mine > 0) ops_.gather_rows(ctx, args.q, query_rows_, send);
   comm_.start_all_gather_v(bytes_of(send), bytes_of(queries), query_bytes, tag("queries"));
   attend_to_chunk(ctx, args, partials);
@@ -260,10 +278,10 @@ void ShardedExchange::exchange_queries(OpContext& ctx, const AttendArgs& args, P
                      partial_bytes, tag("partial attention"));
 }
 
-// This rank's earlier keys of a round, as they travel.
+// This rank's earlier keys of a round, as a device reads them.
 Matrix ShardedExchange::own_keys(OpContext& ctx, const Round& round) {
   const int64_t cols = k_cols(pool_) + v_cols(pool_);
-  const Matrix rows = ctx.arena.matrix(round.send_slots.size, cols);
+  const Matrix rows = ctx.arena.matrix(round.send_slots.slots.size, cols, ops_.inner_dtype());
   if (rows.rows > 0)
     ops_.kv_read(ctx, pool_, layer_, round.send_slots, rows.slice_cols(0, k_cols(pool_)),
                  rows.slice_cols(k_cols(pool_), v_cols(pool_)));
@@ -296,7 +314,10 @@ void ShardedExchange::pass_keys_round(OpContext& ctx, const AttendArgs& args, co
   const Matrix own = own_keys(ctx, round);
   Matrix buffers[] = {ctx.arena.matrix(most, cols, pool_.dtype), ctx.arena.matrix(most, cols, pool_.dtype)};
   Matrix here = buffers[0].slice_rows(0, own.rows);
-  if (own.rows > 0) ops_.convert(ctx, own, here);
+  if (own.dtype == pool_.dtype)
+    here = own;
+  else if (own.rows > 0)
+    ops_.convert(ctx, own, here);
   for (int32_t step = 0; step < cp; ++step) {
     const int32_t owner = (rank + cp - step) % cp, next = (rank + 2 * cp - step - 1) % cp;
     const bool more = step + 1 < cp;
@@ -312,13 +333,14 @@ void ShardedExchange::pass_keys_round(OpContext& ctx, const AttendArgs& args, co
 }
 
 // Into `out` at the end, before that into the place of the first part.
-void ShardedExchange::merge(OpContext& ctx, const AttendArgs& args, Partials partials, IndexArray index,
+void ShardedExchange::merge(OpContext& ctx, const AttendArgs& args, Partials partials, const MergeRows& of,
                             bool last) {
   if (args.q.rows == 0) return;
   const Partials first = partials.rows(0, args.q.rows);
   ops_.merge_partials(ctx, {.partials = partials.out(),
                             .lse_ln = partials.lse(),
-                            .rows = index,
+                            .rows = of.rows,
+                            .parts = of.parts,
                             .heads_q = args.heads_q,
                             .out = last ? args.out : first.out(),
                             .out_lse_ln = last ? Matrix{} : first.lse()});

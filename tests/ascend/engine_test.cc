@@ -63,7 +63,8 @@ TEST_F(AscendEngine, RefusesWhatFusedAttentionOrTheBuildLacks) {
   EXPECT_THAT(refusal(gathered), AllOf(HasSubstr("--kv-exchange shared"), HasSubstr("--comm hccl")));
   EngineOptions sharded = options("llama_llama3", 2);
   sharded.shard_kv = true;
-  EXPECT_THAT(refusal(sharded), HasSubstr("use --kv replicate"));
+  EXPECT_THAT(refusal(sharded),
+              AllOf(HasSubstr("--kv shard"), HasSubstr("use --comm hccl"), HasSubstr("or --kv replicate")));
   EngineOptions split = options("llama_llama3", 1);
   split.layout = {.tp = 2, .cp = 1};
   EXPECT_THAT(refusal(split), HasSubstr("attn_tp must be 1 (is 2)"));
@@ -127,6 +128,39 @@ TEST_F(AscendEngine, ProcessesHaveACardEach) {
   EXPECT_THAT(run_job(o, 4, [](Engine&) { FAIL(); }),
               Each(AllOf(HasSubstr("rank 3: backend ascend: device 8 is not there: 8 devices"),
                          HasSubstr("each rank on a host takes a device"))));
+}
+
+// With sharded KV, too, whatever is exchanged: the steps tell every process where a page is.
+TEST_F(AscendEngine, ProcessesShardTheirKv) {
+  const Simulator simulator("8.5");
+  EngineOptions o = options("qwen3_moe_wide_heads", 2);
+  o.hccl = true;
+  o.shard_kv = true;
+  o.chunked_prefill_size = 64;
+  const auto golden = testing_support::load_golden_model("qwen3_moe_wide_heads");
+  const auto longest = std::ranges::max_element(golden.prompts, {},
+                                                [](const GoldenPrompt& prompt) { return prompt.ids.size(); });
+  const auto answer = [&](Engine& engine) {
+    Request first = testing_support::greedy_request(*longest, false);  // its start is cached then
+    Request second = testing_support::greedy_request(*longest, true);
+    first.sampling.max_tokens = 1;
+    second.sampling.max_tokens = 3;
+    engine.generate(std::move(first));
+    return engine.generate(std::move(second));
+  };
+  for (const ShardExchange exchange : {ShardExchange::kRing, ShardExchange::kGatherQ}) {
+    o.shard_exchange = exchange;
+    const Result threads = answer(*Engine::open(o));
+    Result processes;
+    const auto errors = run_job(o, 2, [&](Engine& engine) { processes = answer(engine); });
+    EXPECT_EQ(errors, std::vector<std::string>(2));
+    EXPECT_EQ(processes.token_ids, threads.token_ids);
+    EXPECT_EQ(processes.prompt_logprobs, threads.prompt_logprobs);
+  }
+  o.shard_exchange = ShardExchange::kAuto;
+  EXPECT_EQ(run_job(o, 2, [&](Engine& engine) { EXPECT_FALSE(answer(engine).token_ids.empty()); }),
+            std::vector<std::string>(2));
+  EXPECT_EQ(simulator.leaks(), "");
 }
 
 // What keeps one of them from its group is told to all, and nobody waits for it.

@@ -29,13 +29,19 @@ struct Case {
   bool hccl, prefix_cache;
   int64_t
       pages;  // of the pool: all rows together take 10, and a row starts where there is one for each to grow
+  bool shards = false;  // pages are dealt out to the ranks
 };
 
 constexpr Case kCases[] = {
-    {"qwen3_moe_wide_heads", "8.5", 1, false, false, 16}, {"qwen3_moe_wide_heads", "8.5", 2, true, false, 16},
-    {"qwen3_moe_wide_heads", "8.3", 3, true, true, 5},    {"llama_llama3", "9.0", 4, true, false, 16},
-    {"llama_llama3", "8.5", 3, false, true, 5},           {"qwen2_moe_shared", "9.0", 2, false, false, 16},
+    {"qwen3_moe_wide_heads", "8.5", 1, false, false, 16},
+    {"qwen3_moe_wide_heads", "8.5", 2, true, false, 16},
+    {"qwen3_moe_wide_heads", "8.3", 3, true, true, 5},
+    {"llama_llama3", "9.0", 4, true, false, 16},
+    {"llama_llama3", "8.5", 3, false, true, 5},
+    {"qwen2_moe_shared", "9.0", 2, false, false, 16},
     {"qwen2_moe_shared", "9.0", 4, true, true, 5},
+    {"qwen3_moe_wide_heads", "8.5", 2, true, false, 16, true},
+    {"qwen2_moe_shared", "9.0", 3, true, true, 6, true},
 };
 
 class AscendPages : public testing::TestWithParam<Case> {
@@ -46,6 +52,7 @@ class AscendPages : public testing::TestWithParam<Case> {
     EngineOptions options = model_.options(simulator_, c.cp, c.hccl);
     options.max_total_tokens = c.pages * kPage;
     options.prefix_cache = c.prefix_cache;
+    options.shard_kv = c.shards;
     engine_ = Engine::open(options);
   }
   const GoldenPrompt& prompt(size_t length) const {
@@ -77,8 +84,9 @@ class AscendPages : public testing::TestWithParam<Case> {
 
 INSTANTIATE_TEST_SUITE_P(Pools, AscendPages, testing::ValuesIn(kCases), [](const auto& info) {
   const Case& c = info.param;
-  return fmt::format("{}_cann{}{}_cp{}_{}_{}pages{}", c.model, c.release[0], c.release[2], c.cp,
-                     c.hccl ? "cards" : "one_card", c.pages, c.prefix_cache ? "_cached" : "");
+  return fmt::format("{}_cann{}{}_cp{}_{}_{}pages{}{}", c.model, c.release[0], c.release[2], c.cp,
+                     c.hccl ? "cards" : "one_card", c.pages, c.prefix_cache ? "_cached" : "",
+                     c.shards ? "_sharded" : "");
 });
 
 TEST_P(AscendPages, HandedOutAgainHoldTheRightKeys) {

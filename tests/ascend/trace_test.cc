@@ -88,6 +88,45 @@ TEST(AscendTrace, TheGatherTravelsBesideTheQProjection) {
   EXPECT_EQ(launches, simulator.count("launch")) << "each once";
 }
 
+// With sharded KV this step's keys are attended to while earlier ones, or queries, are on their way.
+TEST(AscendTrace, EarlierKeysTravelBesideAttention) {
+  const Simulator simulator("8.5");
+  const SmallModel model("qwen3_moe_wide_heads");
+  for (const auto& [exchange, collectives] :
+       {std::pair(ShardExchange::kGatherKv, 2), {ShardExchange::kRing, 2}, {ShardExchange::kGatherQ, 3}}) {
+    const TempDir folder;
+    const std::string path = (folder.path() / "trace.json").string();
+    {
+      EngineOptions options = model.options(simulator, 2, true);
+      options.shard_kv = true;
+      options.shard_exchange = exchange;
+      options.chunked_prefill_size = 256;
+      const auto engine = Engine::open(options);
+      engine->submit(prompt_of(400));
+      engine->step();
+      simulator.record(true);
+      engine->step();
+      simulator.write_trace(path);
+      simulator.record(false);
+    }
+    const auto devices = bars_of(path);
+    ASSERT_EQ(devices.size(), 2u);
+    for (const auto& [device, bars] : devices) {
+      int seen = 0;
+      for (const Bar& bar : bars) {
+        if (bar.kind != "collective" || seen++ % collectives != 1) continue;  // behind the new rows'
+        EXPECT_TRUE(std::ranges::any_of(bars,
+                                        [&](const Bar& other) {
+                                          return other.name == "aclnnFusedInferAttentionScoreV3" &&
+                                                 other.row != bar.row && overlap(bar, other) > 0;
+                                        }))
+            << "no attention while " << bar.name << " travels";
+      }
+      EXPECT_EQ(seen, 3 * collectives);
+    }
+  }
+}
+
 // Ranks meet in a collective: on both cards it has the same time.
 TEST(AscendTrace, ACollectiveHasOneTimeOnAllCards) {
   const Simulator simulator("9.0");

@@ -79,6 +79,12 @@ def answers(work):
     for mine, other in zip(processes, threads):
         differ = [field for field in other if mine.get(field) != other[field]]
         expect(not differ, f"processes: {differ} differ from those of threads")
+    # Pages dealt out to the cp ranks, in chunks, so that there are earlier keys; what travels is measured at the start.
+    sharded = REFERENCE + ["--kv", "shard", "--chunked-prefill-size", "64"]
+    done, dealt = batch(work, [MPIRUN, "-n", "4"], sharded, XDG_CACHE_HOME=str(work))
+    expect(done.returncode == 0, f"sharded: {done.stderr}")
+    expect([line["token_ids"] for line in dealt] == [line["token_ids"] for line in alone], "sharded: one card's tokens")
+    expect(list((work / "longspan").glob("transfer-*.txt")), "sharded: what was measured is kept")
     refused(work, "too few processes", 2, REFERENCE, "needs as many processes, and the job has 2")
     refused(work, "too few cards", 4, REFERENCE, "rank 3: backend ascend: device 3 is not there: 3 devices are seen",
             CANN_SIM_DEVICES="3")

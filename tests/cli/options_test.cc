@@ -283,6 +283,9 @@ TEST(Options, RanksGetCards) {
   EXPECT_EQ(comm({"--backend", "npu", "--cp", "2"}), "threads");
   EXPECT_EQ(comm({"--backend", "npu", "--cp", "2", "--comm", "hccl"}), "hccl");
   EXPECT_EQ(comm({"--backend", "npu", "--tp", "2"}), "hccl");
+  EXPECT_EQ(comm({"--backend", "npu", "--cp", "2", "--kv", "shard"}), "hccl");
+  EXPECT_EQ(comm({"--backend", "npu", "--cp", "2", "--kv", "shard", "--comm", "threads"}), "threads");
+  EXPECT_EQ(comm({"--backend", "npu", "--kv", "shard"}), "threads") << "one rank has all pages anyway";
   EXPECT_EQ(comm({"--backend", "npu", "--cp", "2", "--moe-dp", "1"}), "hccl");
   EXPECT_EQ(comm({"--tp", "2"}), "threads");
   EXPECT_EQ(

@@ -66,6 +66,8 @@ struct AclnnApi {
   AclnnOp<T, L, L, T, T, A, A, T, T, T, T, T, T, T, T, T, T, T, T, T, T, T, T, A, T, T, T, int64_t, double,
           int64_t, int64_t, char*, int64_t, int64_t, int64_t, int64_t, int64_t, bool, int64_t, int64_t, T, T>
       fused_attention{"aclnnFusedInferAttentionScoreV3"};
+  // lse of 1 .. 16 parts, their results, whether lse is given; out, lse
+  AclnnOp<L, L, int64_t, AclTensor*, AclTensor*> attention_update{"aclnnAttentionUpdate"};
 };
 
 /// Calls f(op) for every operator of the table.
@@ -75,6 +77,7 @@ void for_each_op(Api& api, F f) {
   f(api.cast), f(api.inplace_copy), f(api.arg_max), f(api.embedding), f(api.index_select);
   f(api.scatter_nd_update), f(api.gating), f(api.init_routing_v2), f(api.init_routing_v3);
   f(api.grouped_matmul_v4), f(api.grouped_matmul_v5), f(api.finalize_routing), f(api.fused_attention);
+  f(api.attention_update);
 }
 
 }  // namespace longspan::ascend

@@ -25,9 +25,10 @@ const AscendKvPool& as_ascend(const KvPool& pool) {
   return *result;
 }
 
-void check_slots(const AscendKvPool& pool, IndexArray slots) {
+// `least` -1 where a row may go nowhere.
+void check_slots(const AscendKvPool& pool, IndexArray slots, int32_t least) {
   for (int64_t i = 0; i < slots.size; ++i)
-    check(slots.host[i] >= 0 && slots.host[i] < pool.slots(), "slots lie within the pool");
+    check(slots.host[i] >= least && slots.host[i] < pool.slots(), "slots lie within the pool");
 }
 
 }  // namespace
@@ -112,6 +113,10 @@ StagedIndices AscendOps::stage_places(const KvPool& pool, std::span<const int32_
 
 StagedIndices AscendOps::stage_pages(std::span<const Segment> segments, const BlockTable& table) {
   return ascend::stage_pages(card_, segments, table);
+}
+
+StagedIndices AscendOps::stage_parts(std::span<const int32_t> rows, int64_t count) {
+  return ascend::stage_parts(card_, rows, count);
 }
 
 IndexArray AscendOps::upload_staged(OpContext& ctx, const StagedIndices& staged) {
@@ -212,24 +217,19 @@ void AscendOps::kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, 
   const IndexArray& slots = to.slots;
   check(k.rows == slots.size && v.rows == slots.size, "kv_write: T of k, v and slots");
   check(k.cols == p.k_cols() && v.cols == p.v_cols(), "kv_write: heads * D of k, v and the pool");
-  check_slots(p, slots);
+  check_slots(p, slots, -1);
   if (slots.size == 0) return;
   const OpScope op(card_, ctx);
   write_kv(op.on, p, layer, k, v, to);
 }
 
-void AscendOps::kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,
+void AscendOps::kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, const KvSlots& from, Matrix k,
                         Matrix v) {
   const AscendKvPool& p = as_ascend(pool);
-  check_slots(p, slots);
-  if (slots.size == 0) return;
+  check_slots(p, from.slots, 0);
+  if (from.slots.size == 0) return;
   const OpScope op(card_, ctx);
-  for (const auto& [rows, to] : {std::pair(p.k_rows(layer), k), std::pair(p.v_rows(layer), v)}) {
-    if (!to.data) continue;
-    const Matrix picked = op.on.scratch(slots.size, rows.cols, DType::kBF16);
-    select_rows(op.on, rows, slots.device, picked);
-    copy(op.on, picked, to);
-  }
+  read_kv(op.on, p, layer, from, k, v);
 }
 
 void AscendOps::attention(OpContext& ctx, const AttentionArgs& args) {
@@ -240,9 +240,26 @@ void AscendOps::attention(OpContext& ctx, const AttentionArgs& args) {
   ascend::attention(op.on, args, mask_.data(), halves_apart_);
 }
 
-void AscendOps::merge_partials(OpContext&, const MergeArgs&) {
-  throw Error(ErrorCode::kNotSupported,
-              "ascend: no operator here merges parts of attention; use --kv replicate");
+void AscendOps::merge_partials(OpContext& ctx, const MergeArgs& args) {
+  check_merge_partials(args, inner_dtype());
+  if (args.out.rows == 0) return;
+  const OpScope op(card_, ctx);
+  ascend::merge_partials(op.on, args);
+}
+
+bool AscendOps::merges_partials() const {
+  return card_.cann().ops.attention_update.describe != nullptr;
+}
+
+void AscendOps::check_partials(const KvShape& shape) {
+  const Cann& cann = card_.cann();
+  if (!merges_partials())
+    throw Error(
+        ErrorCode::kNotSupported,
+        fmt::format("backend ascend: --kv shard merges parts of attention with the operator {}, which "
+                    "the installed CANN ({}) lacks; looked in {}; use --kv replicate",
+                    cann.ops.attention_update.name, cann.version(), cann.operator_libraries()));
+  try_partials(*this, card_, shape);
 }
 
 void AscendOps::moe_combine(OpContext&, Matrix, IndexArray, Matrix) {
@@ -313,7 +330,7 @@ void AscendOps::convert(OpContext& ctx, Matrix src, Matrix dst) {
 }
 
 void AscendOps::gather_rows(OpContext& ctx, Matrix x, IndexArray rows, Matrix out) {
-  check_gather_rows(x, rows, out);
+  check_gather_rows(x, rows, out, inner_dtype());
   if (out.rows == 0) return;
   const OpScope op(card_, ctx);
   select_rows(op.on, x, rows.device, out);

@@ -32,6 +32,7 @@ class AscendOps final : public Ops {
   StagedIndices stage(std::span<const int32_t> values) override;
   StagedIndices stage_places(const KvPool& pool, std::span<const int32_t> slots) override;
   StagedIndices stage_pages(std::span<const Segment> segments, const BlockTable& table) override;
+  StagedIndices stage_parts(std::span<const int32_t> rows, int64_t count) override;
   IndexArray upload_staged(OpContext& ctx, const StagedIndices& staged) override;
   void download(OpContext& ctx, Matrix src, std::span<float> dst) override;
   void embedding(OpContext& ctx, IndexArray ids, const EmbeddingTable& table, Matrix out) override;
@@ -47,12 +48,15 @@ class AscendOps final : public Ops {
   void qkv_norm_rope(OpContext& ctx, const QkvArgs& args) override;
   bool separates_qkv() const override { return true; }
   void kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, const KvSlots& to) override;
-  void kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,
+  void kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, const KvSlots& from, Matrix k,
                Matrix v) override;
   void attention(OpContext& ctx, const AttentionArgs& args) override;
   void merge_partials(OpContext& ctx, const MergeArgs& args) override;
   void moe_combine(OpContext& ctx, Matrix partials, IndexArray rows, Matrix out) override;
-  bool merges_partials() const override { return false; }
+  bool merges_partials() const override;
+  bool copies_partials() const override { return true; }
+  void check_partials(const KvShape& shape) override;
+  bool combines_experts() const override { return false; }
   void swiglu(OpContext& ctx, Matrix gate_up, Matrix out) override;
   void moe_route(OpContext& ctx, Matrix logits, bool normalize, Matrix ids, Matrix weights) override;
   void moe_experts(OpContext& ctx, Matrix x, Matrix ids, Matrix weights, const ExpertWeights& experts,

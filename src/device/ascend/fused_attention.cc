@@ -56,21 +56,37 @@ std::string other_versions(const Card& card) {
   return text + ")";
 }
 
-// What fused attention refuses beyond the contract of the op, told with our own words.
-void check_segments(std::span<const Segment> segments) {
+constexpr int32_t kZeroPage = -1;  // block_table_row of entries that see one key of page 0, all zeros
+
+// What fused attention refuses beyond the contract of the op, told with our own words. It wants rows without
+// gaps, and keys for each: rows in gaps, and those that see no key, get one that is zero.
+std::vector<Segment> entries_of(std::span<const Segment> segments) {
+  std::vector<Segment> entries;
+  entries.reserve(segments.size());
   int32_t row = segments[0].q_begin;
   for (const Segment& s : segments) {
-    check(s.q_len > 0 && s.q_begin == row,
-          "fused attention takes segments without gaps and without empty ones");
-    row += s.q_len;
+    const bool gap = s.q_begin > row;
+    check(s.q_len > 0 && s.q_begin >= row && !(gap && s.causal),
+          "fused attention takes segments in order, none of them empty, causal ones without gaps");
     check(s.causal == segments[0].causal, "one launch takes causal segments, or others, not both");
+    if (gap) entries.push_back({row, s.q_begin - row, kZeroPage, 1, /*causal=*/false});
+    entries.push_back(s.kv_len > 0 ? s : Segment{s.q_begin, s.q_len, kZeroPage, 1, /*causal=*/false});
+    row = s.q_begin + s.q_len;
   }
+  return entries;
 }
 
-// `table`: the segments' rows of the block table, on the card.
+bool some_see_nothing(std::span<const Segment> segments) {
+  return std::ranges::any_of(segments, [](const Segment& s) { return s.kv_len == 0; });
+}
+
+int32_t rows_of(std::span<const Segment> segments) {
+  return segments.back().q_begin + segments.back().q_len - segments.front().q_begin;
+}
+
+// `table`: the entries' rows of the block table, on the card.
 void launch(const Launcher& on, const AttentionArgs& args, std::span<const Segment> segments,
             const int32_t* table, const void* mask) {
-  check_segments(segments);
   const auto& pool = static_cast<const AscendKvPool&>(*args.pool);
   const int64_t begin = segments.front().q_begin;
   const int64_t rows = segments.back().q_begin + segments.back().q_len - begin;
@@ -119,11 +135,25 @@ bool takes_two_launches(int32_t wanted, std::string_view version) {
 }
 
 StagedIndices stage_pages(Card& card, std::span<const Segment> segments, const BlockTable& table) {
+  if (segments.empty()) return {};
+  const std::vector<Segment> entries = entries_of(segments);
   std::vector<int32_t> pages;
-  pages.reserve(segments.size() * static_cast<size_t>(table.max_pages));
-  for (const Segment& s : segments) {
+  pages.reserve(entries.size() * static_cast<size_t>(table.max_pages));
+  for (const Segment& s : entries) {
+    if (s.block_table_row == kZeroPage) {
+      pages.resize(pages.size() + static_cast<size_t>(table.max_pages), 0);
+      continue;
+    }
     const int32_t* row = table.entries.host + int64_t{s.block_table_row} * table.max_pages;
     pages.insert(pages.end(), row, row + table.max_pages);
+  }
+  if (some_see_nothing(segments)) {
+    const size_t added = pages.size();
+    pages.resize(added + static_cast<size_t>(rows_of(segments)), 0);
+    for (const Segment& s : segments)
+      if (s.kv_len == 0)
+        std::fill_n(pages.begin() + static_cast<int64_t>(added) + s.q_begin - segments[0].q_begin, s.q_len,
+                    kMinusInfinity);
   }
   return stage(card, pages);
 }
@@ -131,22 +161,29 @@ StagedIndices stage_pages(Card& card, std::span<const Segment> segments, const B
 // A plan's segments are all first halves, sequence by sequence, then all second ones: where the order of
 // sequences falls back is its total_q_prev_tokens.
 void attention(const Launcher& on, const AttentionArgs& args, const void* mask, bool halves_apart) {
-  const std::span<const Segment> segments = args.segments;
+  const std::vector<Segment> entries = entries_of(args.segments);
   const IndexArray pages = args.segment_pages.size
                                ? args.segment_pages
-                               : upload(on, stage_pages(on.card, segments, args.block_table));
-  const int64_t columns = args.block_table.max_pages;
-  check(pages.size == std::ssize(segments) * columns, "attention: pages of these segments");
-  for (size_t begin = 0, end = 0; begin < segments.size(); begin = end) {
+                               : upload(on, stage_pages(on.card, args.segments, args.block_table));
+  const int64_t columns = args.block_table.max_pages, of_entries = std::ssize(entries) * columns;
+  const int32_t rows = rows_of(args.segments);
+  const bool some_see_none = some_see_nothing(args.segments);
+  check(pages.size == of_entries + (some_see_none ? rows : 0), "attention: pages of these segments");
+  for (size_t begin = 0, end = 0; begin < entries.size(); begin = end) {
+    int32_t last = entries[begin].block_table_row;
     const auto goes_on = [&] {
-      const bool half_ends =
-          halves_apart && segments[end].block_table_row <= segments[end - 1].block_table_row;
+      const int32_t row = entries[end].block_table_row;
+      const bool half_ends = halves_apart && row != kZeroPage && row <= last;
+      last = std::max(last, row);
       return end - begin < kMostEntries && !half_ends;
     };
-    for (end = begin + 1; end < segments.size() && goes_on();) ++end;
-    launch(on, args, segments.subspan(begin, end - begin),
+    for (end = begin + 1; end < entries.size() && goes_on();) ++end;
+    launch(on, args, std::span(entries).subspan(begin, end - begin),
            pages.device + static_cast<int64_t>(begin) * columns, mask);
   }
+  if (some_see_none && args.lse_ln.data)  // they have seen a key of zeros
+    add_to(on, column_of(pages.device + of_entries, rows),
+           args.lse_ln.slice_rows(args.segments[0].q_begin, rows));
 }
 
 void check_fused_attention(Card& card, const AscendKvPool& pool, const void* mask) {

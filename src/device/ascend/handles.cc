@@ -77,10 +77,18 @@ Tensor make_tensor(const Card& card, Matrix m) {
 }
 
 TensorList make_list(const Card& card, Tensor tensor) {
-  const AclTensor* member = tensor.get();
-  TensorList list(made(card, card.base().aclCreateTensorList(&member, 1), "aclCreateTensorList"),
-                  DestroyList{&card.base()});
-  static_cast<void>(tensor.release());  // the list's now
+  std::vector<Tensor> tensors;
+  tensors.push_back(std::move(tensor));
+  return make_list(card, std::move(tensors));
+}
+
+TensorList make_list(const Card& card, std::vector<Tensor> tensors) {
+  std::vector<const AclTensor*> members;
+  for (const Tensor& tensor : tensors) members.push_back(tensor.get());
+  TensorList list(
+      made(card, card.base().aclCreateTensorList(members.data(), members.size()), "aclCreateTensorList"),
+      DestroyList{&card.base()});
+  for (Tensor& tensor : tensors) static_cast<void>(tensor.release());  // the list's now
   return list;
 }
 

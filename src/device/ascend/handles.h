@@ -47,8 +47,9 @@ Tensor make_tensor(const Card& card, const void* data, AclDType dtype, const Dim
 Tensor make_tensor(const Card& card, const void* data, AclDType dtype, const Dims& dims);
 /// A matrix as it lies.
 Tensor make_tensor(const Card& card, Matrix m);
-/// A list of one.
+/// A list of one, or of several.
 TensorList make_list(const Card& card, Tensor tensor);
+TensorList make_list(const Card& card, std::vector<Tensor> tensors);
 IntArray make_integers(const Card& card, std::span<const int64_t> values);
 Scalar make_scalar(const Card& card, float value);
 

@@ -1,8 +1,10 @@
 #include "device/ascend/kernels.h"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 namespace longspan::ascend {
 namespace {
@@ -32,6 +34,10 @@ Matrix dense(const Launcher& on, Matrix m, DType dtype) {
 
 void add_to(const Launcher& on, Matrix y, Matrix out) {
   call(on, ops(on).inplace_add, on.tensor(out).get(), on.tensor(y).get(), make_scalar(on.card, 1).get());
+}
+
+Matrix column_of(const int32_t* bits, int64_t rows) {
+  return {const_cast<int32_t*>(bits), DType::kF32, rows, 1, 1};
 }
 
 void fill_zero(const Launcher& on, Matrix out) {
@@ -159,11 +165,14 @@ void select_rows(const Launcher& on, Matrix x, const int32_t* rows, Matrix out) 
 
 namespace {
 
+bool side_by_side(Matrix k, Matrix v) {
+  return k.dtype == v.dtype && k.row_stride == v.row_stride && k.slice_cols(k.cols, 0).data == v.data;
+}
+
 // [K | V] of each row, without gaps, in bf16.
 Matrix joined(const Launcher& on, Matrix k, Matrix v) {
-  const bool side_by_side =
-      k.dtype == v.dtype && k.row_stride == v.row_stride && k.slice_cols(k.cols, 0).data == v.data;
-  if (side_by_side) return dense(on, {k.data, k.dtype, k.rows, k.cols + v.cols, k.row_stride}, DType::kBF16);
+  if (side_by_side(k, v))
+    return dense(on, {k.data, k.dtype, k.rows, k.cols + v.cols, k.row_stride}, DType::kBF16);
   const Matrix both = on.scratch(k.rows, k.cols + v.cols, DType::kBF16);
   copy(on, k, both.slice_cols(0, k.cols));
   copy(on, v, both.slice_cols(k.cols, v.cols));
@@ -179,6 +188,12 @@ struct Pieces {
     check(of_layer <= std::numeric_limits<int32_t>::max(), "pieces of a layer are counted in 32 bits");
   }
   int64_t of_row() const { return of_k + of_v; }
+  Tensor layer(const Launcher& on, const AscendKvPool& pool, int32_t index) const {
+    return make_tensor(on.card, pool.k_rows(index).data, kAclBf16, {of_layer, cols});
+  }
+  Tensor rows(const Launcher& on, Matrix m) const {
+    return make_tensor(on.card, m.data, kAclBf16, {m.rows * of_row(), cols});
+  }
   const int64_t cols, of_k, of_v, of_layer;
 };
 
@@ -200,27 +215,61 @@ IndexArray upload(const Launcher& on, const StagedIndices& staged) {
 
 StagedIndices stage_places(Card& card, const AscendKvPool& pool, std::span<const int32_t> slots) {
   const Pieces pieces(pool);
-  std::vector<int32_t> places;
+  std::vector<int32_t> places, kept;
   places.reserve(slots.size() * static_cast<size_t>(pieces.of_row()));
-  for (const int32_t slot : slots) {
+  for (size_t row = 0; row < slots.size(); ++row) {
+    const int32_t slot = slots[row];
+    if (slot < 0) continue;
+    kept.push_back(static_cast<int32_t>(row));
     for (int64_t i = 0; i < pieces.of_k; ++i) places.push_back(static_cast<int32_t>(slot * pieces.of_k + i));
     for (int64_t i = 0; i < pieces.of_v; ++i)
       places.push_back(static_cast<int32_t>(pool.slots() * pieces.of_k + slot * pieces.of_v + i));
   }
+  if (kept.size() < slots.size()) places.insert(places.end(), kept.begin(), kept.end());
   return stage(card, places);
 }
+
+namespace {
+
+IndexArray places_of(const Launcher& on, const AscendKvPool& pool, const KvSlots& at) {
+  const auto slots = std::span(at.slots.host, static_cast<size_t>(at.slots.size));
+  return at.places.size ? at.places : upload(on, stage_places(on.card, pool, slots));
+}
+
+}  // namespace
 
 void write_kv(const Launcher& on, const AscendKvPool& pool, int32_t layer, Matrix k, Matrix v,
               const KvSlots& to) {
   const Pieces pieces(pool);
   const auto slots = std::span(to.slots.host, static_cast<size_t>(to.slots.size));
-  const IndexArray places = to.places.size ? to.places : upload(on, stage_places(on.card, pool, slots));
-  check(places.size == k.rows * pieces.of_row(), "kv_write: places of these slots");
-  const Matrix rows = joined(on, k, v);
-  call(on, ops(on).scatter_nd_update,
-       make_tensor(on.card, pool.k_rows(layer).data, kAclBf16, {pieces.of_layer, pieces.cols}).get(),
-       make_tensor(on.card, places.device, kAclInt32, {places.size, 1}).get(),
-       make_tensor(on.card, rows.data, kAclBf16, {places.size, pieces.cols}).get());
+  const int64_t kept = std::ranges::count_if(slots, [](int32_t slot) { return slot >= 0; });
+  if (kept == 0) return;
+  const IndexArray places = places_of(on, pool, to);
+  const int64_t count = kept * pieces.of_row();
+  check(places.size == count + (kept < k.rows ? kept : 0), "kv_write: places of these slots");
+  Matrix rows = joined(on, k, v);
+  if (kept < k.rows) {
+    const Matrix all = std::exchange(rows, on.scratch(kept, rows.cols, rows.dtype));
+    select_rows(on, all, places.device + count, rows);
+  }
+  call(on, ops(on).scatter_nd_update, pieces.layer(on, pool, layer).get(),
+       make_tensor(on.card, places.device, kAclInt32, {count, 1}).get(), pieces.rows(on, rows).get());
+}
+
+void read_kv(const Launcher& on, const AscendKvPool& pool, int32_t layer, const KvSlots& from, Matrix k,
+             Matrix v) {
+  const Pieces pieces(pool);
+  const IndexArray places = places_of(on, pool, from);
+  const int64_t count = from.slots.size;
+  check(places.size == count * pieces.of_row(), "kv_read: places of these slots");
+  const Matrix both{k.data, k.dtype, k.rows, k.cols + v.cols, k.row_stride};
+  const bool direct = k.dtype == DType::kBF16 && side_by_side(k, v) && is_dense(both);
+  const Matrix rows = direct ? both : on.scratch(count, pool.k_cols() + pool.v_cols(), DType::kBF16);
+  call(on, ops(on).index_select, pieces.layer(on, pool, layer).get(), int64_t{0},
+       make_tensor(on.card, places.device, kAclInt32, {places.size}).get(), pieces.rows(on, rows).get());
+  if (direct) return;
+  if (k.data) copy(on, rows.slice_cols(0, pool.k_cols()), k);
+  if (v.data) copy(on, rows.slice_cols(pool.k_cols(), pool.v_cols()), v);
 }
 
 void download(const Launcher& on, Matrix src, void* dst) {

@@ -19,6 +19,10 @@ Matrix dense(const Launcher& on, Matrix m, DType dtype);
 void add_to(const Launcher& on, Matrix y, Matrix out);
 void fill_zero(const Launcher& on, Matrix out);
 
+constexpr auto kMinusInfinity = static_cast<int32_t>(0xff800000);  // bits of an f32
+/// f32 [rows, 1] whose bits these are, on the card.
+Matrix column_of(const int32_t* bits, int64_t rows);
+
 /// out = x W^T + b, or out += it.
 void linear(const Launcher& on, Matrix x, const AscendLinear& w, Matrix out, bool accumulate);
 void rms_norm(const Launcher& on, Matrix x, const float* weight, float eps, Matrix out);
@@ -36,18 +40,32 @@ IndexArray upload(const Launcher& on, const StagedIndices& staged);
 
 /// Rows of k and v to their slots of a layer, in one scatter. In pieces that divide both a row of K and one
 /// of V a layer is one array: the pieces of all K rows, then those of all V rows. Places: i32 [n, pieces of
-/// a row] of each row's pieces in it.
+/// a row] of each row's pieces in it; where some have no slot, of the others alone, and then which those are.
 void write_kv(const Launcher& on, const AscendKvPool& pool, int32_t layer, Matrix k, Matrix v,
               const KvSlots& to);
+/// And from there, in one selection; k or v may be null.
+void read_kv(const Launcher& on, const AscendKvPool& pool, int32_t layer, const KvSlots& from, Matrix k,
+             Matrix v);
 StagedIndices stage_places(Card& card, const AscendKvPool& pool, std::span<const int32_t> slots);
-/// Each segment's row of the block table: i32 [segments, max_pages].
+/// Each entry's row of the block table: i32 [entries, max_pages]; where some rows see no key, then what is
+/// added to the log-sum-exp of each row, f32.
 StagedIndices stage_pages(Card& card, std::span<const Segment> segments, const BlockTable& table);
 
 /// One launch over all segments, which must be of one kind (causal or not); more than 4096 take several.
-/// Batch entries are the segments, each with its sequence's row of the block table. `mask`: int8 [2048,
+/// Batch entries are the segments, each with its sequence's row of the block table, and, where they are not
+/// causal, the gaps between them: what is written there means nothing. `mask`: int8 [2048,
 /// 2048], 1 above the diagonal. `halves_apart`: no launch has two segments of one sequence, so that a cut
 /// batch takes two.
 void attention(const Launcher& on, const AttentionArgs& args, const void* mask, bool halves_apart);
+/// As Ops::merge_partials; partials must be finite, and every row has a part. Up to 16 parts are one launch
+/// of the operator, more take their turns in order.
+void merge_partials(const Launcher& on, const MergeArgs& args);
+/// Of parts that some row has, i32 [n, T] rows of the partials: where a row lacks one, another of its own.
+/// Then, where some do, what is added to the log-sum-exp of each, f32 [n, T].
+StagedIndices stage_parts(Card& card, std::span<const int32_t> rows, int64_t count);
+/// Puts a row's attention to five keys of such a pool together from two parts, and that of a row that lacks
+/// the second. Throws Error(kNotSupported) where a part, or what is merged, is not what the host computes.
+void try_partials(Ops& ops, Card& card, const KvShape& shape);
 /// Whether a release gets the halves of cut sequences in two launches, as AscendOptions::cp_launches says.
 bool takes_two_launches(int32_t wanted, std::string_view version);
 /// Throws Error(kNotSupported) with CANN's reason where fused attention refuses the pool's heads.

@@ -108,9 +108,9 @@ void CpuOps::kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Mat
   cpu_kv_write(ctx, pool, layer, k, v, to.slots);
 }
 
-void CpuOps::kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,
+void CpuOps::kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, const KvSlots& from, Matrix k,
                      Matrix v) {
-  cpu_kv_read(ctx, pool, layer, slots, k, v);
+  cpu_kv_read(ctx, pool, layer, from.slots, k, v);
 }
 
 void CpuOps::attention(OpContext& ctx, const AttentionArgs& args) {

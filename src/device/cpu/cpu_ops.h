@@ -30,7 +30,7 @@ class CpuOps : public Ops {
                   Matrix cos_sin) override;
   void qk_norm_rope(OpContext& ctx, const QkNormRopeArgs& args) override;
   void kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, Matrix v, const KvSlots& to) override;
-  void kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,
+  void kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, const KvSlots& from, Matrix k,
                Matrix v) override;
   void attention(OpContext& ctx, const AttentionArgs& args) override;
   void merge_partials(OpContext& ctx, const MergeArgs& args) override;

@@ -56,8 +56,9 @@ void ReferenceOps::kv_write(OpContext&, KvPool& pool, int32_t layer, Matrix k, M
   }
 }
 
-void ReferenceOps::kv_read(OpContext&, const KvPool& pool, int32_t layer, IndexArray slots, Matrix k,
+void ReferenceOps::kv_read(OpContext&, const KvPool& pool, int32_t layer, const KvSlots& from, Matrix k,
                            Matrix v) {
+  const IndexArray& slots = from.slots;
   const ReferenceKvPool& p = as_reference(&pool);
   for (int64_t t = 0; t < slots.size; ++t) {
     check(slots.host[t] >= 0 && slots.host[t] < p.slots(), "kv_read: slot outside the pool");
