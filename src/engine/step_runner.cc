@@ -1,22 +1,18 @@
 #include "engine/step_runner.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <chrono>
 #include <map>
 #include <numeric>
-#include <type_traits>
 
 #include "base/check.h"
-#include "base/version.h"
 #include "device/cpu/parallel.h"
 #include "engine/kv_memory.h"
-#include "engine/probe_cache.h"
 #include "engine/rank_setup.h"
 #include "engine/request_rules.h"
+#include "engine/transfer_setup.h"
 #include "model/layout_model.h"
 #include "model/message_memory.h"
 #include "model/shard_shape.h"
@@ -272,46 +268,13 @@ std::unique_ptr<KvExchange> StepRunner::make_exchange(size_t index, const Transf
                             : make_merged_gather_exchange(ops, *pools_[pool], *comm);
 }
 
-// What the figures depend on, as far as it can be told; the same text on every rank.
-std::string StepRunner::probe_key() const {
-  const std::string machine = machine_text(usable_cores().size());
-  const std::vector<std::string> machines =
-      job_ ? exchange_texts(*job_, machine, "machines") : std::vector<std::string>{machine};
-  const KvShape kv = kv_pool_shape(config_, layout_, options_.page_size);
-  return fmt::format(
-      "longspan {}; {} over {}, {} threads a rank; {}; {} query and {} kv heads of {}, pages of {}, {} of "
-      "them; {}",
-      kVersion, to_flags(options_.layout),
-      options_.hccl ? "hccl"
-      : job_        ? "mpi"
-                    : "threads",
-      ranks_[0].threads, device_->ops().name(), kv.heads_q, kv.heads_k, kv.dim_k, kv.page_size,
-      probe_pages(scratch_pools_[0]->shape), fmt::join(machines, "; "));
-}
-
-// As rank 0 remembers them from an earlier start, else measured.
 TransferFigures StepRunner::transfer_figures() {
-  static_assert(std::is_trivially_copyable_v<TransferFigures>);
-  const bool decides = !job_ || job_->rank() == 0;
-  const std::string key = probe_key();
-  const std::optional<TransferFigures> kept = decides ? read_probe(options_.cache_folder, key) : std::nullopt;
-  TransferFigures figures = kept.value_or(TransferFigures{});  // all zeros: nothing is kept
-  const auto share = [&] {
-    if (job_)
-      everyone(*job_, kOrders)
-          ->broadcast(std::as_writable_bytes(std::span(&figures, 1)), 0, "measuring the exchange");
-  };
-  share();
-  const bool measures = figures.attention_flops == 0;
-  if (measures) {
-    figures = measure_figures();
-    share();
-    if (decides) keep_probe(options_.cache_folder, key, figures);
-  }
+  const KvShape kv = kv_pool_shape(config_, layout_, options_.page_size);
+  const std::string key = transfer_key(job_, options_, kv, ranks_[0].threads, device_->ops().name(),
+                                       probe_pages(scratch_pools_[0]->shape));
+  TransferFigures figures =
+      kept_or_measured(job_, options_.cache_folder, key, [&] { return measure_figures(); });
   figures.overlaps = overlaps_exchange();
-  spdlog::info("each rank attends with {:.3g} GFLOP/s and receives {:.3g} GB/s, {:.3g} ms a collective{}",
-               figures.attention_flops / 1e9, figures.bytes_per_second / 1e9, figures.latency_s * 1e3,
-               measures ? "" : " (as an earlier start found)");
   return figures;
 }
 

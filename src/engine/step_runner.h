@@ -82,7 +82,6 @@ class StepRunner {
   /// Whether rows travel while ranks compute.
   bool overlaps_exchange() const { return job_ || options_.hccl; }
   std::unique_ptr<KvExchange> make_exchange(size_t index, const TransferFigures& figures);
-  std::string probe_key() const;
   TransferFigures transfer_figures();
   TransferFigures measure_figures();
   int32_t rank_of(size_t index) const { return job_ ? job_->rank() : static_cast<int32_t>(index); }
