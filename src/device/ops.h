@@ -37,6 +37,9 @@ struct IndexArray {
 struct StagedIndices {
   std::shared_ptr<const int32_t[]> host = nullptr;
   int64_t size = 0;
+
+  /// For what no kernel reads.
+  IndexArray on_host() const { return {host.get(), nullptr, size, host}; }
 };
 
 /// A rank's queue on a device whose ops only enqueue: they run in order, later.

@@ -177,9 +177,8 @@ StagedSlots stage_slots(Ops& ops, const KvPool& pool, std::span<const int32_t> s
 
 // Where the device has a form of its own, it reads the slots on the host alone.
 KvSlots upload(Ops& ops, OpContext& ctx, const StagedSlots& staged) {
-  const StagedIndices& slots = staged.slots;
-  if (staged.places.size == 0) return ops.upload_staged(ctx, slots);
-  return {{slots.host.get(), nullptr, slots.size, slots.host}, ops.upload_staged(ctx, staged.places)};
+  if (staged.places.size == 0) return ops.upload_staged(ctx, staged.slots);
+  return {staged.slots.on_host(), ops.upload_staged(ctx, staged.places)};
 }
 
 BlockTable host_table(std::span<const int32_t> entries, int32_t max_pages) {

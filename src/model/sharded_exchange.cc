@@ -110,9 +110,8 @@ class ShardedExchange final : public KvExchange {
     return {ops_.stage(rows), ops_.stage_parts(rows, std::ssize(rows) / (1 + comm_.size()))};
   }
   MergeRows upload_merge(OpContext& ctx, const StagedMerge& merge) const {
-    const StagedIndices& rows = merge.rows;
-    if (merge.parts.size == 0) return {ops_.upload_staged(ctx, rows), {}};
-    return {{rows.host.get(), nullptr, rows.size, rows.host}, ops_.upload_staged(ctx, merge.parts)};
+    if (merge.parts.size == 0) return {ops_.upload_staged(ctx, merge.rows), {}};
+    return {merge.rows.on_host(), ops_.upload_staged(ctx, merge.parts)};
   }
   Partials make_partials(OpContext& ctx, int64_t rows, const AttendArgs& args) const {
     const int64_t cols = int64_t{args.heads_q} * (pool_.shape.dim_v + 1);

@@ -64,9 +64,10 @@ std::unique_ptr<Device> AscendDevice::another(int32_t steps) {
   if (next.device >= card_.count())
     throw Error(
         ErrorCode::kNotSupported,
-        fmt::format("--comm hccl: each rank has a card; rank {} needs card {}, and {} are seen; use a "
-                    "layout of at most {} ranks, or --comm threads, whose ranks share card {}",
-                    steps, next.device, card_.count(), card_.count() - options_.device, options_.device));
+        fmt::format(
+            "--comm hccl: each rank has a card; rank {} needs card {}, and {} are seen; use a "
+            "layout of at most {} ranks, or --comm threads and --kv replicate, whose ranks share card {}",
+            steps, next.device, card_.count(), card_.count() - options_.device, options_.device));
   return std::make_unique<AscendDevice>(next);
 }
 
