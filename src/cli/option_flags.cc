@@ -107,7 +107,7 @@ void add_exchange_flags(FlagSet& flags, CommonOptions& options) {
       "--comm", options.comm, "threads|mpi|hccl",
       "how ranks talk; threads: all in this process; mpi: one in each process that mpirun starts; hccl: "
       "ascend, a card for each rank, in one process or in those of mpirun, which --backend ascend takes by "
-      "itself for layouts that need it",
+      "itself for layouts that need it, and for --kv shard",
       [&options](const std::string& flag, const std::string& text) {
         if (text == "nccl")
           throw Error(ErrorCode::kNotSupported,

@@ -8,6 +8,7 @@
 #include "cli/json_out.h"
 #include "cli/model_cost.h"
 #include "device/engine_device.h"
+#include "model/exchange_rules.h"
 #include "model/layout_model.h"
 #include "model/message_memory.h"
 #include "model/shard_shape.h"
@@ -69,10 +70,9 @@ ProcessBytes largest_rank(const std::vector<RankBytes>& ranks) {
   return most;
 }
 
-void predict_shards(Prediction& p, const EngineOptions& engine, Ops& ops) {
+void predict_shards(Prediction& p, const EngineOptions& engine, const Ops& ops) {
   const ShardWorkspaceShape shape = shard_workspace_shape(engine, p.config, p.layout, ops);
   const KvShape pool = kv_pool_shape(p.config, p.layout, engine.page_size);
-  ops.check_partials(pool);
   p.owners = p.layout.cp;
   p.workspace = p.process.kv_pools * shard_workspace_bytes(shape, pool, ops);
   p.keys_share = share_from_which_keys_travel(
@@ -90,10 +90,11 @@ Prediction predict(const CommonOptions& common, const PlanOptions& options) {
   p.rows = rows_of(options, p.config, engine.context_length);
 
   const auto device = make_device(engine, p.config.dtype);
-  Ops& ops = device->ops();
+  const Ops& ops = device->ops();
   p.device = ops.name();
   const bool sharded = engine.shard_kv && p.layout.cp > 1;
   const bool share_kv = engine.share_kv && !p.apart && !sharded;
+  check_exchange(engine, p.layout, p.config, share_kv, *device);
   p.ranks = rank_bytes(p.config, p.layout, engine.page_size, share_kv, ops);
   p.process =
       p.apart ? largest_rank(p.ranks) : process_bytes(p.config, p.layout, engine.page_size, share_kv, ops);

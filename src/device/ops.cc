@@ -1,5 +1,8 @@
 #include "device/ops.h"
 
+#include <fmt/format.h>
+#include <longspan/error.h>
+
 #include <algorithm>
 
 #include "base/check.h"
@@ -29,14 +32,26 @@ std::shared_ptr<const float[]> Ops::resident(std::span<const float> values) {
   return copy;
 }
 
-StagedIndices Ops::stage(std::span<const int32_t> values) {
+StagedIndices StagedIndices::copy_of(std::span<const int32_t> values) {
   const auto copy = std::make_shared<int32_t[]>(values.size());
   std::copy(values.begin(), values.end(), copy.get());
   return {copy, std::ssize(values)};
 }
 
+StagedIndices Ops::stage(std::span<const int32_t> values) {
+  return StagedIndices::copy_of(values);
+}
+
 IndexArray Ops::upload_staged(OpContext&, const StagedIndices& staged) {
   return {staged.host.get(), staged.host.get(), staged.size, staged.host};
+}
+
+void Ops::check_partials(const KvShape&) {
+  if (!merges_partials())
+    throw Error(ErrorCode::kNotSupported,
+                fmt::format("{}: --kv shard merges parts of attention, which this device can't; use --kv "
+                            "replicate",
+                            name()));
 }
 
 void Ops::upload_rope(OpContext&, const RopeRows&, Matrix) {

@@ -38,6 +38,8 @@ struct StagedIndices {
   std::shared_ptr<const int32_t[]> host = nullptr;
   int64_t size = 0;
 
+  /// In host memory that no device copies from.
+  static StagedIndices copy_of(std::span<const int32_t> values);
   /// For what no kernel reads.
   IndexArray on_host() const { return {host.get(), nullptr, size, host}; }
 };
@@ -148,10 +150,12 @@ struct KvSlots {
   KvSlots(IndexArray of_rows = {}, IndexArray as_staged = {})
       : slots(std::move(of_rows)), places(std::move(as_staged)) {}
 
-  IndexArray
-      slots;  // [n] page * page_size + offset; -1: nowhere. Read on the host alone where there are places
-  IndexArray places;  // Ops::stage_places of them, uploaded; empty: the op makes them
+  /// [n] page * page_size + offset; -1: nowhere. Read on the host alone where there are places.
+  IndexArray slots;
+  /// Ops::stage_places of them, uploaded; empty: the op makes them.
+  IndexArray places;
 
+  /// Where no slot is -1.
   KvSlots slice(int64_t begin, int64_t count) const {
     const int64_t of_each = slots.size > 0 ? places.size / slots.size : 0;
     return {slots.slice(begin, count), places.slice(begin * of_each, count * of_each)};
@@ -314,11 +318,13 @@ class Ops {
   virtual void merge_partials(OpContext& ctx, const MergeArgs& args) = 0;
   /// Whether this device has merge_partials; else it throws Error(kNotSupported).
   virtual bool merges_partials() const { return true; }
-  /// Whether merge_partials takes scratch for as many partials as it merges, and for what they make.
-  virtual bool copies_partials() const { return false; }
+  /// Parts of a row that merge_partials copies and merges at a time; then attention to parts of the keys
+  /// takes scratch for what it makes, too. 0: neither does.
+  virtual int32_t merged_at_once() const { return 0; }
   /// Throws Error(kNotSupported) with the reason where attention to parts of the keys of such a pool can't be
   /// merged, or, as a small problem shows, comes out wrong. May wait for the device.
-  virtual void check_partials(const KvShape&) {}
+  /// As it stands: the first alone.
+  virtual void check_partials(const KvShape& shape);
   /// out[t, i] = silu(gate_up[t, i]) * gate_up[t, I + i].
   virtual void swiglu(OpContext& ctx, Matrix gate_up, Matrix out) = 0;
   /// softmax over logits [T, E], then the k largest (ties to the lowest expert id) in descending order:

@@ -1,30 +1,21 @@
 #pragma once
 
-#include <longspan/engine.h>
-
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "checkpoint/checkpoint.h"
-#include "checkpoint/model_config.h"
 #include "device/device.h"
 #include "device/ops.h"
 #include "engine/host_share.h"
 #include "engine/together.h"
 #include "model/weights.h"
-#include "plan/layout_rules.h"
 
 namespace longspan {
 
 /// Cores of each rank, and of the wide rank (all) if there is one. `threads` 0: all cores; more than there
 /// are: some twice.
 std::vector<std::vector<int>> share_cores(std::vector<int> cores, int32_t threads, int32_t ranks, bool wide);
-
-/// Throws Error(kNotSupported) where the ranks of the layout can't exchange what they must on this device:
-/// collectives over threads and MPI read and write host memory, those over HCCL the memory of cards.
-void check_exchange(const EngineOptions& options, const Layout& layout, const ModelConfig& config,
-                    bool share_kv, Device& device);
 
 /// How many processes of a lower rank run on this host. Collective over the job.
 int32_t place_on_host(Job& job);

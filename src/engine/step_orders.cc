@@ -21,12 +21,22 @@ void for_each_reported(const Layout& layout, int32_t rank, const CpPlan& plan, c
     if (wants.score_targets[token] >= 0) each_score(static_cast<size_t>(token));
 }
 
-void append(const BatchLayout& layout, std::vector<int32_t>& words) {
+void append_rows(const BatchLayout& layout, std::vector<int32_t>& words) {
   words.insert(words.end(), {static_cast<int32_t>(layout.rows.size()), layout.max_pages, layout.page_size,
                              !layout.page_owner.empty()});
   for (const BatchRow& row : layout.rows) words.insert(words.end(), {row.new_tokens, row.prefix_len});
-  for (const auto* table : {&layout.block_table, &layout.page_owner})
-    words.insert(words.end(), table->begin(), table->end());
+}
+
+/// A table whose other cells are known to be those of `base`, 0 where that is shorter.
+void append_changes(const std::vector<int32_t>& table, const std::vector<int32_t>& base,
+                    std::vector<int32_t>& words) {
+  const size_t count = words.size();
+  words.push_back(0);
+  for (size_t cell = 0; cell < table.size(); ++cell) {
+    if (table[cell] == (cell < base.size() ? base[cell] : 0)) continue;
+    words.insert(words.end(), {static_cast<int32_t>(cell), table[cell]});
+    ++words[count];
+  }
 }
 
 /// Takes an order apart from its front.
@@ -43,32 +53,45 @@ struct Words {
     const auto taken = take(count);
     return {taken.begin(), taken.end()};
   }
-  BatchLayout layout() {
+  BatchLayout rows() {
     const auto head = take(4);
-    const size_t cells = static_cast<size_t>(head[0]) * static_cast<size_t>(head[1]);
-    BatchLayout layout{
-        .rows = {}, .block_table = {}, .page_owner = {}, .max_pages = head[1], .page_size = head[2]};
+    BatchLayout layout;
+    layout.max_pages = head[1];
+    layout.page_size = head[2];
     for (int32_t s = 0; s < head[0]; ++s) {
       const auto row = take(2);
       layout.rows.push_back({.new_tokens = row[0], .prefix_len = row[1]});
     }
-    layout.block_table = vector(cells);
-    layout.page_owner = vector(head[3] ? cells : 0);
+    layout.block_table.resize(static_cast<size_t>(head[0]) * static_cast<size_t>(head[1]));
+    layout.page_owner.resize(head[3] ? layout.block_table.size() : 0);
     return layout;
+  }
+  void changes(std::vector<int32_t>& table, const std::vector<int32_t>& base) {
+    std::copy_n(base.begin(), std::min(base.size(), table.size()), table.begin());
+    for (int32_t count = take(1)[0]; count > 0; --count) {
+      const auto change = take(2);
+      check(change[0] >= 0 && static_cast<size_t>(change[0]) < table.size(),
+            "an order changes its own cells");
+      table[static_cast<size_t>(change[0])] = change[1];
+    }
   }
 };
 
 }  // namespace
 
-// [T, copies, has targets | the step's layout | the next one's | wanted of each row | owner, from, to and
-// tokens
-//  of each copy | token ids | targets]; a layout: [rows, max_pages, page_size, has owners | new_tokens and
-//  prefix_len of each row | block table | page owners].
+// [T, copies, has targets | rows | block table | page owners | next rows | changes to block table | changes
+// to page owners | wanted of each row | owner, from, to and tokens of each copy | token ids | targets]. Rows:
+// [rows, max_pages, page_size, has owners | new_tokens and prefix_len of each]; changes: [count | cell and
+// value of each].
 std::vector<int32_t> encode(const Batch& batch, const StepWants& wants) {
   std::vector<int32_t> words = {static_cast<int32_t>(batch.token_ids.size()),
                                 static_cast<int32_t>(batch.copies.size()), !wants.score_targets.empty()};
-  append(batch, words);
-  append(batch.next, words);
+  append_rows(batch, words);
+  for (const auto* table : {&batch.block_table, &batch.page_owner})
+    words.insert(words.end(), table->begin(), table->end());
+  append_rows(batch.next, words);
+  append_changes(batch.next.block_table, batch.block_table, words);
+  append_changes(batch.next.page_owner, batch.page_owner, words);
   words.insert(words.end(), wants.logits.begin(), wants.logits.end());
   for (const RowCopy& copy : batch.copies)
     words.insert(words.end(), {copy.owner, copy.from, copy.to, copy.tokens});
@@ -82,8 +105,11 @@ StepOrder decode_step(std::span<const int32_t> words) {
   const auto head = order_words.take(3);
   StepOrder order;
   Batch& batch = order.batch;
-  static_cast<BatchLayout&>(batch) = order_words.layout();
-  batch.next = order_words.layout();
+  static_cast<BatchLayout&>(batch) = order_words.rows();
+  for (auto* table : {&batch.block_table, &batch.page_owner}) *table = order_words.vector(table->size());
+  batch.next = order_words.rows();
+  order_words.changes(batch.next.block_table, batch.block_table);
+  order_words.changes(batch.next.page_owner, batch.page_owner);
   const auto wanted = order_words.take(batch.rows.size());
   order.wants.logits.assign(wanted.begin(), wanted.end());
   for (int32_t i = 0; i < head[1]; ++i) {

@@ -7,8 +7,8 @@
 
 namespace longspan {
 
-/// What a step's rows decide, whatever their tokens are: it can be made before those are known, while the
-/// step before runs.
+/// What a step's rows and pages decide, whatever the tokens are: it can be made before those are known, while
+/// the step before runs.
 struct StepPlan {
   BatchLayout layout;  // whose plan it is
   bool wide = false;   // nothing is cut, and one rank on all cores takes the step

@@ -1,6 +1,7 @@
 #include "engine/step_runner.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <chrono>
@@ -13,6 +14,7 @@
 #include "engine/rank_setup.h"
 #include "engine/request_rules.h"
 #include "engine/transfer_setup.h"
+#include "model/exchange_rules.h"
 #include "model/layout_model.h"
 #include "model/message_memory.h"
 #include "model/shard_shape.h"
@@ -37,24 +39,6 @@ std::vector<std::unique_ptr<Communicator>> make_rank_groups(int32_t ranks, std::
   }
   return result;
 }
-
-/// Memory that goes after it is what enqueued work still reads.
-class WaitAtEnd {
- public:
-  explicit WaitAtEnd(const OpContext& ctx) : ctx_(ctx) {}
-  ~WaitAtEnd() {
-    try {
-      ctx_.wait();
-    } catch (const std::exception&) {
-      // Whoever waited for it has been told.
-    }
-  }
-  WaitAtEnd(const WaitAtEnd&) = delete;
-  WaitAtEnd& operator=(const WaitAtEnd&) = delete;
-
- private:
-  const OpContext& ctx_;
-};
 
 }  // namespace
 
@@ -289,12 +273,13 @@ TransferFigures StepRunner::measure_figures() {
     team_->run(
         0, static_cast<int>(ranks_.size()),
         [&](int worker) {
-          const Rank& rank = ranks_[worker];
-          Arena arena(rank.device->memory());  // messages are larger than many a step
-          OpContext ctx = context_of(rank, arena);
-          const WaitAtEnd end(ctx);
+          Rank& rank = ranks_[worker];
+          rank.probe_arena = std::make_unique<Arena>(rank.device->memory());
+          OpContext ctx = context_of(rank, *rank.probe_arena);
           figures[worker] = measure_transfer(ctx, rank.device->ops(), *scratch_pools_[worker], heads_q,
                                              *rank.kv, overlaps_exchange(), seconds);
+          ctx.wait();
+          rank.probe_arena.reset();
         },
         [&](int worker, const std::string& what) {
           for (const Rank& rank : ranks_)
@@ -308,8 +293,11 @@ TransferFigures StepRunner::measure_figures() {
 StepRunner::~StepRunner() {
   // A rank's memory may be what another's work still reads.
   for (const Rank& rank : ranks_) {
-    const OpContext ctx = context_of(rank);
-    const WaitAtEnd end(ctx);
+    try {
+      context_of(rank).wait();
+    } catch (const std::exception&) {
+      // Whoever waited for it has been told.
+    }
   }
   if (!job_ || job_->rank() != 0 || lost_) return;
   try {
@@ -368,13 +356,26 @@ std::shared_ptr<const StepPlan> StepRunner::make_plan(const BatchLayout& layout)
       has_wide_rank_));
 }
 
-// What the rows of the next step decide. To be called where the rank's thread has nothing to do but wait.
-void StepRunner::prepare(Rank& rank, const BatchLayout& layout) const {
+// What the rows and pages of the next step decide, for the ranks that will run it: each for itself, or for
+// those that stand still. To be called where the rank's thread has nothing to do but wait.
+void StepRunner::prepare(Rank& rank, const BatchLayout& layout) {
   if (layout.rows.empty()) return;
   const std::shared_ptr<const StepPlan> plan = make_plan(layout);
-  rank.prepared.plan = plan;
-  if (plan->wide == is_wide(static_cast<size_t>(&rank - ranks_.data())))
-    rank.prepared.step = rank.decoder->prepare(plan->layout, plan->cp, rank.cp_rank, *rank.exchange);
+  const auto prepare_for = [&](Rank& who) {
+    who.prepared = {plan, who.decoder->prepare(plan->layout, plan->cp, who.cp_rank, *who.exchange)};
+  };
+  const bool wide = has_wide_rank_ && &rank == &ranks_.back();
+  try {
+    if (plan->wide == wide)
+      prepare_for(rank);
+    else if (wide)
+      std::for_each(ranks_.begin(), ranks_.end() - 1, prepare_for);
+    else if (&rank == &ranks_.front())
+      prepare_for(ranks_.back());
+  } catch (const Error& error) {
+    if (error.code() != ErrorCode::kCapacity) throw;
+    spdlog::debug("the next step is not prepared: {}", error.what());  // it may never come
+  }
 }
 
 // What some rank has prepared, if it is for these rows and pages.
@@ -418,14 +419,14 @@ StepOutput StepRunner::run_here(const Batch& batch, const StepWants& wants) {
 
 // Ranks write disjoint parts of `output`: logits of the rows they end, scores of the tokens they own.
 void StepRunner::run_rank(Rank& rank, const Batch& batch, const StepPlan& step, const StepWants& wants,
-                          StepOutput& output) const {
+                          StepOutput& output) {
   const CpPlan& plan = step.cp;
   rank.arena->settle();  // the rank's last step has ended
   const Arena::Scope scope(*rank.arena);
   OpContext ctx = context_of(rank);
   const Decoder& decoder = *rank.decoder;
   Rank::Prepared prepared = std::exchange(rank.prepared, {});
-  if (!prepared.step.kv || prepared.plan->layout != step.layout)
+  if (!prepared.plan || prepared.plan->layout != step.layout)
     prepared.step = decoder.prepare(step.layout, plan, rank.cp_rank, *rank.exchange);
   const Matrix hidden = decoder.forward(ctx, batch, plan, rank.cp_rank, *rank.exchange, prepared.step);
   if (rank.stream) prepare(rank, batch.next);  // the device has work

@@ -54,7 +54,7 @@ class StepRunner {
  private:
   struct Rank {
     Device* device = nullptr;
-    std::unique_ptr<Arena> arena;
+    std::unique_ptr<Arena> arena, probe_arena;       // of steps; of the probe while it runs, or has failed
     std::unique_ptr<Communicator> kv, attn_tp, moe;  // null: a group of one
     std::unique_ptr<KvExchange> exchange;
     std::unique_ptr<Decoder> decoder;
@@ -89,10 +89,10 @@ class StepRunner {
   void copy_rows(const std::vector<RowCopy>& copies);
   std::shared_ptr<const StepPlan> make_plan(const BatchLayout& layout) const;
   std::shared_ptr<const StepPlan> take_plan(const BatchLayout& layout);
-  void prepare(Rank& rank, const BatchLayout& layout) const;
+  void prepare(Rank& rank, const BatchLayout& layout);
   StepOutput run_here(const Batch& batch, const StepWants& wants);
   void run_rank(Rank& rank, const Batch& batch, const StepPlan& step, const StepWants& wants,
-                StepOutput& output) const;
+                StepOutput& output);
   void score_rows(const Rank& rank, OpContext& ctx, Matrix hidden, const CpPlan& plan, const StepWants& wants,
                   StepOutput& output) const;
 

@@ -172,7 +172,8 @@ void write_rows(Ops& ops, OpContext& ctx, KvPool& pool, int32_t layer, Matrix kv
 }
 
 StagedSlots stage_slots(Ops& ops, const KvPool& pool, std::span<const int32_t> slots) {
-  return {ops.stage(slots), ops.stage_places(pool, slots)};
+  StagedIndices places = ops.stage_places(pool, slots);
+  return {places.size ? StagedIndices::copy_of(slots) : ops.stage(slots), std::move(places)};
 }
 
 // Where the device has a form of its own, it reads the slots on the host alone.

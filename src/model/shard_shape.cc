@@ -66,7 +66,7 @@ ShardWorkspaceShape shard_workspace_shape(const EngineOptions& options, const Mo
           .dim_v = pool.dim_v,
           .kv_bytes = ceil_div(ops.kv_page_bytes(pool), values),  // as its pool stores it, padding included
           .query_bytes = size_of(ops.inner_dtype()),
-          .copies_parts = ops.copies_partials(),
+          .merged_at_once = ops.merged_at_once(),
           .transfer = forced_transfer(options.shard_exchange)};
 }
 

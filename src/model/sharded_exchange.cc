@@ -107,7 +107,8 @@ class ShardedExchange final : public KvExchange {
     return {part.segments, part.table, ops_.upload_staged(ctx, part.pages)};
   }
   StagedMerge stage_merge(const std::vector<int32_t>& rows) const {
-    return {ops_.stage(rows), ops_.stage_parts(rows, std::ssize(rows) / (1 + comm_.size()))};
+    StagedIndices parts = ops_.stage_parts(rows, std::ssize(rows) / (1 + comm_.size()));
+    return {parts.size ? StagedIndices::copy_of(rows) : ops_.stage(rows), std::move(parts)};
   }
   MergeRows upload_merge(OpContext& ctx, const StagedMerge& merge) const {
     if (merge.parts.size == 0) return {ops_.upload_staged(ctx, merge.rows), {}};

@@ -49,17 +49,20 @@ int64_t shard_arena_bytes(const ShardWorkspaceShape& s) {
   const int64_t partial = partial_bytes(s);
   const int64_t local = most_local_rows(s), whole = whole_rows(s);
 
-  // [K | V] of this step: what a rank sends, and what comes from all.
-  const int64_t chunk = (local + s.max_rows) * key_bytes(s);
+  // [K | V] of this step: what a rank sends, what comes from all, and the rows of it that are here.
+  const bool copies = s.merged_at_once > 0;
+  const int64_t chunk = (local + (copies ? 2 : 1) * s.max_rows) * key_bytes(s);
   // Queries: what a rank sends, what comes from all, and what their own keys make of them.
+  const int64_t made = copies ? int64_t{s.heads_q} * (s.dim_v * s.query_bytes + kFloat) : 0;
   const auto queries = [&](int64_t mine, int64_t all) {
-    return mine * query_bytes(s) + all * (query_bytes(s) + partial);
+    return mine * query_bytes(s) + all * (query_bytes(s) + made + partial);
   };
   // Earlier keys: a rank's own as read and as sent, and what comes; partial results of every owner.
   const int64_t round_rows = int64_t{shard_round_pages(s)} * s.page_size;
   const int64_t keys = round_rows * kv_cols * (kFloat + s.kv_bytes * (1 + s.cp));
-  // Beside them what is merged, and the sum.
-  const int64_t merged = s.copies_parts ? local * (2 + s.cp) * partial : 0;
+  // Beside them what is merged, and the sums: a first, and one more for each so many parts but one.
+  const int64_t sums = copies ? (s.cp + s.merged_at_once - 2) / (s.merged_at_once - 1) : 0;
+  const int64_t merged = copies ? local * (1 + s.cp + sums) * partial : 0;
   const int64_t with_keys =
       (local * (1 + s.cp) + whole * s.cp) * partial + std::max(keys + merged, queries(whole, whole));
   const int64_t with_queries = local * (1 + s.cp) * partial + std::max(queries(local, s.max_rows), merged);

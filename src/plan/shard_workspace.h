@@ -18,8 +18,9 @@ struct ShardWorkspaceShape {
   int32_t heads_q = 0, heads_kv = 0, dim_k = 0, dim_v = 0;  // of the rank's slice, Hk = Hv
   int64_t kv_bytes = 0;                                     // of an element of K or V
   int64_t query_bytes = kFloat;                             // of an element of a query
-  bool copies_parts = false;                                // before they are merged
-  std::optional<KvTransfer> transfer = {};                  // empty: any, step by step
+  int32_t merged_at_once =
+      0;  // parts that a merge copies before it, with their sum; 0: none, it takes no memory
+  std::optional<KvTransfer> transfer = {};  // empty: any, step by step
 };
 
 /// Rows of one cp rank in a step: its two blocks of each sequence that is cut, and whole ones.

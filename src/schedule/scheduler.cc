@@ -195,16 +195,20 @@ std::optional<ScheduledStep> Scheduler::next() {
 BatchLayout Scheduler::foresee(const std::vector<int32_t>& allotted) {
   std::vector<Standing> standings;
   std::vector<int64_t> served = share_.served();
+  int64_t missing = 0;  // pages
   for (size_t i = 0; i < running_.size(); ++i) {
-    const Sequence& sequence = *running_[i];
+    Sequence& sequence = *running_[i];
     const int32_t computed = sequence.computed + allotted[i];
     if (!sequence.decoding()) served[sequence.tenant_index] += allotted[i];
     if (computed >= sequence.max_computed) continue;
     // At the end of what is known a token is drawn.
-    const int32_t pending = std::max(sequence.pending() - allotted[i], 1);
-    if (!kv_.grow(*running_[i]->kv, computed + pending)) return {};
-    standings.push_back({&sequence, computed, pending});
+    standings.push_back({&sequence, computed, std::max(sequence.pending() - allotted[i], 1)});
+    const int64_t pages = kv_.pages_needed(computed + standings.back().pending);
+    missing += std::max<int64_t>(0, pages - std::ssize(sequence.kv->pages()));
   }
+  if (missing > kv_.available_pages()) return {};
+  for (const Standing& standing : standings)
+    check(kv_.grow(*standing.sequence->kv, standing.computed + standing.pending), "there are pages");
   std::sort(standings.begin(), standings.end(),
             [](const Standing& a, const Standing& b) { return a.sequence->number < b.sequence->number; });
   const std::vector<int32_t> next =

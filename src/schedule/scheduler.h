@@ -104,7 +104,7 @@ class Scheduler {
   void preempt(size_t victim);
   /// Where a sequence stands before a step.
   struct Standing {
-    const Sequence* sequence;
+    Sequence* sequence;
     int32_t computed = 0;
     int32_t pending = 0;  // known tokens without KV
 

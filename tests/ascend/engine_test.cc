@@ -64,7 +64,8 @@ TEST_F(AscendEngine, RefusesWhatFusedAttentionOrTheBuildLacks) {
   EngineOptions sharded = options("llama_llama3", 2);
   sharded.shard_kv = true;
   EXPECT_THAT(refusal(sharded),
-              AllOf(HasSubstr("--kv shard"), HasSubstr("use --comm hccl"), HasSubstr("or --kv replicate")));
+              AllOf(HasSubstr("--kv shard"), HasSubstr("only --comm hccl gives each rank one"),
+                    HasSubstr("or --kv replicate")));
   EngineOptions split = options("llama_llama3", 1);
   split.layout = {.tp = 2, .cp = 1};
   EXPECT_THAT(refusal(split), HasSubstr("attn_tp must be 1 (is 2)"));

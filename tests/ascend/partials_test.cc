@@ -132,8 +132,9 @@ TEST(AscendPartials, AreTriedAtTheStart) {
     {
       const auto device = open(simulator);
       EXPECT_EQ(refusal(*device), "accepted");
-      for (const auto& [nth, what] :
-           {std::pair{1, "attention that is not causal"}, {2, "attention that is not"}}) {
+      for (const auto& [nth, what] : {std::pair{1, "attention that is not causal"},
+                                      {2, "attention that is not"},
+                                      {3, "attention that is not"}}) {
         simulator.fault("aclnnFusedInferAttentionScoreV3 nth " + std::to_string(nth) + " garbage");
         EXPECT_THAT(refusal(*device), AllOf(HasSubstr(what), HasSubstr("is right; use --kv replicate")));
         simulator.clear_faults();

@@ -308,7 +308,7 @@ TEST(ShardedKv, IsRefusedWhereItCantBeMerged) {
   EngineOptions one_card = sharded(model, simulator, 2);
   one_card.hccl = false;
   EXPECT_THAT(attempt(one_card, 40).text,
-              AllOf(HasSubstr("with --comm threads all ranks share one"), HasSubstr("use --comm hccl")));
+              AllOf(HasSubstr("only --comm hccl gives each rank one"), HasSubstr("--kv replicate")));
   simulator.fault("aclnnFusedInferAttentionScoreV3 device 1 nth 1 garbage");
   const auto wrong = attempt(sharded(model, simulator, 2), 40);
   simulator.clear_faults();

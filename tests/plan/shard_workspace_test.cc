@@ -20,13 +20,14 @@ Batch dealt_batch(const std::vector<BatchRow>& rows, int32_t cp, int32_t page_si
   return batch;
 }
 
-/// Of merging lists [1 + cp, local]: partials as rows lie, and their sum.
+/// Of merging lists [1 + cp, local]: partials as rows lie, and the sum of each turn.
 int64_t merged_rows(const std::vector<int32_t>& merge, const ShardWorkspaceShape& s, int64_t local) {
-  if (!s.copies_parts || merge.empty()) return 0;
-  int64_t parts = 1;
+  if (s.merged_at_once == 0 || merge.empty()) return 0;
+  int64_t parts = 0, sums = 0;
   for (auto part = merge.begin(); part != merge.end(); part += local)
     parts += std::any_of(part, part + local, [](int32_t row) { return row >= 0; });
-  return parts * local;
+  for (int64_t done = 1; done < parts; done += s.merged_at_once - 1) ++sums;
+  return (parts + sums) * local;
 }
 
 /// What a rank's step takes from its arena in `transfer`, counted from its plan.
@@ -35,7 +36,9 @@ int64_t arena_bytes(const ShardPlan& plan, const ShardWorkspaceShape& s, int64_t
   const int64_t partial = int64_t{s.heads_q} * (s.dim_v + 1) * 4,
                 query = int64_t{s.heads_q} * s.dim_k * s.query_bytes;
   const int64_t queries = std::accumulate(plan.query_counts.begin(), plan.query_counts.end(), int64_t{0});
-  int64_t travels = std::ssize(plan.query_rows) * query + queries * (query + partial);
+  const bool copies = s.merged_at_once > 0;
+  const int64_t made = copies ? int64_t{s.heads_q} * (s.dim_v * s.query_bytes + 4) : 0;
+  int64_t travels = std::ssize(plan.query_rows) * query + queries * (query + made + partial);
   travels = std::max(travels, merged_rows(plan.query_merge, s, local) * partial);
   for (const ShardRound& round : plan.rounds) {
     const int64_t rows = std::accumulate(round.counts.begin(), round.counts.end(), int64_t{0});
@@ -46,7 +49,9 @@ int64_t arena_bytes(const ShardPlan& plan, const ShardWorkspaceShape& s, int64_t
     travels = std::max(travels, (s.transfer == KvTransfer::kRing ? passed : gathered) +
                                     merged_rows(round.merge, s, local) * partial);
   }
-  return std::max((local + all) * kv_cols * s.kv_bytes, plan.partial_rows * partial + travels);
+  const int64_t here = std::ranges::count_if(plan.own_slots, [](int32_t slot) { return slot >= 0; });
+  const int64_t kept = copies && here < all ? here : 0;
+  return std::max((local + all + kept) * kv_cols * s.kv_bytes, plan.partial_rows * partial + travels);
 }
 
 /// What the collectives of a step bring from a rank and to it, counted from its plan.
@@ -82,7 +87,7 @@ TEST(ShardWorkspace, HoldsEveryStep) {
                               .dim_v = 4,
                               .kv_bytes = 2,
                               .query_bytes = trial % 2 ? 2 : 4,
-                              .copies_parts = trial % 3 == 0};
+                              .merged_at_once = trial % 3 == 0 ? 2 + trial % 4 : 0};
     const auto rows = random_rows(random, 5, 80);
     for (const BatchRow& row : rows) shape.max_rows += row.new_tokens;
     const CpPlan plan = plan_context_parallel(rows, shape.cp, {.min_tokens_to_cut = shape.min_tokens_to_cut});

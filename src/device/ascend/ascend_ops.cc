@@ -226,6 +226,8 @@ void AscendOps::kv_write(OpContext& ctx, KvPool& pool, int32_t layer, Matrix k, 
 void AscendOps::kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, const KvSlots& from, Matrix k,
                         Matrix v) {
   const AscendKvPool& p = as_ascend(pool);
+  for (const auto& [to, cols] : {std::pair(k, p.k_cols()), std::pair(v, p.v_cols())})
+    check(!to.data || (to.rows == from.slots.size && to.cols == cols), "kv_read: T and heads * D of k and v");
   check_slots(p, from.slots, 0);
   if (from.slots.size == 0) return;
   const OpScope op(card_, ctx);
@@ -249,6 +251,10 @@ void AscendOps::merge_partials(OpContext& ctx, const MergeArgs& args) {
 
 bool AscendOps::merges_partials() const {
   return card_.cann().ops.attention_update.describe != nullptr;
+}
+
+int32_t AscendOps::merged_at_once() const {
+  return kMostParts;
 }
 
 void AscendOps::check_partials(const KvShape& shape) {

@@ -54,7 +54,7 @@ class AscendOps final : public Ops {
   void merge_partials(OpContext& ctx, const MergeArgs& args) override;
   void moe_combine(OpContext& ctx, Matrix partials, IndexArray rows, Matrix out) override;
   bool merges_partials() const override;
-  bool copies_partials() const override { return true; }
+  int32_t merged_at_once() const override;
   void check_partials(const KvShape& shape) override;
   bool combines_experts() const override { return false; }
   void swiglu(OpContext& ctx, Matrix gate_up, Matrix out) override;

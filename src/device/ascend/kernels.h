@@ -9,6 +9,7 @@ namespace longspan::ascend {
 
 constexpr int64_t kMaskSide = 2048;  // of the mask that fused attention takes
 constexpr int64_t kMostHeadDim = 1024;
+constexpr int32_t kMostParts = 16;  // of one AttentionUpdate
 
 bool is_dense(Matrix m);
 /// to = from; strides and dtypes may differ.

@@ -5,8 +5,6 @@
 namespace longspan::ascend {
 namespace {
 
-constexpr int64_t kMostParts = 16;  // of one AttentionUpdate
-
 /// The parts of T rows that some row has.
 struct Parts {
   int64_t size = 0;
@@ -86,7 +84,7 @@ void merge_partials(const Launcher& on, const MergeArgs& args) {
   for (int64_t done = 0; done < parts.size;) {
     std::vector<Partial> members;
     if (done > 0) members.push_back(merged);
-    const int64_t taken = std::min(parts.size - done, kMostParts - std::ssize(members));
+    const int64_t taken = std::min<int64_t>(parts.size - done, kMostParts - std::ssize(members));
     const Partial picked = make_partial(on, args, taken * count);
     select_rows(on, args.partials, table.device + done * count, picked.out);
     select_rows(on, args.lse_ln, table.device + done * count, picked.lse);
