@@ -42,4 +42,21 @@ for card in A2 A3; do
 done
 CANN_SIM_CARD=A1 expect "an unknown card" 2 "CANN_SIM_CARD='A1' is none of A2, A3" <<<"# no rule"
 CANN_SIM_TRACE=/no/such/folder/trace.json expect "a trace that can't be written" 0 "/no/such/folder/trace.json can't be written" <<<"# no rule"
+
+# What the start refuses, plan refuses, too.
+plan() {
+  local says=$1
+  shift
+  "$longspan" plan --backend ascend -m "$model" --lengths 500 "$@" >"$work/out" 2>"$work/err"
+  local got=$?
+  [ $got = "$([ -z "$says" ] && echo 0 || echo 2)" ] && grep -qF -- "$says" "$work/err" "$work/out" && return
+  echo "FAILED: plan $*: exit code $got, no '$says' in:"
+  cat "$work/err"
+  failures=$((failures + 1))
+}
+echo "# no rule" >"$CANN_SIM_FAULTS"
+plan "" --cp 2 --kv shard
+plan "only --comm hccl gives each rank one" --cp 2 --kv shard --comm threads
+plan "attn_tp must be 1 (is 2)" --tp 2 --cp 1 --comm threads
+ASCEND_HOME_PATH=$3/8.3 plan "lacks; looked in libopapi.so; use --kv replicate" --cp 2 --kv shard
 exit $((failures > 0))
