@@ -6,19 +6,13 @@
 
 #include <algorithm>
 
+#include "ascend/golden_fixture.h"
 #include "ascend/small_engine.h"
-#include "engine/golden_check.h"
 
 namespace longspan {
 namespace {
 
-using testing_support::compare_to_golden;
-using testing_support::GoldenBound;
-using testing_support::GoldenFinding;
-using testing_support::GoldenModel;
 using testing_support::GoldenPrompt;
-using testing_support::Simulator;
-using testing_support::SmallModel;
 
 constexpr size_t kLengths[] = {300, 1, 33, 130, 2, 61, 7};
 constexpr int64_t kPage = 128;
@@ -44,7 +38,7 @@ constexpr Case kCases[] = {
     {"qwen2_moe_shared", "9.0", 3, true, true, 6, true},
 };
 
-class AscendPages : public testing::TestWithParam<Case> {
+class AscendPages : public testing_support::GoldenOnSimulator<Case> {
  protected:
   void SetUp() override {
     const Case& c = GetParam();
@@ -58,28 +52,6 @@ class AscendPages : public testing::TestWithParam<Case> {
   const GoldenPrompt& prompt(size_t length) const {
     return *std::ranges::find_if(golden_.prompts, [&](const auto& p) { return p.ids.size() == length; });
   }
-  void submit(const GoldenPrompt& prompt, bool scored) {
-    Request request = testing_support::greedy_request(prompt, scored);
-    request.on_finish = [this, &prompt](const Result& result) {
-      ++finished_;
-      cached_ += result.cached_tokens;
-      const GoldenFinding finding = compare_to_golden(prompt, result, bound_);
-      EXPECT_EQ(finding.problem, "") << "prompt of " << prompt.ids.size() << " tokens";
-      sum_ += finding.sum;
-      compared_ += finding.compared;
-    };
-    engine_->submit(std::move(request));
-  }
-
-  const Simulator simulator_{GetParam().release};
-  const SmallModel model_{GetParam().model};
-  const GoldenModel golden_ = testing_support::load_golden_model(GetParam().model);
-  const GoldenBound bound_{.logprob = golden_.bf16_noise.logprob, .router = golden_.bf16_noise.router};
-  std::unique_ptr<Engine> engine_;
-  size_t finished_ = 0;
-  int64_t cached_ = 0;
-  double sum_ = 0;
-  int64_t compared_ = 0;
 };
 
 INSTANTIATE_TEST_SUITE_P(Pools, AscendPages, testing::ValuesIn(kCases), [](const auto& info) {
@@ -104,7 +76,7 @@ TEST_P(AscendPages, HandedOutAgainHoldTheRightKeys) {
   }
   EXPECT_EQ(finished_, 3 * lengths.size());
   EXPECT_EQ(cached_ > 0, GetParam().prefix_cache);
-  EXPECT_LE(sum_ / static_cast<double>(compared_), 1.5 * golden_.bf16_noise.mean_logprob);
+  expect_small_mean();
   if (!GetParam().prefix_cache) {
     EXPECT_EQ(engine_->stats().free_pages, GetParam().pages);
   }

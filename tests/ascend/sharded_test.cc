@@ -6,9 +6,9 @@
 
 #include <algorithm>
 
+#include "ascend/golden_fixture.h"
 #include "ascend/journal.h"
 #include "ascend/small_engine.h"
-#include "engine/golden_check.h"
 #include "support/full_tests.h"
 
 namespace longspan {
@@ -17,12 +17,8 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 using testing_support::attempt;
-using testing_support::compare_to_golden;
 using testing_support::count_of;
 using testing_support::Entry;
-using testing_support::GoldenBound;
-using testing_support::GoldenFinding;
-using testing_support::GoldenModel;
 using testing_support::GoldenPrompt;
 using testing_support::journal_of;
 using testing_support::layers_of;
@@ -82,8 +78,7 @@ std::vector<Case> cases() {
   return list;
 }
 
-/// Prompts of a golden model on an engine, and how far their results are off.
-class ShardedGolden : public testing::TestWithParam<Case> {
+class ShardedGolden : public testing_support::GoldenOnSimulator<Case> {
  protected:
   void open(EngineOptions options) {
     const Case& c = GetParam();
@@ -92,31 +87,6 @@ class ShardedGolden : public testing::TestWithParam<Case> {
     options.layout = {.tp = c.cp * c.attn_tp, .cp = c.cp};
     engine_ = Engine::open(options);
   }
-  void submit(const GoldenPrompt& prompt, bool scored) {
-    Request request = testing_support::greedy_request(prompt, scored);
-    request.on_finish = [this, &prompt](const Result& result) {
-      ++finished_;
-      cached_ += result.cached_tokens;
-      const GoldenFinding finding = compare_to_golden(prompt, result, bound_);
-      EXPECT_EQ(finding.problem, "") << "prompt of " << prompt.ids.size() << " tokens";
-      sum_ += finding.sum;
-      compared_ += finding.compared;
-    };
-    engine_->submit(std::move(request));
-  }
-  void expect_small_mean() {
-    EXPECT_LE(sum_ / static_cast<double>(compared_), 1.5 * golden_.bf16_noise.mean_logprob);
-  }
-
-  const Simulator simulator_{GetParam().release};
-  const SmallModel model_{GetParam().model};
-  const GoldenModel golden_ = testing_support::load_golden_model(GetParam().model);
-  const GoldenBound bound_{.logprob = golden_.bf16_noise.logprob, .router = golden_.bf16_noise.router};
-  std::unique_ptr<Engine> engine_;
-  size_t finished_ = 0;
-  int64_t cached_ = 0;
-  double sum_ = 0;
-  int64_t compared_ = 0;
 };
 
 INSTANTIATE_TEST_SUITE_P(Models, ShardedGolden, testing::ValuesIn(cases()),
