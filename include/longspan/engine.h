@@ -87,8 +87,7 @@ struct EngineStats {
   int64_t running = 0, waiting = 0;
   int64_t free_pages = 0, cached_pages = 0, total_pages = 0;
   int64_t steps = 0;
-  int64_t prepared_steps =
-      0;  ///< of these: made ready while a device that works by itself had the one before
+  int64_t prepared_steps = 0;                     ///< of these: made ready while a device had the one before
   int64_t prefill_tokens = 0, decode_tokens = 0;  ///< computed so far
   int64_t preemptions = 0;  ///< requests that gave their KV pages back to older ones and were computed again
 };

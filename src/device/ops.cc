@@ -32,14 +32,28 @@ std::shared_ptr<const float[]> Ops::resident(std::span<const float> values) {
   return copy;
 }
 
-StagedIndices StagedIndices::copy_of(std::span<const int32_t> values) {
+namespace {
+
+StagedIndices copy_of(std::span<const int32_t> values) {
   const auto copy = std::make_shared<int32_t[]>(values.size());
   std::copy(values.begin(), values.end(), copy.get());
   return {copy, std::ssize(values)};
 }
 
+}  // namespace
+
 StagedIndices Ops::stage(std::span<const int32_t> values) {
-  return StagedIndices::copy_of(values);
+  return copy_of(values);
+}
+
+StagedForms Ops::stage_both(std::span<const int32_t> values, StagedIndices form) {
+  return {form.size ? copy_of(values) : stage(values), std::move(form)};
+}
+
+IndexForms Ops::upload_both(OpContext& ctx, const StagedForms& staged) {
+  const StagedIndices& values = staged.values;
+  if (staged.form.size == 0) return {upload_staged(ctx, values), {}};
+  return {{values.host.get(), nullptr, values.size, values.host}, upload_staged(ctx, staged.form)};
 }
 
 IndexArray Ops::upload_staged(OpContext&, const StagedIndices& staged) {
@@ -59,18 +73,17 @@ void Ops::upload_rope(OpContext&, const RopeRows&, Matrix) {
 }
 
 // The rows' dtype holds what a pool holds.
-void Ops::kv_copy(OpContext& ctx, KvPool& pool, IndexArray from, IndexArray to) {
-  check(from.size == to.size, "kv_copy: as many slots to as from");
+void Ops::kv_copy(OpContext& ctx, KvPool& pool, std::span<const int32_t> from, std::span<const int32_t> to) {
+  check(from.size() == to.size(), "kv_copy: as many slots to as from");
   const Arena::Scope scope(ctx.arena);
   const KvShape& shape = pool.shape;
   const int64_t k_cols = int64_t{shape.heads_k} * shape.dim_k, v_cols = int64_t{shape.heads_v} * shape.dim_v;
-  const Matrix rows = ctx.arena.matrix(from.size, k_cols + v_cols, inner_dtype());
+  const Matrix rows = ctx.arena.matrix(std::ssize(from), k_cols + v_cols, inner_dtype());
   const Matrix k = rows.slice_cols(0, k_cols), v = rows.slice_cols(k_cols, v_cols);
-  const auto with_places = [&](const IndexArray& slots) -> KvSlots {
-    const std::span<const int32_t> on_host(slots.host, static_cast<size_t>(slots.size));
-    return {slots, upload_staged(ctx, stage_places(pool, on_host))};
+  const auto slots_of = [&](std::span<const int32_t> slots) {
+    return KvSlots(upload_both(ctx, stage_both(slots, stage_places(pool, slots))));
   };
-  const KvSlots source = with_places(from), target = with_places(to);
+  const KvSlots source = slots_of(from), target = slots_of(to);
   for (int32_t layer = 0; layer < shape.layers; ++layer) {
     kv_read(ctx, pool, layer, source, k, v);
     kv_write(ctx, pool, layer, k, v, target);

@@ -37,11 +37,15 @@ struct IndexArray {
 struct StagedIndices {
   std::shared_ptr<const int32_t[]> host = nullptr;
   int64_t size = 0;
+};
 
-  /// In host memory that no device copies from.
-  static StagedIndices copy_of(std::span<const int32_t> values);
-  /// For what no kernel reads.
-  IndexArray on_host() const { return {host.get(), nullptr, size, host}; }
+/// Integers, and the form in which a device's kernels take them; where there is one, the integers themselves
+/// are read on the host alone.
+struct StagedForms {
+  StagedIndices values, form;
+};
+struct IndexForms {
+  IndexArray values, form;
 };
 
 /// A rank's queue on a device whose ops only enqueue: they run in order, later.
@@ -149,6 +153,7 @@ struct BlockTable {
 struct KvSlots {
   KvSlots(IndexArray of_rows = {}, IndexArray as_staged = {})
       : slots(std::move(of_rows)), places(std::move(as_staged)) {}
+  KvSlots(IndexForms both) : KvSlots(std::move(both.values), std::move(both.form)) {}
 
   /// [n] page * page_size + offset; -1: nowhere. Read on the host alone where there are places.
   IndexArray slots;
@@ -273,6 +278,9 @@ class Ops {
   IndexArray upload(OpContext& ctx, std::span<const int32_t> values) {
     return upload_staged(ctx, stage(values));
   }
+  /// `form`: what one of the three above made of the values.
+  StagedForms stage_both(std::span<const int32_t> values, StagedIndices form);
+  IndexForms upload_both(OpContext& ctx, const StagedForms& staged);
   /// Device rows to host f32, row-major without gaps; waits for everything enqueued before it.
   virtual void download(OpContext& ctx, Matrix src, std::span<float> dst) = 0;
 
@@ -308,7 +316,8 @@ class Ops {
   virtual void kv_read(OpContext& ctx, const KvPool& pool, int32_t layer, const KvSlots& from, Matrix k,
                        Matrix v) = 0;
   /// Rows at slots from[i] to slots to[i], in every layer of the pool, to the bit. No slot is in both.
-  virtual void kv_copy(OpContext& ctx, KvPool& pool, IndexArray from, IndexArray to);
+  virtual void kv_copy(OpContext& ctx, KvPool& pool, std::span<const int32_t> from,
+                       std::span<const int32_t> to);
   /// Grouped-query attention over pages; keys are reduced page by page from 0, whatever the segments. A row
   /// that sees no key gets zeros and lse_ln -inf.
   virtual void attention(OpContext& ctx, const AttentionArgs& args) = 0;

@@ -247,8 +247,7 @@ void check_attention(Checker& checker) {
   });
   checker.check("kv_copy", 0, [=](Side& s) {
     const auto pool = filled_pool(s);
-    s.ops.kv_copy(s.ctx, *pool, s.ops.upload(s.ctx, std::vector<int32_t>{256, 257, 258}),
-                  s.ops.upload(s.ctx, std::vector<int32_t>{128, 129, 130}));
+    s.ops.kv_copy(s.ctx, *pool, std::vector<int32_t>{256, 257, 258}, std::vector<int32_t>{128, 129, 130});
     const Matrix k = s.arena.matrix(4, kKvHeads * kDim), v = s.arena.matrix(4, kKvHeads * kDim);
     s.ops.kv_read(s.ctx, *pool, 0, s.ops.upload(s.ctx, std::vector<int32_t>{128, 129, 130, 131}), k, v);
     Values values = s.get(k);

@@ -342,7 +342,7 @@ void StepRunner::copy_rows(const std::vector<RowCopy>& copies) {
           std::vector<int32_t> from(copy.tokens), to(copy.tokens);
           std::iota(from.begin(), from.end(), copy.from);
           std::iota(to.begin(), to.end(), copy.to);
-          ops.kv_copy(ctx, *pools_[worker], ops.upload(ctx, from), ops.upload(ctx, to));
+          ops.kv_copy(ctx, *pools_[worker], from, to);
         }
         ctx.wait();  // ranks that share the pool read it on streams of their own
       },

@@ -19,7 +19,7 @@ class WholePoolExchange : public KvExchange {
 
   void begin_step(OpContext& ctx, const KvStep& step) override {
     step_ = &static_cast<const Step&>(step);
-    slots_ = upload(ops_, ctx, step_->slots);
+    slots_ = ops_.upload_both(ctx, step_->slots);
     segment_pages_ = ops_.upload_staged(ctx, step_->segment_pages);
   }
 
@@ -41,7 +41,7 @@ class WholePoolExchange : public KvExchange {
     std::span<const Segment> segments;
     BlockTable block_table;
     StagedIndices segment_pages;
-    StagedSlots slots;                 // of the rows that the rank writes
+    StagedForms slots;                 // of the rows that the rank writes
     std::vector<int32_t> rank_counts;  // [cp]
   };
 
@@ -171,15 +171,8 @@ void write_rows(Ops& ops, OpContext& ctx, KvPool& pool, int32_t layer, Matrix kv
                to);
 }
 
-StagedSlots stage_slots(Ops& ops, const KvPool& pool, std::span<const int32_t> slots) {
-  StagedIndices places = ops.stage_places(pool, slots);
-  return {places.size ? StagedIndices::copy_of(slots) : ops.stage(slots), std::move(places)};
-}
-
-// Where the device has a form of its own, it reads the slots on the host alone.
-KvSlots upload(Ops& ops, OpContext& ctx, const StagedSlots& staged) {
-  if (staged.places.size == 0) return ops.upload_staged(ctx, staged.slots);
-  return {staged.slots.on_host(), ops.upload_staged(ctx, staged.places)};
+StagedForms stage_slots(Ops& ops, const KvPool& pool, std::span<const int32_t> slots) {
+  return ops.stage_both(slots, ops.stage_places(pool, slots));
 }
 
 BlockTable host_table(std::span<const int32_t> entries, int32_t max_pages) {

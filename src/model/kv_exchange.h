@@ -86,12 +86,7 @@ int64_t v_cols(const KvPool& pool);
 /// Rows [K | V] to their slots.
 void write_rows(Ops& ops, OpContext& ctx, KvPool& pool, int32_t layer, Matrix kv, const KvSlots& to);
 
-/// Slots on their way to the device.
-struct StagedSlots {
-  StagedIndices slots, places;
-};
-StagedSlots stage_slots(Ops& ops, const KvPool& pool, std::span<const int32_t> slots);
-KvSlots upload(Ops& ops, OpContext& ctx, const StagedSlots& staged);
+StagedForms stage_slots(Ops& ops, const KvPool& pool, std::span<const int32_t> slots);
 /// Block table of a batch, or of a part of one, as it lies on the host.
 BlockTable host_table(std::span<const int32_t> entries, int32_t max_pages);
 

@@ -18,15 +18,11 @@ struct StagedLaunch {
   BlockTable table;
   StagedIndices pages;
 };
-/// ShardPlan's lists of the parts of rows.
-struct StagedMerge {
-  StagedIndices rows, parts;  // [1 + cp, T_local]; as kernels take them
-};
 struct StagedRound {
-  StagedSlots send_slots;
-  std::vector<StagedSlots> recv_slots;  // [cp]
+  StagedForms send_slots;
+  std::vector<StagedForms> recv_slots;  // [cp]
   std::vector<StagedLaunch> parts;      // [cp]
-  StagedMerge merge;
+  StagedForms merge;                    // [1 + cp, T_local]
 };
 
 /// The same with their arrays where kernels read them.
@@ -35,23 +31,20 @@ struct Launch {
   BlockTable table;
   IndexArray pages;
 };
-struct MergeRows {
-  IndexArray rows, parts;
-};
 struct Round {
   KvSlots send_slots;
   std::vector<KvSlots> recv_slots;
   std::vector<Launch> parts;
-  MergeRows merge;
+  IndexForms merge;
 };
 
 struct ShardStep final : KvStep {
   KvTransfer transfer = KvTransfer::kGatherKv;
   ShardPlan plan;
   std::vector<int32_t> rank_counts;  // [cp]
-  StagedSlots own_slots, scratch_slots;
+  StagedForms own_slots, scratch_slots;
   StagedIndices query_rows;
-  StagedMerge query_merge;
+  StagedForms query_merge;
   StagedLaunch chunk, queries;
   std::vector<StagedRound> rounds;
 };
@@ -106,13 +99,8 @@ class ShardedExchange final : public KvExchange {
   Launch upload_launch(OpContext& ctx, const StagedLaunch& part) const {
     return {part.segments, part.table, ops_.upload_staged(ctx, part.pages)};
   }
-  StagedMerge stage_merge(const std::vector<int32_t>& rows) const {
-    StagedIndices parts = ops_.stage_parts(rows, std::ssize(rows) / (1 + comm_.size()));
-    return {parts.size ? StagedIndices::copy_of(rows) : ops_.stage(rows), std::move(parts)};
-  }
-  MergeRows upload_merge(OpContext& ctx, const StagedMerge& merge) const {
-    if (merge.parts.size == 0) return {ops_.upload_staged(ctx, merge.rows), {}};
-    return {merge.rows.on_host(), ops_.upload_staged(ctx, merge.parts)};
+  StagedForms stage_merge(const std::vector<int32_t>& rows) const {
+    return ops_.stage_both(rows, ops_.stage_parts(rows, std::ssize(rows) / (1 + comm_.size())));
   }
   Partials make_partials(OpContext& ctx, int64_t rows, const AttendArgs& args) const {
     const int64_t cols = int64_t{args.heads_q} * (pool_.shape.dim_v + 1);
@@ -129,7 +117,7 @@ class ShardedExchange final : public KvExchange {
   void attend_to_chunk(OpContext& ctx, const AttendArgs& args, Partials partials);
   void attend_to_owner(OpContext& ctx, const AttendArgs& args, const Round& round, int32_t owner,
                        Partials partials);
-  void merge(OpContext& ctx, const AttendArgs& args, Partials partials, const MergeRows& of, bool last);
+  void merge(OpContext& ctx, const AttendArgs& args, Partials partials, const IndexForms& of, bool last);
 
   Ops& ops_;
   KvPool& pool_;
@@ -141,7 +129,7 @@ class ShardedExchange final : public KvExchange {
   const ShardStep* step_ = nullptr;
   KvSlots own_slots_, scratch_slots_;
   IndexArray query_rows_;
-  MergeRows query_merge_;
+  IndexForms query_merge_;
   Launch chunk_, queries_;
   std::vector<Round> rounds_;
   // Of a layer:
@@ -178,18 +166,18 @@ std::unique_ptr<KvStep> ShardedExchange::prepare(const BatchLayout& batch, const
 
 void ShardedExchange::begin_step(OpContext& ctx, const KvStep& step) {
   step_ = &static_cast<const ShardStep&>(step);
-  own_slots_ = upload(ops_, ctx, step_->own_slots);
-  scratch_slots_ = upload(ops_, ctx, step_->scratch_slots);
+  own_slots_ = ops_.upload_both(ctx, step_->own_slots);
+  scratch_slots_ = ops_.upload_both(ctx, step_->scratch_slots);
   query_rows_ = ops_.upload_staged(ctx, step_->query_rows);
-  query_merge_ = upload_merge(ctx, step_->query_merge);
+  query_merge_ = ops_.upload_both(ctx, step_->query_merge);
   chunk_ = upload_launch(ctx, step_->chunk);
   queries_ = upload_launch(ctx, step_->queries);
   rounds_.clear();
   for (const StagedRound& round : step_->rounds) {
     Round& here = rounds_.emplace_back();
-    here.send_slots = upload(ops_, ctx, round.send_slots);
-    here.merge = upload_merge(ctx, round.merge);
-    for (const StagedSlots& slots : round.recv_slots) here.recv_slots.push_back(upload(ops_, ctx, slots));
+    here.send_slots = ops_.upload_both(ctx, round.send_slots);
+    here.merge = ops_.upload_both(ctx, round.merge);
+    for (const StagedForms& slots : round.recv_slots) here.recv_slots.push_back(ops_.upload_both(ctx, slots));
     for (const StagedLaunch& part : round.parts) here.parts.push_back(upload_launch(ctx, part));
   }
 }
@@ -333,14 +321,14 @@ void ShardedExchange::pass_keys_round(OpContext& ctx, const AttendArgs& args, co
 }
 
 // Into `out` at the end, before that into the place of the first part.
-void ShardedExchange::merge(OpContext& ctx, const AttendArgs& args, Partials partials, const MergeRows& of,
+void ShardedExchange::merge(OpContext& ctx, const AttendArgs& args, Partials partials, const IndexForms& of,
                             bool last) {
   if (args.q.rows == 0) return;
   const Partials first = partials.rows(0, args.q.rows);
   ops_.merge_partials(ctx, {.partials = partials.out(),
                             .lse_ln = partials.lse(),
-                            .rows = of.rows,
-                            .parts = of.parts,
+                            .rows = of.values,
+                            .parts = of.form,
                             .heads_q = args.heads_q,
                             .out = last ? args.out : first.out(),
                             .out_lse_ln = last ? Matrix{} : first.lse()});

@@ -12,22 +12,28 @@
 
 namespace longspan::testing_support {
 
+/// To open the model in a folder on a release of the simulator.
+inline EngineOptions small_options(const TempDir& folder, const Simulator& simulator, int32_t cp) {
+  EngineOptions options;
+  options.model = folder.path().string();
+  options.backend = "ascend";
+  options.ascend.home = simulator.home();
+  options.dtype = ComputeType::kBF16;
+  options.layout.cp = cp;
+  options.min_tokens_per_rank = 0;
+  options.max_total_tokens = 4096;
+  options.threads = 1;
+  return options;
+}
+
 /// A golden model in a folder, and options to open it on a release of the simulator.
 class SmallModel {
  public:
   explicit SmallModel(const std::string& name) { write_golden_model(name, folder_.path()); }
 
   EngineOptions options(const Simulator& simulator, int32_t cp, bool hccl = false) const {
-    EngineOptions options;
-    options.model = folder_.path().string();
-    options.backend = "ascend";
-    options.ascend.home = simulator.home();
-    options.dtype = ComputeType::kBF16;
-    options.layout.cp = cp;
+    EngineOptions options = small_options(folder_, simulator, cp);
     options.hccl = hccl;
-    options.min_tokens_per_rank = 0;
-    options.max_total_tokens = 4096;
-    options.threads = 1;
     return options;
   }
 

@@ -45,21 +45,24 @@ double overlap(const Bar& a, const Bar& b) {
   return std::min(a.end, b.end) - std::max(a.begin, b.begin);
 }
 
+// Of the engine's next step.
+auto bars_of_step(const Simulator& simulator, Engine& engine) {
+  const TempDir folder;
+  const std::string path = (folder.path() / "trace.json").string();
+  simulator.record(true);
+  engine.step();
+  simulator.write_trace(path);
+  simulator.record(false);
+  return bars_of(path);
+}
+
 TEST(AscendTrace, TheGatherTravelsBesideTheQProjection) {
   const Simulator simulator("8.5");
   const SmallModel model("qwen3_moe_wide_heads");
-  const TempDir folder;
-  const std::string path = (folder.path() / "trace.json").string();
-  {
-    const auto engine = Engine::open(model.options(simulator, 2, true));
-    engine->submit(prompt_of(300));
-    simulator.reset_counts();
-    simulator.record(true);
-    engine->step();
-    simulator.write_trace(path);
-    simulator.record(false);
-  }
-  const auto devices = bars_of(path);
+  const auto engine = Engine::open(model.options(simulator, 2, true));
+  engine->submit(prompt_of(300));
+  simulator.reset_counts();
+  const auto devices = bars_of_step(simulator, *engine);
   ASSERT_EQ(devices.size(), 2u);
   // Rows, hidden, heads, head dim: the q projection (o_proj multiplies as much, behind the gather).
   constexpr double kQ = 2.0 * 150 * 64 * 8 * 128;
@@ -94,22 +97,14 @@ TEST(AscendTrace, EarlierKeysTravelBesideAttention) {
   const SmallModel model("qwen3_moe_wide_heads");
   for (const auto& [exchange, collectives] :
        {std::pair(ShardExchange::kGatherKv, 2), {ShardExchange::kRing, 2}, {ShardExchange::kGatherQ, 3}}) {
-    const TempDir folder;
-    const std::string path = (folder.path() / "trace.json").string();
-    {
-      EngineOptions options = model.options(simulator, 2, true);
-      options.shard_kv = true;
-      options.shard_exchange = exchange;
-      options.chunked_prefill_size = 256;
-      const auto engine = Engine::open(options);
-      engine->submit(prompt_of(400));
-      engine->step();
-      simulator.record(true);
-      engine->step();
-      simulator.write_trace(path);
-      simulator.record(false);
-    }
-    const auto devices = bars_of(path);
+    EngineOptions options = model.options(simulator, 2, true);
+    options.shard_kv = true;
+    options.shard_exchange = exchange;
+    options.chunked_prefill_size = 256;
+    const auto engine = Engine::open(options);
+    engine->submit(prompt_of(400));
+    engine->step();
+    const auto devices = bars_of_step(simulator, *engine);
     ASSERT_EQ(devices.size(), 2u);
     for (const auto& [device, bars] : devices) {
       int seen = 0;

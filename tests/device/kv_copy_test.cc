@@ -12,6 +12,7 @@ namespace {
 constexpr KvShape kShape{
     .layers = 2, .pages = 4, .page_size = 7, .heads_k = 3, .dim_k = 9, .heads_v = 2, .dim_v = 21};
 constexpr int32_t kSlots = kShape.pages * kShape.page_size;
+using Slots = std::vector<int32_t>;
 
 /// A pool with a row of its own in every slot of every layer.
 class KvCopy : public testing::TestWithParam<BackendCase> {
@@ -41,7 +42,7 @@ TEST_P(KvCopy, BringsRowsOfAllLayersAndTouchesNoOthers) {
   }
   // The first five rows of page 2 to page 1: an odd count, in pages of an odd size.
   const std::vector<int32_t> from = {14, 15, 16, 17, 18}, to = {7, 8, 9, 10, 11};
-  runner_.ops().kv_copy(runner_.ctx(), *pool_, upload(from), upload(to));
+  runner_.ops().kv_copy(runner_.ctx(), *pool_, from, to);
   for (int32_t layer = 0; layer < kShape.layers; ++layer) {
     TestMatrix k(kSlots, 27), v(kSlots, 42);
     read(layer, k, v);
@@ -54,9 +55,9 @@ TEST_P(KvCopy, BringsRowsOfAllLayersAndTouchesNoOthers) {
 }
 
 TEST_P(KvCopy, BrokenCallsAreFound) {
-  EXPECT_THROW(runner_.ops().kv_copy(runner_.ctx(), *pool_, upload({7, 8}), upload({14})), Error);
-  EXPECT_THROW(runner_.ops().kv_copy(runner_.ctx(), *pool_, upload({kSlots}), upload({14})), Error);
-  EXPECT_NO_THROW(runner_.ops().kv_copy(runner_.ctx(), *pool_, upload({}), upload({})));
+  EXPECT_THROW(runner_.ops().kv_copy(runner_.ctx(), *pool_, Slots{7, 8}, Slots{14}), Error);
+  EXPECT_THROW(runner_.ops().kv_copy(runner_.ctx(), *pool_, Slots{kSlots}, Slots{14}), Error);
+  EXPECT_NO_THROW(runner_.ops().kv_copy(runner_.ctx(), *pool_, Slots{}, Slots{}));
 }
 
 INSTANTIATE_TEST_SUITE_P(Cpu, KvCopy, testing::ValuesIn(cpu_cases()), case_name);

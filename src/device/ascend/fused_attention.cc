@@ -89,7 +89,7 @@ void launch(const Launcher& on, const AttentionArgs& args, std::span<const Segme
             const int32_t* table, const void* mask) {
   const auto& pool = static_cast<const AscendKvPool&>(*args.pool);
   const int64_t begin = segments.front().q_begin;
-  const int64_t rows = segments.back().q_begin + segments.back().q_len - begin;
+  const int64_t rows = rows_of(segments);
   const int64_t heads = args.heads_q, key_dim = pool.shape.dim_k, value_dim = pool.shape.dim_v;
   std::vector<int64_t> query_ends, kv_lengths;
   for (const Segment& s : segments) {

@@ -64,8 +64,9 @@ void merge_partials(const Launcher& on, const MergeArgs& args);
 /// Of parts that some row has, i32 [n, T] rows of the partials: where a row lacks one, another of its own.
 /// Then, where some do, what is added to the log-sum-exp of each, f32 [n, T].
 StagedIndices stage_parts(Card& card, std::span<const int32_t> rows, int64_t count);
-/// Puts a row's attention to five keys of such a pool together from two parts, and that of a row that lacks
-/// the second. Throws Error(kNotSupported) where a part, or what is merged, is not what the host computes.
+/// Small problems over such a pool: attention to a part of the keys of one row, and of several rows over
+/// pages, with gaps and rows that see no key; two parts merged, and a row that lacks one. Throws
+/// Error(kNotSupported) where the device does not give what the host computes.
 void try_partials(Ops& ops, Card& card, const KvShape& shape);
 /// Whether a release gets the halves of cut sequences in two launches, as AscendOptions::cp_launches says.
 bool takes_two_launches(int32_t wanted, std::string_view version);

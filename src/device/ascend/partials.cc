@@ -70,7 +70,7 @@ StagedIndices stage_parts(Card& card, std::span<const int32_t> rows, int64_t cou
       added.push_back(part[t] < 0 ? kMinusInfinity : 0);
     }
   }
-  if (parts_of(rows, count).some_lack) table.insert(table.end(), added.begin(), added.end());
+  if (std::ranges::count(added, kMinusInfinity) > 0) table.insert(table.end(), added.begin(), added.end());
   return stage(card, table);
 }
 
